@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Give back the memory of empty page tables."""
