@@ -24,6 +24,10 @@ cdef extern from "<sys/mman.h>" nogil:
     int c_madvise "madvise"(void *address, size_t length, int advice)
 
 
+cdef extern from "<linux/types.h>" nogil:
+    ctypedef unsigned long long __u64
+
+
 cdef extern from "pgtable_cleanup.h" nogil:
     cdef enum:
         _MADV_CLEANUP_PGTABLE "MADV_CLEANUP_PGTABLE"
@@ -42,7 +46,6 @@ cdef extern from "pgtable_cleanup.h" nogil:
         _SKIP_OTHER "PGTABLE_CLEANUP_SKIP_OTHER"
         _SKIP_UFFD "PGTABLE_CLEANUP_SKIP_UFFD"
         _SKIP_PFNMAP "PGTABLE_CLEANUP_SKIP_PFNMAP"
-        _SKIP_HUGETLB_VMA "PGTABLE_CLEANUP_SKIP_HUGETLB_VMA"
         _SKIP_CONTENDED "PGTABLE_CLEANUP_SKIP_CONTENDED"
         _SKIP_TOO_MANY_LOCKS "PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS"
         _SKIP_REFILLED "PGTABLE_CLEANUP_SKIP_REFILLED"
@@ -74,11 +77,11 @@ cdef extern from "pgtable_cleanup.h" nogil:
         uint32_t next_range
         uint64_t next_addr
         uint64_t holes
-        uint64_t *tables
-        uint64_t *empty
-        uint64_t *freed
+        __u64 *tables
+        __u64 *empty
+        __u64 *freed
         uint64_t zero_pages_dropped
-        uint64_t *skipped
+        __u64 *skipped
         uint64_t flushes
         uint64_t longest_hold_ns
 
@@ -113,7 +116,6 @@ SKIP_REASONS = {
     _SKIP_OTHER: "other",
     _SKIP_UFFD: "uffd",
     _SKIP_PFNMAP: "pfnmap",
-    _SKIP_HUGETLB_VMA: "hugetlb_vma",
     _SKIP_CONTENDED: "contended",
     _SKIP_TOO_MANY_LOCKS: "too_many_locks",
     _SKIP_REFILLED: "refilled",
@@ -182,7 +184,7 @@ def features(int fd):
     )
 
 
-cdef tuple _numbers(const uint64_t *array, int length):
+cdef tuple _numbers(const __u64 *array, int length):
     return tuple([array[i] for i in range(length)])
 
 

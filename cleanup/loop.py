@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Repeats the resumable ioctl until its ranges are done, and adds up the counts.
+
+The kernel ends a call early when a signal is pending and returns 0. Python then runs its signal
+handlers before the next call, so that Ctrl-C ends the work and a harmless signal does not.
+"""
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cleanup import _uapi
+from cleanup.errors import from_errno
+from cleanup.result import Result, add
+
+Range = tuple[int, int]
+Progress = Callable[[Result], None]
+
+
+class Call(Protocol):
+    """One ioctl: `_uapi.call` with its device bound."""
+
+    def __call__(
+        self,
+        *,
+        flags: int,
+        levels: int,
+        pidfd: int,
+        ranges: Sequence[Range],
+        max_tables: int,
+        max_hold_ns: int,
+        cursor: tuple[int, int],
+    ) -> _uapi.Counts:
+        """Raise `_uapi.CallError` on failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to ask for; `ranges` None is the whole address space, `max_tables` None all of it."""
+
+    what: str
+    flags: int
+    levels: int
+    pidfd: int
+    ranges: Sequence[Range] | None
+    max_tables: int | None
+    max_hold_ns: int
+
+
+def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | None) -> Result:
+    """Carry `request` out in calls of at most `max_ranges` ranges.
+
+    Raises CallFailed, with what was done by then as its `result`: Unmapped only at the end, and
+    Contended only if the whole request freed nothing.
+    """
+    result = Result()
+    blocked = False
+    for flags, ranges, end in _vectors(request, max_ranges):
+        cursor = (0, 0)
+        while cursor[0] < end:
+            left = _tables_left(request, result)
+            if left == 0:
+                return result
+            number = 0
+            try:
+                counts = call(
+                    flags=flags,
+                    levels=request.levels,
+                    pidfd=request.pidfd,
+                    ranges=ranges,
+                    max_tables=left or 0,
+                    max_hold_ns=request.max_hold_ns,
+                    cursor=cursor,
+                )
+            except _uapi.CallError as error:
+                counts, number = error.counts, error.errno or errno.EIO
+            before, cursor = cursor, (counts.next_range, counts.next_addr)
+            result = add(result, counts)
+            blocked = blocked or number == errno.EAGAIN
+            # A call that failed where it began would fail there for ever.
+            if number not in (0, errno.ENOMEM, errno.EAGAIN) or (number and cursor == before):
+                raise from_errno(number, request.what, result)
+            if progress is not None:
+                progress(result)
+    result = replace(result, complete=True)
+    if result.holes and request.ranges is not None:
+        raise from_errno(errno.ENOMEM, request.what, result)
+    if blocked and not result.freed.total:
+        raise from_errno(errno.EAGAIN, request.what, result)
+    return result
+
+
+def _vectors(request: Request, max_ranges: int) -> Iterator[tuple[int, Sequence[Range], int]]:
+    """Flags and ranges of each vector, and the value of next_range that ends it."""
+    if request.ranges is None:
+        yield request.flags | _uapi.WHOLE_MM, (), 1
+        return
+    for start in range(0, len(request.ranges), max_ranges):
+        ranges = request.ranges[start : start + max_ranges]
+        yield request.flags, ranges, len(ranges)
+
+
+def _tables_left(request: Request, result: Result) -> int | None:
+    if request.max_tables is None:
+        return None
+    done = result.tables if request.flags & _uapi.SCAN_ONLY else result.freed
+    return max(0, request.max_tables - done.total)
