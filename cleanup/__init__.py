@@ -1,2 +1,44 @@
 # SPDX-License-Identifier: MIT
-"""Give back the memory of empty page tables."""
+"""Give back the memory of empty page tables.
+
+    import cleanup
+
+    cleanup.scan(memory)       # how many page tables under it are empty?
+    cleanup.reclaim(memory)    # free them
+    cleanup.reclaim(4711)      # those of a whole process
+    cleanup.page_tables(4711)  # what its page tables take
+    cleanup.features()         # what works on this host, and why the rest does not
+"""
+
+from cleanup.backends import features
+from cleanup.call import reclaim, scan
+from cleanup.errors import (
+    AbiMismatch,
+    CallFailed,
+    CleanupError,
+    Contended,
+    ModuleMissing,
+    NotPermitted,
+    ProcessGone,
+    Unmapped,
+)
+from cleanup.process import PageTables, page_tables
+from cleanup.result import Levels, Result
+
+__all__ = [
+    "AbiMismatch",
+    "CallFailed",
+    "CleanupError",
+    "Contended",
+    "Levels",
+    "ModuleMissing",
+    "NotPermitted",
+    "PageTables",
+    "ProcessGone",
+    "Result",
+    "Unmapped",
+    "features",
+    "page_tables",
+    "reclaim",
+    "scan",
+]
