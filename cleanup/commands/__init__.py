@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command `pgtable-cleanup`: one file a verb."""
 
+from importlib import import_module
 from typing import IO, Any
 
 import click
@@ -8,26 +9,40 @@ import click
 from cleanup.errors import CleanupError
 
 PROGRAM = "pgtable-cleanup"
+VERBS = ("features", "scan", "reclaim")
 
 
 class Failure(click.ClickException):
     """An expected failure, shown as the Unix tools do."""
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message, on stderr unless told otherwise."""
         click.echo(f"{PROGRAM}: {self.format_message()}", err=file is None, file=file)
 
 
-class Group(click.Group):
-    """Turns expected failures into a message and exit code 1."""
+class Verbs(click.Group):
+    """One verb a file, imported when it is called: one verb's libraries don't slow the others."""
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's own signature
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        """The verbs, in the order of a first acquaintance."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The verb's command, or None for an unknown one."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's signature
+        """Run the verb; an expected failure becomes a message and exit code 1."""
         try:
             return super().invoke(ctx)
         except CleanupError as error:
             raise Failure(str(error)) from error
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
 def main() -> None:
     """Give back the memory of empty page tables."""
