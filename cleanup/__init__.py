@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Give back the memory of empty page tables.
 
+The whole of it::
+
     import cleanup
 
     cleanup.scan(memory)       # how many page tables under it are empty?

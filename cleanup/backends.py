@@ -93,12 +93,12 @@ def features() -> Features:
         module_obstacles=obstacles,
         backends={
             "none": Backend(
-                "nothing but the release itself; this kernel "
-                + ("frees tables under whole 2 MiB units (PT_RECLAIM)" if pt_reclaim else "keeps every table"),
+                "nothing but the release itself; of that, this kernel "
+                + ("frees whole 2 MiB units' tables (PT_RECLAIM)" if pt_reclaim else "frees none"),
                 works=True,
             ),
             "zap": Backend(
-                "MADV_DONTNEED over whole 2 MiB units after the release; drops what private ones hold",
+                "MADV_DONTNEED over whole 2 MiB units afterwards; drops what private ones hold",
                 works=pt_reclaim,
                 reasons=()
                 if pt_reclaim

@@ -28,7 +28,7 @@ class Kernel:
         return cls(uname.release, uname.version, uname.machine)
 
     def paging_levels(self) -> int | None:
-        """4 or 5; None where it can't be told. x86 hides la57 from cpuinfo when it is not in use."""
+        """4 or 5; None where it can't be told. la57 is in cpuinfo only while it is in use."""
         for line in _text(self.root / "proc/cpuinfo").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "flags":
@@ -61,7 +61,7 @@ class Kernel:
             )
         lockdown = _text(self.root / "sys/kernel/security/lockdown")
         if lockdown and "[none]" not in lockdown:
-            yield f"kernel lockdown refuses unsigned modules: /sys/kernel/security/lockdown: {lockdown}"
+            yield f"kernel lockdown refuses unsigned modules: security/lockdown says {lockdown}"
         if _text(self.root / "sys/module/module/parameters/sig_enforce") == "Y":
             yield "the kernel loads signed modules only: module.sig_enforce is Y"
         if not self._has_capability(CAP_SYS_MODULE):

@@ -26,9 +26,7 @@ def dontneed_frees_tables() -> bool:
 def remap_frees_tables() -> bool:
     """Whether mmap(MAP_FIXED) over whole 2 MiB units frees their tables."""
     return _frees_tables(
-        lambda memory, start: _mapping.replace(
-            _uapi.address_of(memory) + start, UNITS * UNIT_BYTES
-        )
+        lambda memory, start: _mapping.replace(_uapi.address_of(memory) + start, UNITS * UNIT_BYTES)
     )
 
 

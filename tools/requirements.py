@@ -6,6 +6,7 @@ The project itself is then installed without its dependencies, by the build tool
 environment: quick, and the same however often it is repeated.
 """
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,4 +15,4 @@ project = pyproject["project"]
 requirements = {*pyproject["build-system"]["requires"], *project["dependencies"]}
 for extra in project["optional-dependencies"].values():
     requirements.update(line for line in extra if not line.startswith(project["name"]))
-print("\n".join(sorted(requirements)))
+sys.stdout.writelines(f"{line}\n" for line in sorted(requirements))
