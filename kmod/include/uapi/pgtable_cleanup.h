@@ -51,7 +51,7 @@ struct pgtable_cleanup_range {
  * enum pgtable_cleanup_skip - why a table was left alone
  *
  * Every PTE table seen is empty or counted under one of the reasons up to
- * PGTABLE_CLEANUP_SKIP_EMPTY_LAST_NOT; every empty one that a reclaim did not
+ * PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY; every empty one that a reclaim did not
  * free is counted under one of the rest.  Units of 2 MiB that are mapped
  * without a PTE table are not tables: they are counted apart, under
  * PGTABLE_CLEANUP_SKIP_THP and PGTABLE_CLEANUP_SKIP_HUGETLB.
@@ -63,7 +63,6 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_OTHER: some other entry that is not none
  * @PGTABLE_CLEANUP_SKIP_UFFD: userfaultfd on a VMA that overlaps the table
  * @PGTABLE_CLEANUP_SKIP_PFNMAP: a PFNMAP, MIXEDMAP or IO VMA overlaps the table
- * @PGTABLE_CLEANUP_SKIP_HUGETLB_VMA: a hugetlb VMA overlaps the table
  * @PGTABLE_CLEANUP_SKIP_CONTENDED: a lock that may not be waited for was taken
  * @PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS: more VMAs share the table than one
  *	batch can lock
@@ -82,7 +81,6 @@ enum pgtable_cleanup_skip {
 	PGTABLE_CLEANUP_SKIP_OTHER,
 	PGTABLE_CLEANUP_SKIP_UFFD,
 	PGTABLE_CLEANUP_SKIP_PFNMAP,
-	PGTABLE_CLEANUP_SKIP_HUGETLB_VMA,
 	PGTABLE_CLEANUP_SKIP_CONTENDED,
 	PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS,
 	PGTABLE_CLEANUP_SKIP_REFILLED,
@@ -92,7 +90,7 @@ enum pgtable_cleanup_skip {
 	PGTABLE_CLEANUP_NR_SKIPS = 24,
 };
 
-#define PGTABLE_CLEANUP_SKIP_EMPTY_LAST_NOT	PGTABLE_CLEANUP_SKIP_HUGETLB_VMA
+#define PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY	PGTABLE_CLEANUP_SKIP_PFNMAP
 
 #define PGTABLE_CLEANUP_MAX_RANGES	1024
 

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Which locks make it safe to take an empty PTE table out of the tree, and how
+ * to free it: the part of the protocol that differs by kernel.
+ *
+ * On every kernel: pmd lock, then pte lock, then recheck all 512 entries.
+ */
+#ifndef PGTC_COMPAT_PROTOCOL_H
+#define PGTC_COMPAT_PROTOCOL_H
+
+#include <linux/mmap_lock.h>
+#include <linux/version.h>
+
+#include <asm/pgalloc.h>
+
+#include "../symbols.h"
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(7, 4, 0)
+/*
+ * Every walker maps tables under RCU and rechecks the pmd under the pte lock:
+ * PT_RECLAIM (6.14) frees under mmap read or a VMA lock, and khugepaged's
+ * collapse_pte_mapped_thp() and retract_page_tables() recheck since then.
+ */
+#define PGTC_MMAP_WRITE	false
+#define PGTC_LOCK_I_MMAP false
+#define PGTC_LOCK_ANON_VMA false
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
+/*
+ * mmap write: collapse_pte_mapped_thp() clears the pmd under mmap read without
+ * a recheck, so two could free one table.
+ * i_mmap write: retract_page_tables() takes pte_lockptr(*pmd) under i_mmap read
+ * without looking whether the pmd still points to a table.
+ * The rest of the rmap walks under RCU and tolerates a vanished table.
+ */
+#define PGTC_MMAP_WRITE true
+#define PGTC_LOCK_I_MMAP true
+#define PGTC_LOCK_ANON_VMA false
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+/*
+ * No walker expects a table to vanish.  mmap write: faults, smaps and MGLRU use
+ * pte_offset_map() bare.  i_mmap and anon_vma write: so do the rmap walks
+ * (page_vma_mapped_walk()).
+ */
+#define PGTC_MMAP_WRITE true
+#define PGTC_LOCK_I_MMAP true
+#define PGTC_LOCK_ANON_VMA true
+#else
+#error "only Linux 6.1, 6.12 and 7.3: no other kernel's walkers have been proved"
+#endif
+
+/* The mmap lock a reclaim needs; either way only SIGKILL ends the wait. */
+static inline int pgtc_mmap_lock_killable(struct mm_struct *mm)
+{
+	return PGTC_MMAP_WRITE ? mmap_write_lock_killable(mm) :
+				 mmap_read_lock_killable(mm);
+}
+
+static inline void pgtc_mmap_unlock(struct mm_struct *mm)
+{
+	if (PGTC_MMAP_WRITE)
+		mmap_write_unlock(mm);
+	else
+		mmap_read_unlock(mm);
+}
+
+/*
+ * Free a detached and flushed table once every lockless walker is done: RCU
+ * readers (pte_offset_map() since 6.5, faults under a VMA lock) and gup_fast(),
+ * whose disabled interrupts an RCU grace period waits for as well.
+ * x86's own ___pte_free_tlb() does not wait for RCU before 6.14.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+static inline void pgtc_free_pte_table(struct mm_struct *mm, pgtable_t table)
+{
+	static_call(pgtc_pte_free_defer)(mm, table);
+}
+#else
+static inline void pgtc_free_pte_table_rcu(struct rcu_head *head)
+{
+	pte_free(NULL, container_of(head, struct page, rcu_head));
+}
+
+static inline void pgtc_free_pte_table(struct mm_struct *mm, pgtable_t table)
+{
+	call_rcu(&table->rcu_head, pgtc_free_pte_table_rcu);
+}
+#endif
+
+#endif /* PGTC_COMPAT_PROTOCOL_H */

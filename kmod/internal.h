@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the parts of the module share. */
+#ifndef PGTC_INTERNAL_H
+#define PGTC_INTERNAL_H
+
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/rwsem.h>
+#include <linux/types.h>
+
+#include <pgtable_cleanup.h>
+
+#undef pr_fmt
+#define pr_fmt(fmt) "pgtable_cleanup: " fmt
+
+/*
+ * Most tables freed under one flush.  128 keep a hold well under a millisecond
+ * and still divide the cost of the flush, and of its IPIs, by 128.
+ */
+#define PGTC_BATCH			128
+#define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
+/* Two for each of the VMAs of a crowded unit; lockdep can follow 48 in all. */
+#define PGTC_MAX_RMAP_LOCKS		32
+
+#define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | PGTABLE_CLEANUP_WHOLE_MM)
+#define PGTC_LEVELS	PGTABLE_CLEANUP_LEVEL_PTE
+
+#define PGTC_PTE	0 /* index of the PTE level in the counts */
+
+/**
+ * struct pgtc_rmap_locks - rmap locks held for writing by one hold
+ * @sem: the locks, in the order taken
+ * @nr: how many
+ */
+struct pgtc_rmap_locks {
+	struct rw_semaphore *sem[PGTC_MAX_RMAP_LOCKS];
+	unsigned int nr;
+};
+
+/**
+ * struct pgtc_call - one ioctl on its way through an address space
+ * @mm: the target, its mm_users pinned
+ * @args: the caller's struct; its counts are filled in as the call goes
+ * @pos: next 2 MiB unit to look at
+ * @walk_end: end of the range, rounded up to 2 MiB
+ * @range_end: end of the range
+ * @mapped_to: the range has been checked for holes up to here
+ * @hold_start: when the current hold of the mmap lock began
+ * @nr_candidates: units found empty by the scan, not yet reclaimed
+ * @candidate: their addresses, ascending
+ * @locks: rmap locks of the current hold
+ * @nr_notifier: mmu notifier ranges begun in the current hold
+ * @notifier: those ranges
+ * @nr_detached: tables of the current hold out of the tree, not yet freed
+ * @detached: those tables
+ */
+struct pgtc_call {
+	struct mm_struct *mm;
+	struct pgtable_cleanup_args args;
+
+	unsigned long pos;
+	unsigned long walk_end;
+	unsigned long range_end;
+	unsigned long mapped_to;
+	u64 hold_start;
+
+	unsigned int nr_candidates;
+	unsigned long candidate[PGTC_BATCH];
+
+	struct pgtc_rmap_locks locks;
+	unsigned int nr_notifier;
+	struct mmu_notifier_range notifier[PGTC_BATCH];
+	unsigned int nr_detached;
+	pgtable_t detached[PGTC_BATCH];
+};
+
+/* target.c */
+struct mm_struct *pgtc_target_get(int pidfd);
+
+/* run.c */
+int pgtc_run(struct pgtc_call *call,
+	     const struct pgtable_cleanup_range *ranges);
+void pgtc_hold_begin(struct pgtc_call *call);
+bool pgtc_hold_expired(const struct pgtc_call *call);
+void pgtc_hold_end(struct pgtc_call *call);
+
+/* scan.c */
+void pgtc_scan(struct pgtc_call *call);
+int pgtc_vma_forbids(const struct vm_area_struct *vma);
+int pgtc_classify(const pte_t *table);
+pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
+		     unsigned long *next);
+bool pgtc_pmd_is_table(pmd_t entry);
+
+/* locks.c */
+int pgtc_lock_unit(struct pgtc_call *call, unsigned long unit);
+void pgtc_unlock_all(struct pgtc_call *call);
+
+/* reclaim.c */
+int pgtc_reclaim(struct pgtc_call *call);
+
+/* symbols.c */
+int pgtc_symbols_init(void);
+
+/* compat/proved.c */
+int pgtc_kernel_check(bool allow_unproved);
+
+/* What pgtc_classify() and pgtc_vma_forbids() answer besides a skip reason. */
+#define PGTC_EMPTY	(-1)
+#define PGTC_ALLOWED	(-1)
+
+static inline void pgtc_skip(struct pgtc_call *call,
+			     enum pgtable_cleanup_skip reason)
+{
+	call->args.skipped[reason]++;
+}
+
+#endif /* PGTC_INTERNAL_H */

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+/* One call: its ranges, its cursor, its limits. */
+#include "internal.h"
+
+#include "compat/mm.h"
+
+#include <linux/ktime.h>
+#include <linux/mmap_lock.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+
+/** pgtc_hold_begin() - the target's mmap lock has just been taken */
+void pgtc_hold_begin(struct pgtc_call *call)
+{
+	call->hold_start = ktime_get_ns();
+}
+
+/** pgtc_hold_expired() - has this hold done its time? */
+bool pgtc_hold_expired(const struct pgtc_call *call)
+{
+	u64 bound = call->args.max_hold_ns ?: PGTC_DEFAULT_MAX_HOLD_NS;
+
+	return ktime_get_ns() - call->hold_start >= bound;
+}
+
+/** pgtc_hold_end() - the target's mmap lock has just been released */
+void pgtc_hold_end(struct pgtc_call *call)
+{
+	u64 held = ktime_get_ns() - call->hold_start;
+
+	call->args.longest_hold_ns = max(call->args.longest_hold_ns, held);
+}
+
+static bool limit_reached(const struct pgtc_call *call)
+{
+	const struct pgtable_cleanup_args *args = &call->args;
+	u64 done = args->flags & PGTABLE_CLEANUP_SCAN_ONLY ?
+			   args->tables[PGTC_PTE] :
+			   args->freed[PGTC_PTE];
+
+	return args->max_tables && done >= args->max_tables;
+}
+
+/*
+ * All others who used the address space have gone: go too, so that its memory
+ * does not wait for us.
+ */
+static bool target_gone(const struct pgtc_call *call)
+{
+	return call->mm != current->mm &&
+	       (atomic_read(&call->mm->mm_users) == 1 ||
+		pgtc_mm_unstable(call->mm));
+}
+
+/*
+ * Scan up to a batch of candidates, then reclaim them.
+ * Return: 0 to go on, 1 to end the call early, or an error.
+ */
+static int one_batch(struct pgtc_call *call)
+{
+	int err;
+
+	if (target_gone(call))
+		return -ESRCH;
+	if (mmap_read_lock_killable(call->mm))
+		return -EINTR;
+	pgtc_hold_begin(call);
+	pgtc_scan(call);
+	mmap_read_unlock(call->mm);
+	pgtc_hold_end(call);
+
+	err = pgtc_reclaim(call);
+	if (err)
+		return err;
+	cond_resched();
+	return signal_pending(current) || limit_reached(call);
+}
+
+static int one_range(struct pgtc_call *call, unsigned long start,
+		     unsigned long end, bool holes_count)
+{
+	struct pgtable_cleanup_args *args = &call->args;
+	unsigned long from = args->next_addr ?: start;
+	int ret = 0;
+
+	if (start == end)
+		return 0;
+	call->pos = ALIGN_DOWN(from, PMD_SIZE);
+	call->walk_end = ALIGN(end, PMD_SIZE);
+	call->range_end = end;
+	call->mapped_to = holes_count ? from : end;
+	while (call->pos < call->walk_end && !ret)
+		ret = one_batch(call);
+
+	/*
+	 * Go on at a place that is neither looked at nor checked for holes
+	 * twice: holes are known up to the VMA that made us stop at pos.
+	 */
+	args->next_addr = clamp(call->pos, start, end);
+	if (call->pos < call->walk_end)
+		return ret;
+	if (call->mapped_to < end)
+		args->holes++;
+	return ret;
+}
+
+/* The call has walked everything: what is there to tell? */
+static int verdict(const struct pgtable_cleanup_args *args)
+{
+	if (args->holes)
+		return -ENOMEM;
+	if (args->skipped[PGTABLE_CLEANUP_SKIP_CONTENDED] &&
+	    !args->freed[PGTC_PTE])
+		return -EAGAIN;
+	return 0;
+}
+
+/**
+ * pgtc_run() - walk the ranges from the cursor on
+ * @call: target and arguments; counts and cursor are written
+ * @ranges: validated, @call->args.nr_ranges of them; unused under WHOLE_MM
+ *
+ * Return: 0 when done or ended early by a signal or a limit, -ENOMEM, -EAGAIN,
+ * -ESRCH, or -EINTR when the caller is being killed.
+ */
+int pgtc_run(struct pgtc_call *call, const struct pgtable_cleanup_range *ranges)
+{
+	struct pgtable_cleanup_args *args = &call->args;
+	bool whole = args->flags & PGTABLE_CLEANUP_WHOLE_MM;
+	u32 nr = whole ? 1 : args->nr_ranges;
+
+	while (args->next_range < nr) {
+		unsigned long start = 0, end = call->mm->task_size;
+		int ret;
+
+		if (!whole) {
+			start = ranges[args->next_range].addr;
+			end = start + ranges[args->next_range].len;
+		}
+		ret = one_range(call, start, end, !whole);
+		if (ret < 0)
+			return ret;
+		if (start == end || call->pos >= call->walk_end) {
+			args->next_range++;
+			args->next_addr = 0;
+		}
+		if (ret && args->next_range < nr)
+			return 0;
+	}
+	return verdict(args);
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Find empty tables, under mmap read.  What is found here is a candidate: the
+ * reclaim rechecks it under its own locks.
+ */
+#include "internal.h"
+
+#include "compat/mm.h"
+
+#include <linux/hugetlb.h>
+#include <linux/mmap_lock.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/userfaultfd_k.h>
+
+#define PTES_PER_LINE (L1_CACHE_BYTES / sizeof(pte_t))
+
+/**
+ * pgtc_vma_forbids() - does this VMA keep every table it overlaps from us?
+ * @vma: under the mmap lock
+ *
+ * Return: the reason, or PGTC_ALLOWED.  hugetlb VMAs are not asked about: they
+ * are 2 MiB aligned and never share a PTE table.
+ */
+int pgtc_vma_forbids(const struct vm_area_struct *vma)
+{
+	/*
+	 * UFFDIO_MOVE (6.8+) moves entries under a VMA lock without a recheck
+	 * of the pmd, and a missing table must go on meaning "not yet faulted"
+	 * to whoever handles the faults.
+	 */
+	if (vma->vm_userfaultfd_ctx.ctx)
+		return PGTABLE_CLEANUP_SKIP_UFFD;
+	/*
+	 * do_fault() answers SIGBUS where such a VMA without a fault handler
+	 * has no table, and drivers may keep pointers to the entries.
+	 */
+	if (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO))
+		return PGTABLE_CLEANUP_SKIP_PFNMAP;
+	return PGTC_ALLOWED;
+}
+
+/**
+ * pgtc_pmd_is_table() - does this entry point to a PTE table?
+ * @entry: read once by the caller
+ */
+bool pgtc_pmd_is_table(pmd_t entry)
+{
+	return pmd_present(entry) && !pmd_leaf(entry) && !pmd_bad(entry);
+}
+
+/* 0: every entry of the cache line is none */
+static unsigned long line_bits(const pte_t *line)
+{
+	unsigned long bits = 0;
+	unsigned int i;
+
+	for (i = 0; i < PTES_PER_LINE; i++)
+		bits |= READ_ONCE(line[i].pte);
+	return bits;
+}
+
+/**
+ * pgtc_classify() - is this table empty, and if not, what does it hold?
+ * @table: its first entry; under RCU or the pte lock
+ *
+ * Tests whole cache lines of raw zeros first and asks pte_none() only of what
+ * isn't zero: erratum bits may be set in an entry that is none.
+ *
+ * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
+ * what the last entry that isn't none holds.
+ */
+int pgtc_classify(const pte_t *table)
+{
+	int reason = PGTC_EMPTY;
+	const pte_t *line;
+	unsigned int i;
+
+	for (line = table; line < table + PTRS_PER_PTE; line += PTES_PER_LINE) {
+		if (likely(!line_bits(line)))
+			continue;
+		for (i = 0; i < PTES_PER_LINE; i++) {
+			pte_t pte = READ_ONCE(line[i]);
+
+			if (pte_none(pte))
+				continue;
+			if (pte_present(pte))
+				return PGTABLE_CLEANUP_SKIP_MAPPED;
+			reason = pgtc_nonpresent_reason(pte);
+		}
+	}
+	return reason;
+}
+
+/**
+ * pgtc_find_pmd() - the pmd entry of an address
+ * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
+ *	that the upper tables stay
+ * @addr: the address
+ * @next: written when there is none: where the next one may be
+ *
+ * Return: the entry, or NULL where an upper level is not a table.
+ */
+pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
+		     unsigned long *next)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud, entry;
+
+	*next = ALIGN_DOWN(addr, PGDIR_SIZE) + PGDIR_SIZE;
+	if (pgd_none(*pgd) || pgd_bad(*pgd))
+		return NULL;
+	p4d = p4d_offset(pgd, addr);
+	*next = ALIGN_DOWN(addr, P4D_SIZE) + P4D_SIZE;
+	if (p4d_none(*p4d) || p4d_bad(*p4d))
+		return NULL;
+	pud = pud_offset(p4d, addr);
+	*next = ALIGN_DOWN(addr, PUD_SIZE) + PUD_SIZE;
+	entry = READ_ONCE(*pud);
+	if (!pud_present(entry) || pud_leaf(entry) || pud_bad(entry))
+		return NULL;
+	return pmd_offset(pud, addr);
+}
+
+static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit)
+{
+	pmd_t entry;
+	int found;
+
+	/*
+	 * RCU keeps the table from being freed under us by those who need no
+	 * mmap write: retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
+	 */
+	rcu_read_lock();
+	entry = READ_ONCE(*pmd);
+	if (!pgtc_pmd_is_table(entry)) {
+		rcu_read_unlock();
+		return;
+	}
+	found = pgtc_classify((pte_t *)pmd_page_vaddr(entry));
+	rcu_read_unlock();
+
+	call->args.tables[PGTC_PTE]++;
+	if (found != PGTC_EMPTY) {
+		pgtc_skip(call, found);
+		return;
+	}
+	call->args.empty[PGTC_PTE]++;
+	if (!(call->args.flags & PGTABLE_CLEANUP_SCAN_ONLY))
+		call->candidate[call->nr_candidates++] = unit;
+}
+
+/* @forbidden: reason not to look into the table, or PGTC_ALLOWED */
+static void scan_unit(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
+		      int forbidden)
+{
+	pmd_t entry = READ_ONCE(*pmd);
+
+	if (pmd_none(entry))
+		return;
+	if (!pmd_present(entry) || pmd_leaf(entry)) {
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_THP);
+	} else if (pmd_bad(entry)) {
+		call->args.tables[PGTC_PTE]++;
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_OTHER);
+	} else if (forbidden != PGTC_ALLOWED) {
+		call->args.tables[PGTC_PTE]++;
+		pgtc_skip(call, forbidden);
+	} else {
+		scan_table(call, pmd, unit);
+	}
+}
+
+static unsigned int batch_room(const struct pgtc_call *call)
+{
+	const struct pgtable_cleanup_args *args = &call->args;
+	u64 left = PGTC_BATCH;
+
+	if (args->max_tables)
+		left = min(left, args->max_tables - args->freed[PGTC_PTE]);
+	return left;
+}
+
+/* Is this hold over: enough found, or others want the lock or the CPU? */
+static bool scan_full(const struct pgtc_call *call)
+{
+	const struct pgtable_cleanup_args *args = &call->args;
+
+	if (args->flags & PGTABLE_CLEANUP_SCAN_ONLY) {
+		if (args->max_tables &&
+		    args->tables[PGTC_PTE] >= args->max_tables)
+			return true;
+	} else if (call->nr_candidates >= batch_room(call)) {
+		return true;
+	}
+	return need_resched() || mmap_lock_is_contended(call->mm) ||
+	       pgtc_hold_expired(call);
+}
+
+/* The units that lie wholly inside one VMA, as far as they have tables. */
+static void scan_inside(struct pgtc_call *call,
+			const struct vm_area_struct *vma)
+{
+	unsigned long end = min(ALIGN_DOWN(vma->vm_end, PMD_SIZE),
+				call->walk_end);
+	int forbidden = pgtc_vma_forbids(vma);
+
+	while (call->pos < end) {
+		unsigned long next;
+		pmd_t *pmd = pgtc_find_pmd(call->mm, call->pos, &next);
+
+		/* next is 0 past the last entry of the top level. */
+		if (!next || next > end)
+			next = end;
+		if (!pmd) {
+			call->pos = next;
+			if (scan_full(call))
+				return;
+			continue;
+		}
+		for (; call->pos < next; pmd++) {
+			bool looked = !pmd_none(READ_ONCE(*pmd));
+
+			scan_unit(call, pmd, call->pos, forbidden);
+			call->pos += PMD_SIZE;
+			if (looked && scan_full(call))
+				return;
+		}
+	}
+}
+
+/* Remember how far the range is mapped without a hole, and count holes. */
+static void note_mapped(struct pgtc_call *call,
+			const struct vm_area_struct *vma)
+{
+	if (call->mapped_to >= call->range_end)
+		return;
+	if (vma->vm_start > call->mapped_to)
+		call->args.holes++;
+	call->mapped_to = max(call->mapped_to, vma->vm_end);
+}
+
+/* A unit that VMAs share, or that @vma, the first in it, does not fill. */
+static void scan_shared_unit(struct pgtc_call *call, struct vm_area_struct *vma)
+{
+	unsigned long unit = call->pos, next;
+	int forbidden = PGTC_ALLOWED;
+	pmd_t *pmd;
+
+	while (vma && vma->vm_start < unit + PMD_SIZE) {
+		note_mapped(call, vma);
+		if (forbidden == PGTC_ALLOWED)
+			forbidden = pgtc_vma_forbids(vma);
+		vma = find_vma(call->mm, vma->vm_end);
+	}
+	pmd = pgtc_find_pmd(call->mm, unit, &next);
+	if (pmd)
+		scan_unit(call, pmd, unit, forbidden);
+	call->pos += PMD_SIZE;
+}
+
+static void skip_hugetlb(struct pgtc_call *call,
+			 const struct vm_area_struct *vma)
+{
+	unsigned long end = min(ALIGN(vma->vm_end, PMD_SIZE), call->walk_end);
+
+	call->args.skipped[PGTABLE_CLEANUP_SKIP_HUGETLB] +=
+		(end - call->pos) >> PMD_SHIFT;
+	call->pos = end;
+}
+
+/**
+ * pgtc_scan() - look for empty tables from the call's position on
+ * @call: mmap read lock held; candidates, counts and position are written
+ *
+ * Goes by VMA and by populated pud, so that its cost follows the tables that
+ * exist, not the address range.
+ */
+void pgtc_scan(struct pgtc_call *call)
+{
+	call->nr_candidates = 0;
+	while (call->pos < call->walk_end) {
+		struct vm_area_struct *vma = find_vma(call->mm, call->pos);
+
+		if (!vma || vma->vm_start >= call->walk_end) {
+			call->pos = call->walk_end;
+			return;
+		}
+		call->pos = max(call->pos, ALIGN_DOWN(vma->vm_start, PMD_SIZE));
+		note_mapped(call, vma);
+		if (is_vm_hugetlb_page(vma))
+			skip_hugetlb(call, vma);
+		else if (call->pos < vma->vm_start ||
+			 vma->vm_end - call->pos < PMD_SIZE)
+			scan_shared_unit(call, vma);
+		else
+			scan_inside(call, vma);
+		if (scan_full(call))
+			return;
+	}
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Look up, once and at load, the functions of symbols.h. Fails closed. */
+#include "internal.h"
+#include "symbols.h"
+
+#include <linux/kallsyms.h>
+#include <linux/kprobes.h>
+
+DEFINE_STATIC_CALL_NULL(pgtc_kallsyms_lookup_name, kallsyms_lookup_name);
+DEFINE_STATIC_CALL_NULL(pgtc_pidfd_get_task, pidfd_get_task);
+DEFINE_STATIC_CALL_NULL(pgtc_mm_access, mm_access);
+DEFINE_STATIC_CALL_NULL(pgtc_flush_tlb_mm_range, flush_tlb_mm_range);
+DEFINE_STATIC_CALL_NULL(pgtc_notifier_start,
+			__mmu_notifier_invalidate_range_start);
+DEFINE_STATIC_CALL_NULL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
+
+/* kallsyms_lookup_name() itself is unexported: a kprobe on it tells where it is. */
+static int find_lookup(void)
+{
+	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
+	int err = register_kprobe(&probe);
+
+	if (err) {
+		pr_err("no kprobe on kallsyms_lookup_name (%d): this kernel hides what the module needs\n",
+		       err);
+		return err;
+	}
+	static_call_update(pgtc_kallsyms_lookup_name,
+			   (typeof(kallsyms_lookup_name) *)probe.addr);
+	unregister_kprobe(&probe);
+	return 0;
+}
+
+unsigned long pgtc_find_symbol(const char *symbol)
+{
+	unsigned long addr = static_call(pgtc_kallsyms_lookup_name)(symbol);
+
+	if (!addr)
+		pr_err("this kernel has no %s\n", symbol);
+	return addr;
+}
+
+/**
+ * pgtc_symbols_init() - resolve every function of symbols.h
+ *
+ * Return: 0, or -ENOENT with the missing one named in the log.
+ */
+int pgtc_symbols_init(void)
+{
+	int err = find_lookup();
+
+	if (err)
+		return err;
+	if (PGTC_FIND(pgtc_pidfd_get_task, pidfd_get_task) &&
+	    PGTC_FIND(pgtc_mm_access, mm_access) &&
+	    PGTC_FIND(pgtc_flush_tlb_mm_range, flush_tlb_mm_range) &&
+	    PGTC_FIND(pgtc_notifier_start,
+		      __mmu_notifier_invalidate_range_start) &&
+	    PGTC_FIND(pgtc_notifier_end, __mmu_notifier_invalidate_range_end) &&
+	    pgtc_find_unexported())
+		return 0;
+	return -ENOENT;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The kernel functions this module needs and that are not exported.
+ *
+ * Each is reached through a static call, which is patched into a direct CALL:
+ * their ENDBR is sealed, so a call through a pointer would fault where IBT is
+ * on.  The types are the kernel's own prototypes.
+ */
+#ifndef PGTC_SYMBOLS_H
+#define PGTC_SYMBOLS_H
+
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pid.h>
+#include <linux/sched/mm.h>
+#include <linux/static_call.h>
+
+#include "compat/unexported.h"
+
+DECLARE_STATIC_CALL(pgtc_pidfd_get_task, pidfd_get_task);
+DECLARE_STATIC_CALL(pgtc_mm_access, mm_access);
+DECLARE_STATIC_CALL(pgtc_flush_tlb_mm_range, flush_tlb_mm_range);
+DECLARE_STATIC_CALL(pgtc_notifier_start, __mmu_notifier_invalidate_range_start);
+DECLARE_STATIC_CALL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
+
+/* Address of an unexported function; 0, said in the log, if there is none. */
+unsigned long pgtc_find_symbol(const char *symbol);
+
+/* Point static call @call_name at @function, found by its name. */
+#define PGTC_FIND(call_name, function)                                       \
+	({                                                                   \
+		unsigned long addr_ = pgtc_find_symbol(#function);           \
+									     \
+		if (addr_)                                                   \
+			static_call_update(call_name,                        \
+					   (typeof(function) *)addr_);       \
+		addr_ != 0;                                                  \
+	})
+
+#endif /* PGTC_SYMBOLS_H */

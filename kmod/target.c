@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Whose address space, and may this caller touch it. */
+#include "internal.h"
+#include "symbols.h"
+
+#include "compat/mm.h"
+
+#include <linux/cred.h>
+#include <linux/ptrace.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/task.h>
+
+/*
+ * As process_madvise() asks, but of the namespace that owns the target, so that
+ * root of a container may clean its own processes.
+ */
+static bool may_reclaim(struct task_struct *task, struct mm_struct *mm)
+{
+	return mm == current->mm || pgtc_target_capable(task, mm, CAP_SYS_NICE);
+}
+
+static struct mm_struct *task_target_get(struct task_struct *task)
+{
+	struct mm_struct *mm = get_task_mm(task);
+	bool allowed;
+
+	if (!mm)
+		return ERR_PTR(-ESRCH);
+	allowed = may_reclaim(task, mm);
+	mmput(mm);
+	/* Before the ptrace check, so that EPERM tells nothing of the target. */
+	if (!allowed)
+		return ERR_PTR(-EPERM);
+
+	mm = static_call(pgtc_mm_access)(task, PTRACE_MODE_READ_FSCREDS);
+	if (IS_ERR_OR_NULL(mm))
+		return mm ?: ERR_PTR(-ESRCH);
+	/* The task may have exec'ed since: judge the mm that will be walked. */
+	if (!may_reclaim(task, mm)) {
+		mmput(mm);
+		return ERR_PTR(-EPERM);
+	}
+	return mm;
+}
+
+/**
+ * pgtc_target_get() - the address space that a call is about
+ * @pidfd: of the process, or -1 for the caller
+ *
+ * Pins mm_users, so that the tables are not torn down during the walk.
+ *
+ * Return: the mm, to be released by mmput(), or an ERR_PTR: -EBADF (no pidfd),
+ * -ESRCH (the process is gone), -EPERM (no CAP_SYS_NICE), -EACCES (no ptrace
+ * access).
+ */
+struct mm_struct *pgtc_target_get(int pidfd)
+{
+	struct task_struct *task;
+	struct mm_struct *mm;
+	unsigned int flags;
+
+	if (pidfd == -1) {
+		mm = get_task_mm(current);
+		return mm ?: ERR_PTR(-ESRCH);
+	}
+	task = static_call(pgtc_pidfd_get_task)(pidfd, &flags);
+	if (IS_ERR(task))
+		return ERR_CAST(task);
+	mm = task_target_get(task);
+	put_task_struct(task);
+	return mm;
+}
