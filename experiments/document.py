@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""An experiment's JSON: sizes in bytes, times in seconds."""
+
+import json
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+SCHEMA = 1
+
+
+class Phase(TypedDict):
+    """Figures at the end of a phase; `seconds` is the time the workload's own work took."""
+
+    vmpte_bytes: int
+    pagetables_bytes: int
+    rss_bytes: int
+    seconds: float
+
+
+class Freed(TypedDict):
+    """Tables by level."""
+
+    pte: int
+    pmd: int
+    pud: int
+
+
+class Run(TypedDict):
+    """One run of the workload under one backend.
+
+    `empty_tables` are the PTE tables empty before the cleaning and `empty_tables_after`
+    those after it, both by the oracle; `freed` is the backend's own count where it has
+    one, else the difference of the oracle's.  `violations` says which invariant failed.
+    """
+
+    backend: str
+    granularity: str
+    repeat: int
+    phases: dict[str, Phase]
+    empty_tables: int
+    empty_tables_after: int
+    freed: Freed
+    skipped: dict[str, int]
+    contents_intact: bool
+    survivors: int
+    tlb_shootdowns: int
+    flushes: NotRequired[int]
+    longest_hold_ns: NotRequired[int]
+    violations: list[str]
+
+
+class Document(TypedDict):
+    """One experiment on one kernel.
+
+    `unavailable` says why a backend was left out; `clock` compares the guest's with the
+    host's, for times count only where both agree.
+    """
+
+    experiment: str
+    schema: int
+    description: str
+    kernel: str
+    kernel_pt_reclaim: bool
+    accelerator: str
+    commit: str | None
+    seed: int
+    parameters: dict[str, Any]
+    unavailable: dict[str, str]
+    runs: list[Run]
+    clock: NotRequired[dict[str, float]]
+
+
+def write(document: Document, path: Path) -> None:
+    """Write one document, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_all(directory: Path) -> list[Document]:
+    """The experiments among the JSON files of a directory, by name and kernel."""
+    found: list[Document] = []
+    for path in directory.glob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema") == SCHEMA:
+            found.append(cast(Document, content))
+    return sorted(found, key=lambda document: (document["experiment"], _version(document)))
+
+
+def _version(document: Document) -> list[int]:
+    numbers = document["kernel"].split("-")[0].split(".")
+    return [int(number) for number in numbers if number.isdigit()]

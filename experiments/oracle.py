@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: MIT
+"""How many page tables of a halted process are empty, by what the kernel exports.
+
+Every page table is one page of VmPTE.  A PTE table is live if its 2 MiB unit holds a
+pagemap entry, a PMD table if its 1 GiB unit does, a PUD table if its 512 GiB unit
+does; the rest, less the tables deposited under anonymous huge pages, is empty.  No
+count of this project's own module enters.
+
+pagemap says nothing of PFNMAP mappings (vvar and the like), so a table that maps
+nothing else looks empty: compare two readings of one process.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanup.errors import CleanupError
+from cleanup.experiments import _memory
+from cleanup.experiments.proc import kilobytes
+
+PAGE = 4096
+UNIT = 2 << 20
+_UNITS_PER_PMD_TABLE = 512
+_UNITS_PER_PUD_TABLE = 512 * 512
+
+Range = tuple[int, int]
+
+
+class OracleError(CleanupError):
+    """A process that the oracle can't judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The 2 MiB units that hold an entry, and how many of them a PMD maps as a huge page."""
+
+    units: frozenset[int]
+    anonymous_huge: int = 0
+    file_huge: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Page tables of a process, in tables of one page each.
+
+    `upper_empty` are PMD and PUD tables known to be there without an entry below them.
+    """
+
+    tables: int
+    pte_live: int
+    pmd_live: int
+    pud_live: int
+    deposited: int
+    upper_empty: int
+
+    @property
+    def empty(self) -> int:
+        """Empty tables of all levels."""
+        live = self.pte_live + self.pmd_live + self.pud_live + self.deposited
+        return self.tables - live
+
+    @property
+    def empty_pte(self) -> int:
+        """Empty PTE tables."""
+        return self.empty - self.upper_empty
+
+
+def observe(pid: int, populated: Iterable[Range] = ()) -> Census:
+    """Count the tables of `pid`, which must not run meanwhile.
+
+    `populated` are address ranges of which every GiB has held a page: their PMD and PUD
+    tables stay until they are unmapped, which tells these from empty PTE tables.  Empty
+    without it, they are counted among the PTE tables.
+
+    Sources: VmPTE and HugetlbPages of /proc/PID/status, /proc/PID/maps, pagemap and
+    smaps_rollup.  OracleError where the process maps hugetlb pages, whose tables pagemap
+    can't tell; OSError where /proc denies the look.
+    """
+    status = kilobytes(Path(f"/proc/{pid}/status"))
+    if status.get("HugetlbPages"):
+        raise OracleError(f"process {pid} maps hugetlb pages: its tables can't be told by pagemap")
+    return census(status["VmPTE"], _entries(pid), populated)
+
+
+def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) -> Census:
+    """The arithmetic of `observe`."""
+    pmd_live = {unit // _UNITS_PER_PMD_TABLE for unit in entries.units}
+    pud_live = {unit // _UNITS_PER_PUD_TABLE for unit in entries.units}
+    pmd_known, pud_known = set(pmd_live), set(pud_live)
+    for start, end in populated:
+        pmd_known.update(_units(start, end, UNIT * _UNITS_PER_PMD_TABLE))
+        pud_known.update(_units(start, end, UNIT * _UNITS_PER_PUD_TABLE))
+    return Census(
+        tables=vmpte_bytes // PAGE,
+        # What a huge page maps has no PTE table, and an anonymous one a deposited table.
+        pte_live=len(entries.units) - entries.anonymous_huge - entries.file_huge,
+        pmd_live=len(pmd_live),
+        pud_live=len(pud_live),
+        deposited=entries.anonymous_huge,
+        upper_empty=len(pmd_known) - len(pmd_live) + len(pud_known) - len(pud_live),
+    )
+
+
+def _units(start: int, end: int, size: int) -> range:
+    return range(start // size, -(-end // size))
+
+
+def _entries(pid: int) -> Entries:
+    ranges = _mapped(pid)
+    pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            return scanned(pagemap, ranges)
+        except OSError as error:
+            if error.errno != errno.ENOTTY:  # before Linux 6.7
+                raise
+        units = read(pagemap, ranges)
+    finally:
+        os.close(pagemap)
+    huge = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
+    return Entries(
+        units,
+        anonymous_huge=huge["AnonHugePages"] // UNIT,
+        file_huge=(huge["ShmemPmdMapped"] + huge["FilePmdMapped"]) // UNIT,
+    )
+
+
+def scanned(pagemap: int, ranges: Sequence[Range]) -> Entries:
+    """Entries within `ranges` by PAGEMAP_SCAN; OSError: ENOTTY before Linux 6.7."""
+    found: set[int] = set()
+    anonymous_huge = file_huge = 0
+    for start, end in ranges:
+        units, anonymous, file = _memory.scan_units(pagemap, start, end)
+        found.update(units)
+        anonymous_huge += anonymous
+        file_huge += file
+    return Entries(frozenset(found), anonymous_huge, file_huge)
+
+
+def read(pagemap: int, ranges: Sequence[Range]) -> frozenset[int]:
+    """Units with entries within `ranges` by reading the pagemap."""
+    return frozenset(
+        unit for start, end in ranges for unit in _memory.read_units(pagemap, start, end)
+    )
+
+
+def _mapped(pid: int) -> list[Range]:
+    ranges = []
+    maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
+    for line in maps.splitlines():
+        start, end = (int(address, 16) for address in line.split(" ", 1)[0].split("-"))
+        # [vsyscall] belongs to the kernel's half, whose tables VmPTE leaves out.
+        if start < 1 << 63:
+            ranges.append((start, end))
+    return ranges

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""Runs a workload in a process of its own and measures that from outside."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cleanup
+from cleanup.backends import Features
+from cleanup.errors import CleanupError
+from cleanup.experiments import oracle
+from cleanup.experiments.document import SCHEMA, Document, Freed, Phase, Run
+from cleanup.experiments.proc import pagetables_bytes, settled_pagetables_bytes
+from cleanup.experiments.workload import PHASES, Parameters, Workload
+
+BACKENDS = ("none", "zap", "module")
+
+Progress = Callable[[str], None]
+
+
+class ExperimentError(CleanupError):
+    """An experiment that could not be run."""
+
+
+@dataclass
+class _Observed:
+    """What was read of the target so far."""
+
+    phases: dict[str, Phase] = field(default_factory=dict)
+    censuses: dict[str, oracle.Census] = field(default_factory=dict)
+
+    def add(self, pid: int, phase: str, seconds: float, populated: Iterable[oracle.Range]) -> None:
+        """Read the halted process; of a phase met before keep the higher VmPTE."""
+        tables = cleanup.page_tables(pid)
+        before = self.phases.get(phase)
+        if before is None or tables.vmpte_bytes > before["vmpte_bytes"]:
+            self.phases[phase] = {
+                "vmpte_bytes": tables.vmpte_bytes,
+                "pagetables_bytes": (
+                    pagetables_bytes() if phase == "touched" else settled_pagetables_bytes()
+                ),
+                "rss_bytes": tables.rss_bytes,
+                "seconds": 0.0,
+            }
+        self.phases[phase]["seconds"] = seconds + (before["seconds"] if before else 0.0)
+        if phase != "touched":
+            self.censuses[phase] = oracle.observe(pid, populated)
+
+
+def usable_backends(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
+    """Backends to run, and why others are not among them; by default all that work.
+
+    ExperimentError where one asked for can't be run.
+    """
+    unavailable = {
+        name: "; ".join(features.backends[name].reasons)
+        for name in BACKENDS
+        if not features.backends[name].works
+    }
+    if not wanted:
+        return [name for name in BACKENDS if name not in unavailable], unavailable
+    if "module" in wanted and "module" in unavailable:
+        raise ExperimentError(
+            f"backend module does not work here: {unavailable['module']}: "
+            "leave out --host to run in the lab, or choose another --backend"
+        )
+    # A zap that frees nothing can be measured, too.
+    return [name for name in BACKENDS if name in wanted], {}
+
+
+def run(
+    workload: Workload,
+    *,
+    parameters: Sequence[Parameters],
+    backends: Sequence[str],
+    repeats: int,
+    accelerator: str,
+    progress: Progress,
+) -> Document:
+    """Run the workload by each of `parameters` (which differ in granularity) and backends.
+
+    Raises ExperimentError where a run fails; broken invariants are in the document.
+    """
+    features = cleanup.features()
+    chosen, unavailable = usable_backends(backends, features)
+    runs = []
+    for setting in parameters:
+        for backend in chosen:
+            for repeat in range(repeats):
+                progress(
+                    f"{workload.name}: {backend} at {setting.granularity}"
+                    + (f", {repeat + 1} of {repeats}" if repeats > 1 else "")
+                )
+                runs.append(_run_once(workload, setting, backend, repeat))
+    common = asdict(parameters[0])
+    seed = common.pop("seed")
+    common["granularity"] = [setting.granularity for setting in parameters]
+    return {
+        "experiment": workload.name,
+        "schema": SCHEMA,
+        "description": workload.description,
+        "kernel": features.kernel,
+        "kernel_pt_reclaim": features.pt_reclaim,
+        "accelerator": accelerator,
+        "commit": None,
+        "seed": seed,
+        "parameters": {**common, **workload.details(parameters[0]), "repeats": repeats},
+        "unavailable": unavailable,
+        "runs": runs,
+    }
+
+
+def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: int) -> Run:
+    observed = _Observed()
+    order = {"workload": workload.name, "backend": backend, "parameters": asdict(parameters)}
+    # A session of its own: Ctrl-C is for this process, which then ends the target.
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "cleanup.experiments.target"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as target:
+        try:
+            outcome = _converse(target, order, observed)
+        finally:
+            target.kill()
+    if missing := [phase for phase in PHASES if phase not in observed.phases]:
+        raise ExperimentError(f"{workload.name} never reached {missing[0]}: this is a bug in it")
+    return _result(backend, parameters.granularity, repeat, observed, outcome)
+
+
+def _converse(
+    target: subprocess.Popen[str], order: dict[str, Any], observed: _Observed
+) -> dict[str, Any]:
+    assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
+    assert target.stdout is not None  # noqa: S101
+    print(json.dumps(order), file=target.stdin, flush=True)
+    for line in target.stdout:
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            raise ExperimentError(f"{order['workload']} by {order['backend']}: {message['error']}")
+        if "phase" not in message:
+            return message
+        observed.add(target.pid, message["phase"], message["seconds"], message["populated"])
+        print("{}", file=target.stdin, flush=True)
+    raise ExperimentError(
+        f"{order['workload']} by {order['backend']}: its process ended with status {target.wait()} "
+        "before the measurement did: see its messages above, and whether memory ran out"
+    )
+
+
+def _result(
+    backend: str, granularity: str, repeat: int, observed: _Observed, outcome: dict[str, Any]
+) -> Run:
+    phases = observed.phases
+    # Tables that were empty before the mapping was made are none of the workload's.
+    at_start = observed.censuses["start"].empty_pte
+    empty = observed.censuses["released"].empty_pte - at_start
+    empty_after = observed.censuses["cleaned"].empty_pte - at_start
+    reported: dict[str, Any] = outcome["result"] or {}
+    freed: Freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
+    result: Run = {
+        "backend": backend,
+        "granularity": granularity,
+        "repeat": repeat,
+        "phases": {phase: phases[phase] for phase in PHASES},
+        "empty_tables": empty,
+        "empty_tables_after": empty_after,
+        "freed": freed,
+        "skipped": reported.get("skipped", {}),
+        "contents_intact": outcome["contents_intact"],
+        "survivors": outcome["survivors"],
+        "tlb_shootdowns": outcome["tlb_shootdowns"],
+        "violations": [],
+    }
+    if reported:
+        result["flushes"] = reported["flushes"]
+        result["longest_hold_ns"] = reported["longest_hold_ns"]
+    result["violations"] = violations(result)
+    return result
+
+
+def violations(run: Run) -> list[str]:
+    """The invariants that a run broke, a sentence each.
+
+    The target is quiescent, so the tables said to be freed are the fall of VmPTE; and
+    the module frees every PTE table that the oracle finds empty.
+    """
+    found = []
+    freed = run["freed"]
+    fall = run["phases"]["released"]["vmpte_bytes"] - run["phases"]["cleaned"]["vmpte_bytes"]
+    tables = freed["pte"] + freed["pmd"] + freed["pud"]
+    if tables * oracle.PAGE != fall:
+        found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
+    if run["backend"] == "module" and freed["pte"] != run["empty_tables"]:
+        found.append(f"freed {freed['pte']} PTE tables, but {run['empty_tables']} were empty")
+    if not run["contents_intact"]:
+        found.append("contents changed")
+    return found

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What a workload is, to those who write one and to those who run it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cleanup.experiments.sparse import SparseMapping
+
+PHASES = ("start", "touched", "released", "cleaned")
+GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
+TOUCHES = ("one", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a run depends on.
+
+    `size_bytes` are mapped; `granularity` is the size of each release call, `touch` how
+    many pages of each 2 MiB are touched; `seed` chooses pages and contents.
+    """
+
+    size_bytes: int
+    granularity: str
+    touch: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """`contents_intact`: what was kept reads as written, and what was released as zero."""
+
+    contents_intact: bool
+    survivors: int
+
+
+class Measure(Protocol):
+    """Halts the process and has its figures read from outside."""
+
+    def __call__(
+        self, phase: str, seconds: float = 0.0, populated: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Figures of `phase`, which took `seconds`; of a phase met again, the highest and the sum.
+
+        `populated`: address ranges of which every GiB has held a page.
+        """
+
+
+class Clean(Protocol):
+    """Has the backend free page tables, and measures the phase `cleaned`."""
+
+    def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
+        """`empty`: the runs of 2 MiB units, first and past the last, that hold no page."""
+
+
+class Workload(Protocol):
+    """Makes page tables, releases the memory under them, and has them cleaned.
+
+    `size_bytes`, `touches` (the first), `granularity` and `repeats` are its defaults;
+    --quick runs it once.  `rehearsal_bytes` suffice for each thing a run does to happen
+    once; `guest_memory` is what a lab guest needs.
+    """
+
+    name: str
+    description: str
+    size_bytes: int
+    touches: tuple[str, ...]
+    granularity: str
+    repeats: int
+    rehearsal_bytes: int
+    guest_memory: str
+
+    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+        """What else of the run's make-up belongs in the JSON's parameters."""
+
+    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+        """Run once, measuring every phase in order: start, touched, released, cleaned."""
