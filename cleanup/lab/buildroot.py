@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""A Debian userland to build kernel modules in, whatever compiler and libc the host has.
+
+It is extracted from packages and entered with bubblewrap, by root and by ordinary users alike.
+"""
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanup.lab.cache import cache_dir, lock, replacing
+from cleanup.lab.errors import LabError
+from cleanup.lab.packages import Apt
+from cleanup.lab.progress import Progress, Silent
+
+# The newest of the releases whose kernels the lab builds for: the kernels' own build tools run on
+# a newer libc than theirs, not on an older one.
+SUITE = "trixie"
+# The compilers of the kernels (gcc-12 for 6.1), what kbuild calls, sparse for C=1; busybox is the
+# guest's.
+PACKAGES = [
+    "base-files",
+    "bash",
+    "bc",
+    "binutils",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "gawk",
+    "gcc-12",
+    "gcc-14",
+    "grep",
+    "gzip",
+    "kmod",
+    "libc6-dev",
+    "libelf1t64",
+    "make",
+    "pahole",
+    "perl-base",
+    "sed",
+    "sparse",
+    "tar",
+    "xz-utils",
+]
+# What these packages' maintainer scripts would link.
+LINKS = {"usr/bin/awk": "gawk"}
+
+
+@dataclass(frozen=True)
+class BuildRoot:
+    """The extracted userland."""
+
+    path: Path
+
+    @property
+    def busybox(self) -> Path:
+        """The static busybox."""
+        return self.path / "usr/bin/busybox"
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        readable: Mapping[Path, Path] | None = None,
+        writable: Mapping[Path, Path] | None = None,
+        cwd: str = "/",
+    ) -> str:
+        """Run a command in the root, with directories of the host seen where the keys say.
+
+        Returns its output; raises LabError with the end of it if the command fails.
+        """
+        if shutil.which("bwrap") is None:
+            raise LabError("bwrap not found: install bubblewrap")
+        arguments = ["--ro-bind", str(self.path), "/", "--proc", "/proc", "--dev", "/dev"]
+        arguments += ["--tmpfs", "/tmp", "--unshare-pid", "--unshare-net", "--die-with-parent"]  # noqa: S108
+        for option, binds in (("--ro-bind", readable), ("--bind", writable)):
+            for inside, outside in (binds or {}).items():
+                # A mount needs a directory to cover.
+                (self.path / inside.relative_to("/")).mkdir(exist_ok=True)
+                arguments += [option, str(outside), str(inside)]
+        done = subprocess.run(
+            ["bwrap", *arguments, "--chdir", cwd, "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"},  # noqa: S108
+        )
+        if done.returncode != 0:
+            end = "\n".join(done.stdout.splitlines()[-60:])
+            raise LabError(f"{' '.join(command)} failed in the build root:\n{end}")
+        return done.stdout
+
+
+def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
+    """The build root, downloaded the first time.  Raises LabError if it can't be had."""
+    progress = progress or Silent()
+    contents = hashlib.sha256(repr((SUITE, PACKAGES, LINKS)).encode()).hexdigest()
+    path = cache_dir() / f"buildroot-{contents[:12]}"
+    if not path.exists():
+        with lock("build root", progress):
+            if not path.exists():
+                with replacing(path) as new:
+                    with Apt.locked([SUITE], progress) as apt:
+                        apt.unpack("the build tools", apt.resolve(SUITE, PACKAGES), new)
+                    for link, target in LINKS.items():
+                        (new / link).symlink_to(target)
+                    for directory in ("proc", "dev", "tmp", "mnt"):
+                        (new / directory).mkdir(exist_ok=True)
+    return BuildRoot(path)

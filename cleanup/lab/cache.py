@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Where the lab keeps what it got and built: complete or not there at all.
+
+Everything lies below ``$XDG_CACHE_HOME/pgtable-cleanup`` (``~/.cache`` by default).  An entry is
+made under a temporary name and renamed when it is whole, by one process at a time.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cleanup.lab.errors import LabError
+from cleanup.lab.progress import Progress
+
+
+def cache_dir() -> Path:
+    """The cache's top directory, made if need be."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification wants relative paths ignored.
+    top = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "pgtable-cleanup"
+    with explained(f"make the cache directory {top}"):
+        top.mkdir(parents=True, exist_ok=True)
+    return top
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn the disk's errors into ones that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space, or let XDG_CACHE_HOME name a directory with more"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "let XDG_CACHE_HOME name a directory that can be written"
+        else:
+            raise
+        raise LabError(f"cannot {doing}: {os.strerror(error.errno).lower()}; {hint}") from error
+
+
+@contextmanager
+def lock(name: str, progress: Progress) -> Iterator[None]:
+    """Hold the cache's lock of that name, waiting for another process that has it."""
+    path = cache_dir() / "locks" / name
+    with explained(f"lock {path}"):
+        path.parent.mkdir(exist_ok=True)
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step(f"waiting for another process that prepares {name}"):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def replacing(final: Path) -> Iterator[Path]:
+    """Yield a new directory that becomes ``final`` if the block ends well, and goes if not.
+
+    The caller holds the lock of ``final``.
+    """
+    with explained(f"write to {final.parent}"):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # What a process that was killed left behind; no other has the lock.
+        for stale in final.parent.glob(f".{final.name}.*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        new = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+        try:
+            new.chmod(0o755)
+            yield new
+            if final.exists():
+                shutil.rmtree(final)
+            new.rename(final)
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise

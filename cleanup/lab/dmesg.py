@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The dmesg gate: what in a kernel's log means that something is broken."""
+
+import os
+import re
+
+# One alternative a line.  Not matched: the taint of an out-of-tree module, user programs' faults.
+REPORT = re.compile(
+    r"""
+      \bBUG\b[: ] | \bkernel\ BUG\b
+    | \bWARNING: | \[\ cut\ here\ \]
+    | \bOops\b | ^(?!.*\btraps:).*\bgeneral\ protection\b | \bunable\ to\ handle\b
+    | \bKernel\ panic\b | \bdouble\ fault\b | \bstack\ guard\ page\b | \bstack-protector\b
+    | \bK[AC]SAN\b | \bKMSAN\b | \bKFENCE: | \bUBSAN: | \bkmemleak:.*\bsuspected\b
+    # lockdep, those of its reports that don't begin with WARNING
+    | \blocking\ dependency\b | \brecursive\ locking\b | \binconsistent\ lock\ state\b
+    | \block\ inversion\b | \bbad\ unlock\ balance\b | \bheld\ lock\ freed\b | \blockdep:\ .*\bdisabled\b
+    | \block\ held\ when\ returning\b | \bDEBUG_LOCKS_WARN_ON\b | \bBad\ or\ missing\ lock\b
+    | \bsuspicious\ RCU\b | \brcu.*\bstall | \brcu.*\bstarved\b
+    | \btask\ .*\bblocked\ for\ more\ than\b | \blockup\b | \bscheduling\ while\ atomic\b
+    | \bBad\ page\b | \bbad\ p(?:te|md|ud|4d|gd)\b | \bBad\ rss-counter\b | \bBad\ swap\b
+    | \bnon-zero\ pgtables_bytes\b | \bpage_table_check\b
+    | \bcorruption\b | \brefcount_t: | \bODEBUG: | \bnobody\ cared\b
+    """,
+    re.VERBOSE,
+)
+
+
+def reports(log: str) -> list[str]:
+    """The lines of a kernel log that report a bug, without what precedes their text."""
+    return [line.strip() for line in log.splitlines() if REPORT.search(line)]
+
+
+class Mark:
+    """A place in the running kernel's log; needs the right to read /dev/kmsg.
+
+    ::
+
+        mark = Mark()
+        ...
+        assert not mark.reports()
+    """
+
+    def __init__(self) -> None:
+        """Mark the log's present end."""
+        self._log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._log, 0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Forget the mark."""
+        os.close(self._log)
+
+    def lines(self) -> list[str]:
+        """What the kernel logged since the mark or the last call, one text a record."""
+        found = []
+        while True:
+            try:
+                record = os.read(self._log, 1 << 16)
+            except BlockingIOError:
+                return found
+            except BrokenPipeError:
+                # The ring went round; the next read goes on with the oldest record left.
+                continue
+            text = record.decode(errors="replace").partition(";")[2]
+            # Lines that begin with a blank are the record's key=value pairs.
+            found += [line for line in text.splitlines() if not line.startswith(" ")]
+
+    def reports(self) -> list[str]:
+        """The bugs that the kernel reported since the mark or the last call."""
+        return reports("\n".join(self.lines()))

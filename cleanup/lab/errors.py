@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong in the lab, each with a message fit for the user."""
+
+from cleanup.errors import CleanupError
+
+
+class LabError(CleanupError):
+    """The lab could not do its part: no package, no kernel, no boot, a guest that died."""
+
+
+class KernelReportError(LabError):
+    """The guest's kernel reported a bug: the dmesg gate.
+
+    ``reports`` holds the offending lines of the kernel's log.
+    """
+
+    def __init__(self, message: str, reports: list[str]) -> None:
+        super().__init__(message)
+        self.reports = reports

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: MIT
+"""The virtual machine: QEMU's command line, and whether KVM can be had."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanup.lab import guest
+from cleanup.lab.cache import cache_dir
+from cleanup.lab.errors import LabError
+from cleanup.lab.kernels import Kernel
+
+QEMU = "qemu-system-x86_64"
+# A stock kernel that KVM runs says its first line well before that, in seconds.
+KVM_PROBE_SECONDS = 6.0
+
+# Printed with everything worse than a notice; an oops panics, and a panic ends the run.
+KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=8M"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What QEMU is to emulate.  The descriptors and QEMU's files are the runner's."""
+
+    memory: str
+    """As QEMU takes it: ``2G``."""
+    cpu: str
+    cpus: int
+    numa: int
+    append: str
+    accelerator: str
+    """``tcg`` or ``kvm``"""
+    qemu_version: tuple[int, ...]
+    qemu_args: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Descriptors that QEMU inherits."""
+
+    initrd: int
+    console: int
+    control: int
+    stdout: int
+    stderr: int
+    log: int
+    disk: int | None = None
+    terminal: bool = False
+    """The guest has an interactive console on QEMU's own stdin and stdout."""
+
+    def descriptors(self) -> list[int]:
+        """All of them."""
+        fixed = [self.initrd, self.console, self.control, self.stdout, self.stderr, self.log]
+        return fixed if self.disk is None else [*fixed, self.disk]
+
+
+def qemu_version() -> tuple[int, ...]:
+    """QEMU's version; raises LabError if there is no QEMU."""
+    if shutil.which(QEMU) is None:
+        raise LabError(f"{QEMU} not found: install qemu-system-x86")
+    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+(?:\.\d+)*)", said)
+    if found is None:
+        raise LabError(f"{QEMU} --version gave no version: {said.strip()!r}")
+    return tuple(int(part) for part in found[1].split("."))
+
+
+def command_line(
+    machine: Machine, kernel: Kernel, channels: Channels, results: Path | None
+) -> list[str]:
+    """QEMU's command line."""
+    tcg = machine.accelerator == "tcg"
+    arguments = KERNEL_ARGUMENTS
+    if tcg and machine.qemu_version < (10,):
+        # These QEMUs break the flags after cmpxchg16b, which the kernel's allocator uses.
+        arguments += " clearcpuid=141"
+    if tcg and (khz := host_tsc_khz()) is not None:
+        # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
+        arguments += f" tsc_early_khz={khz}"
+    line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    line += ["-machine", "q35", "-cpu", machine.cpu, "-smp", str(machine.cpus)]
+    line += ["-accel", "tcg,thread=multi" if tcg else "kvm", "-m", machine.memory]
+    line += ["-kernel", str(kernel.vmlinuz), "-initrd", f"/proc/self/fd/{channels.initrd}"]
+    line += ["-append", f"{arguments} {machine.append}".strip()]
+    line += [*_socket("console", channels.console), "-serial", "chardev:console"]
+    line += ["-device", "virtio-serial-pci"]
+    if channels.terminal:
+        line += ["-chardev", "stdio,id=terminal,signal=off,mux=on"]
+        line += ["-device", f"virtconsole,chardev=terminal,nr={guest.CONSOLE}"]
+    for name, descriptor, number in (
+        ("control", channels.control, guest.CONTROL),
+        ("stdout", channels.stdout, guest.STDOUT),
+        ("stderr", channels.stderr, guest.STDERR),
+        ("log", channels.log, guest.LOG),
+    ):
+        line += _socket(name, descriptor)
+        line += ["-device", f"virtserialport,chardev={name},nr={number}"]
+    line += _share("host", Path("/"), ",readonly=on")
+    if results is not None:
+        line += _share("results", results, "")
+    if channels.disk is not None:
+        file = f"/proc/self/fd/{channels.disk}"
+        line += ["-drive", f"file={file},if=none,id=disk,format=raw,cache=unsafe,discard=unmap"]
+        line += ["-device", "virtio-blk-pci,drive=disk"]
+    return [*line, *_numa(machine), *machine.qemu_args]
+
+
+def _socket(name: str, descriptor: int) -> list[str]:
+    return ["-chardev", f"socket,id={name},fd={descriptor}"]
+
+
+def _share(name: str, path: Path, options: str) -> list[str]:
+    # A comma separates QEMU's options; doubled, it is one.
+    shown = str(path).replace(",", ",,")
+    backend = f"local,id={name},path={shown},security_model=none,multidevs=remap{options}"
+    return ["-fsdev", backend, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
+
+
+def _numa(machine: Machine) -> list[str]:
+    """Memory and processors dealt out evenly to the nodes."""
+    if machine.numa == 1:
+        return []
+    mebibytes = size_in_bytes(machine.memory) >> 20
+    line = []
+    for node in range(machine.numa):
+        share = mebibytes // machine.numa + (node < mebibytes % machine.numa)
+        line += ["-object", f"memory-backend-ram,id=memory{node},size={share}M"]
+        line += ["-numa", f"node,nodeid={node},memdev=memory{node}"]
+    for cpu in range(machine.cpus):
+        line += ["-numa", f"cpu,node-id={cpu % machine.numa},socket-id={cpu}"]
+    return line
+
+
+def size_in_bytes(size: str) -> int:
+    """A size as QEMU and users write it (``2G``, ``512M``, a bare number is MiB) in bytes.
+
+    Raises LabError for what is none.
+    """
+    found = re.fullmatch(r"([0-9]+)([kKmMgGtT]?)i?[bB]?", size)
+    if found is None or int(found[1]) == 0:
+        raise LabError(f"bad size {size!r}: give a number with K, M, G or T, such as 2G")
+    return int(found[1]) << {"k": 10, "m": 20, "g": 30, "t": 40}[found[2].lower() or "m"]
+
+
+def host_tsc_khz() -> int | None:
+    """The rate of the host's time stamp counter in kHz, where the host tells.
+
+    Without frequency scaling /proc/cpuinfo's clock is the counter's; with it, the rated frequency is.
+    """
+    processor = Path("/sys/devices/system/cpu/cpu0")
+    if not (processor / "cpufreq").exists():
+        found = re.search(r"^cpu MHz\s*: ([0-9.]+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        return round(float(found[1]) * 1000) if found else None
+    for file, factor in (("cpufreq/base_frequency", 1), ("acpi_cppc/nominal_freq", 1000)):
+        try:
+            return int((processor / file).read_text()) * factor
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
+    """``kvm`` if this kernel boots under it here, else ``tcg``.
+
+    A /dev/kvm that opens may still hang a stock kernel, so it is tried, once per boot of the host,
+    kernel and QEMU.
+    """
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    if not any(Path("/sys/module", module).exists() for module in ("kvm_intel", "kvm_amd")):
+        return "tcg"
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    numbers = ".".join(str(part) for part in version)
+    verdicts = cache_dir() / "kvm"
+    verdict = verdicts / f"{boot}-{kernel.release}-{numbers}"
+    if not verdict.exists():
+        verdicts.mkdir(exist_ok=True)
+        new = verdict.with_name(f"{verdict.name}.{os.getpid()}")
+        new.write_text("kvm" if _boots_under_kvm(kernel) else "tcg")
+        new.rename(verdict)
+    return verdict.read_text()
+
+
+def _boots_under_kvm(kernel: Kernel) -> bool:
+    """Whether the kernel says its first line and, having no root, panics and so ends QEMU."""
+    line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    line += ["-machine", "q35", "-cpu", "max", "-accel", "kvm", "-m", "512M", "-serial", "stdio"]
+    line += ["-kernel", str(kernel.vmlinuz), "-append", "console=ttyS0 panic=-1"]
+    try:
+        done = subprocess.run(
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=KVM_PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0 and b"Linux version" in done.stdout

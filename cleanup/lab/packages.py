@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""Debian packages, signed, into a tree: no package is installed and no source of the host touched.
+
+apt runs with a state, a cache and a sources list of its own, below the lab's cache, and an empty
+list of installed packages.  It keeps the rest of the host's configuration: proxies, credentials.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from cleanup.lab.cache import cache_dir, lock
+from cleanup.lab.errors import LabError
+from cleanup.lab.progress import Advance, Progress
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+# Debian's releases, for a host that never ran `apt-get update` and so can't tell whose they are.
+DEBIAN_RELEASES = re.compile(
+    r"(oldoldstable|oldstable|stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)"
+    r"(-updates|-backports|-proposed-updates)?"
+)
+
+APT_CONFIGURATION = """\
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+#clear APT::Architectures;
+#clear APT::Default-Release;
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Dir::Cache "{apt}/cache";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{apt}/sources";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::Log "{apt}/log";
+Dir::State "{apt}/state";
+Dir::State::status "{apt}/status";
+"""
+
+
+@dataclass(frozen=True)
+class Package:
+    """One package as apt would fetch it; ``size`` in bytes."""
+
+    name: str
+    version: str
+    size: int
+
+
+def debian_mirror() -> str:
+    """The Debian mirror to use: PGTABLE_CLEANUP_MIRROR, or the one of the host's own apt.
+
+    Raises LabError on a host that has neither, or lacks Debian's keys.
+    """
+    if shutil.which("apt-get") is None:
+        raise LabError("apt-get not found: the lab gets its kernels as Debian packages through apt")
+    mirror = os.environ.get("PGTABLE_CLEANUP_MIRROR") or _host_mirror()
+    if mirror is None:
+        raise LabError(
+            "this host's apt has no Debian mirror: let PGTABLE_CLEANUP_MIRROR name one "
+            "(http://HOST/debian) and install debian-archive-keyring"
+        )
+    if not KEYRING.exists():
+        raise LabError(f"{KEYRING} not found: install debian-archive-keyring")
+    return mirror
+
+
+def _host_mirror() -> str | None:
+    form = "$(ORIGIN)|$(LABEL)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)"
+    targets = subprocess.run(
+        ["apt-get", "indextargets", "--format", form, "Identifier: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    unsure = None
+    for line in targets.stdout.splitlines():
+        origin, label, release, component, uri = line.split("|", 4)
+        if component != "main" or not uri.startswith(("http", "mirror", "ftp", "file", "copy")):
+            continue
+        if origin == "Debian" and label == "Debian":
+            return uri
+        # An index that was never fetched: apt leaves the unknown fields as they were asked for.
+        if origin in ("", "$(ORIGIN)") and DEBIAN_RELEASES.fullmatch(release):
+            unsure = unsure or uri
+    return unsure
+
+
+class Apt:
+    """A private apt over some of Debian's suites."""
+
+    def __init__(self, suites: Sequence[str], progress: Progress) -> None:
+        """Fetch the package lists of those suites."""
+        self._progress = progress
+        self._top = cache_dir() / "apt"
+        mirror = debian_mirror()
+        for directory in ("state/lists/partial", "cache/archives/partial", "log", "sources"):
+            (self._top / directory).mkdir(parents=True, exist_ok=True)
+        (self._top / "status").touch()
+        (self._top / "apt.conf").write_text(APT_CONFIGURATION.format(apt=self._top))
+        for suite in suites:
+            (self._top / "sources" / f"{suite}.list").write_text(
+                f"deb [signed-by={KEYRING}] {mirror} {suite} main\n"
+            )
+        with progress.step("fetching Debian's package lists") as advance:
+            self._fetch(["update"], self._top, advance)
+
+    @classmethod
+    @contextmanager
+    def locked(cls, suites: Sequence[str], progress: Progress) -> Iterator["Apt"]:
+        """An up-to-date apt that no other process uses meanwhile."""
+        with lock("apt", progress):
+            yield cls(suites, progress)
+
+    def newest_image(self, pattern: str) -> str:
+        """The kernel image whose name matches the regular expression, of the highest version."""
+        names = self._run(["apt-cache", "pkgnames", "linux-image-"]).split()
+        found = [name for name in names if re.fullmatch(pattern, name)]
+        if not found:
+            raise LabError(f"the Debian mirror has no package named like {pattern}")
+        return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+
+    def resolve(self, suite: str, names: Iterable[str]) -> list[Package]:
+        """The packages of that suite with all they depend on."""
+        lines = self._run(
+            ["apt-get", "--target-release", suite, "--print-uris", "-y", "install", *names]
+        )
+        packages = []
+        for line in lines.splitlines():
+            if line.startswith("'"):
+                _uri, file, size, *_hash = line.split()
+                name, version, _architecture = file.split("_")
+                packages.append(Package(name, unquote(version), int(size)))
+        return packages
+
+    def unpack(self, what: str, packages: Sequence[Package], tree: Path) -> None:
+        """Download the packages, check their signatures and hashes, and extract them.
+
+        What was downloaded stays until all of it is extracted: a download that was interrupted
+        goes on where it stopped.
+        """
+        files = self._top / "packages"
+        files.mkdir(exist_ok=True)
+        size = sum(package.size for package in packages)
+        _want_space(files, 5 * size)
+        wanted = [f"{package.name}={package.version}" for package in packages]
+        with self._progress.step(f"downloading {what} ({size / 1e6:.0f} MB)") as advance:
+            self._fetch(["download", *wanted], files, advance)
+        paths = [
+            next(files.glob(f"{p.name}_{p.version.replace(':', '%3a')}_*.deb")) for p in packages
+        ]
+        with self._progress.step(f"unpacking {what}") as advance:
+            _extract(paths, tree, advance)
+        for path in paths:
+            path.unlink()
+
+    def _run(self, command: Sequence[str]) -> str:
+        program, *arguments = command
+        done = subprocess.run(
+            [program, "-c", self._top / "apt.conf", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
+        )
+        if done.returncode != 0:
+            raise LabError(f"{program} {arguments[0]} failed: {_reason(done.stderr.splitlines())}")
+        return done.stdout
+
+    def _fetch(self, arguments: Sequence[str], directory: Path, advance: Advance) -> None:
+        """Run apt-get on the network, following its machine-readable progress."""
+        messages = []
+        with subprocess.Popen(
+            ["apt-get", "-c", self._top / "apt.conf", "-q", "-o", "APT::Status-Fd=1", *arguments],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"LC_ALL": "C.UTF-8"},
+        ) as apt:
+            try:
+                for line in apt.stdout or ():
+                    if line.startswith("dlstatus:"):
+                        advance(float(line.split(":")[2]) / 100)
+                    elif line.startswith(("E:", "W:")):
+                        messages.append(line)
+            except BaseException:
+                apt.kill()
+                raise
+        if apt.returncode != 0:
+            raise LabError(
+                f"cannot download from the Debian mirror: {_reason(messages)}; "
+                "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
+            )
+
+
+def _reason(messages: Sequence[str]) -> str:
+    errors = [line for line in messages if line.startswith("E:")] or list(messages)
+    return errors[0].removeprefix("E:").strip() if errors else "no reason given"
+
+
+def _want_space(directory: Path, size: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < size:
+        raise LabError(
+            f"{directory} has {free / 1e6:.0f} MB left, about {size / 1e6:.0f} MB are needed: "
+            "free some space, or let XDG_CACHE_HOME name a directory with more"
+        )
+
+
+def _extract(paths: Sequence[Path], tree: Path, advance: Advance) -> None:
+    def extract(path: Path) -> None:
+        done = subprocess.run(
+            ["dpkg-deb", "--extract", path, tree], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise LabError(f"cannot unpack {path.name}: {done.stderr.strip()}")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The biggest first, so that no processor idles at the end.
+        biggest_first = sorted(paths, key=lambda path: -path.stat().st_size)
+        for done, _ in enumerate(pool.map(extract, biggest_first), start=1):
+            advance(done / len(paths))

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""How long steps are shown: bars on a terminal, plain lines elsewhere, or not at all."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+Advance = Callable[[float], None]
+
+
+class Progress(Protocol):
+    """Told of each long step by what does it."""
+
+    def step(self, text: str) -> AbstractContextManager[Advance]:
+        """Show one step while the context lasts; call what it yields with the part done, 0 to 1."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Advance]:  # noqa: ARG002
+        yield lambda _part: None
+
+
+class Lines:
+    """A line on stderr as each step begins, and another when one that took long is done."""
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Advance]:
+        start = time.monotonic()
+        sys.stderr.write(f"{text} ...\n")
+        sys.stderr.flush()
+        yield lambda _part: None
+        seconds = time.monotonic() - start
+        if seconds >= 1:
+            sys.stderr.write(f"{text}: done in {seconds:.1f} s\n")
+            sys.stderr.flush()
+
+
+class Bars:
+    """A bar or a spinner on the terminal, gone when the step is."""
+
+    @contextmanager
+    def step(self, text: str) -> Iterator[Advance]:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            TimeElapsedColumn(),
+        )
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task(text, total=None)
+            yield lambda part: bars.update(task, total=1.0, completed=part)
+
+
+def on_stderr() -> Progress:
+    """What suits this process's stderr."""
+    return Bars() if sys.stderr.isatty() else Lines()
