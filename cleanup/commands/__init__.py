@@ -9,7 +9,7 @@ import click
 from cleanup.errors import CleanupError
 
 PROGRAM = "pgtable-cleanup"
-VERBS = ("features", "scan", "reclaim")
+VERBS = ("features", "scan", "reclaim", "lab", "experiment")
 
 
 class Failure(click.ClickException):
