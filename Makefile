@@ -4,12 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
+GUEST_TESTS := $(KERNELS:%=test-guest-%)
 
-# Directories too, so that a removed file counts; but not kmod's, which builds in place.
+# Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build pyproject.toml \
-	$(shell find cleanup $(wildcard experiments) -not -path '*/__pycache__*' -print) \
+	$(shell find cleanup experiments -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
+C_SOURCES := $(shell find kmod -name '*.[ch]' -not -name '*.mod.c')
 
 .PHONY: help
 help: ## list the targets
@@ -19,12 +21,13 @@ help: ## list the targets
 venv: $(VENV)/requirements.txt ## the Python environment, in .venv
 
 $(VENV)/requirements.txt: pyproject.toml tools/requirements.py
+	$(wildcard tools/system-packages.sh)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PYTHON) tools/requirements.py > build.requirements.txt
-	$(BIN)/pip install --quiet --requirement build.requirements.txt
-	mv build.requirements.txt $@
+	$(PYTHON) tools/requirements.py > $@.new
+	$(BIN)/pip install --quiet --requirement $@.new
+	mv $@.new $@
 
 .PHONY: build
 build: $(VENV)/installed ## build and install the project into .venv
@@ -35,6 +38,39 @@ $(VENV)/installed: $(VENV)/requirements.txt $(SOURCES)
 	PATH="$(CURDIR)/$(BIN):$$PATH" flock build/lock pip install --quiet --no-build-isolation --no-deps \
 		--config-settings=build-dir=build/python .
 	@touch $@
+
+.PHONY: demo
+demo: build ## both headline experiments on 6.12, the table and results/report.html
+	$(BIN)/pgtable-cleanup experiment run series-50g tebibyte --kernel 6.12 --out results
+
+# All of them run, whichever fails; any failure fails the whole.
+.PHONY: test
+test: build ## every test: unit, host, and the guests of all kernels
+	@$(MAKE) --keep-going --no-print-directory test-unit test-host test-guest
+
+.PHONY: test-unit
+test-unit: build ## tests that need no kernel feature
+	$(BIN)/pytest tests/unit
+
+.PHONY: test-host
+test-host: build ## tests that try this machine
+	$(BIN)/pytest tests/host
+
+.PHONY: test-guest
+test-guest: $(GUEST_TESTS) ## tests of the module on every kernel; test-guest-6.12: on one
+
+.PHONY: $(GUEST_TESTS)
+$(GUEST_TESTS): test-guest-%: build
+	$(BIN)/pgtable-cleanup lab run --kernel $* -- $(CURDIR)/$(BIN)/python -m pytest tests/guest
+
+# mypy reads the installed packages: there experiments/ is cleanup.experiments.
+.PHONY: lint
+lint: build ## ruff, mypy and clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd tests && ../$(BIN)/mypy --config-file=../pyproject.toml -p cleanup
+	cd tests && ../$(BIN)/mypy --config-file=../pyproject.toml conftest.py $(notdir $(wildcard tests/unit tests/host tests/guest))
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 
 .PHONY: clean
 clean: ## remove what the build made

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""The tiers: each test is marked by the directory it is in."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+
+# `python -m pytest` puts the checkout first, but its packages lack what the build adds: what is
+# tested is what is installed.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
+
+# Guests are slow, and their root is read-only.
+settings.register_profile("everywhere", deadline=None, database=None)
+settings.load_profile("everywhere")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test by its tier."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        item.add_marker(tier)
+        if tier == "guest" and "PGTABLE_CLEANUP_LAB" not in os.environ:
+            raise pytest.UsageError("tests/guest needs a guest of the lab: make test-guest")
