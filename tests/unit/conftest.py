@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""A module in place of the real one, at the boundary of the bindings."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from cleanup import _uapi
+
+
+@dataclass
+class FakeModule:
+    """Answers both ioctls; every call sees `tables` PTE tables and frees `empty` of them."""
+
+    tables: int = 10
+    empty: int = 4
+    fails: Callable[[dict[str, Any]], int] = lambda _call: 0
+    features: _uapi.Features = _uapi.Features(
+        abi_version=_uapi.ABI_VERSION,
+        features=0,
+        flags=_uapi.SCAN_ONLY | _uapi.WHOLE_MM,
+        levels=_uapi.LEVELS["pte"],
+        max_ranges=1024,
+        batch=128,
+        default_max_hold_ns=2_000_000,
+    )
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def call(self, _fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401
+        """The reclaim ioctl."""
+        self.calls.append(arguments)
+        skipped = [0] * len(_uapi.SKIP_REASONS)
+        skipped[0] = self.tables - self.empty
+        counts = _uapi.Counts(
+            next_range=1 if arguments["flags"] & _uapi.WHOLE_MM else len(arguments["ranges"]),
+            next_addr=0,
+            holes=0,
+            tables=(self.tables, 0, 0),
+            empty=(self.empty, 0, 0),
+            freed=(0 if arguments["flags"] & _uapi.SCAN_ONLY else self.empty, 0, 0),
+            zero_pages_dropped=0,
+            skipped=tuple(skipped),
+            flushes=1,
+            longest_hold_ns=1000,
+        )
+        number = self.fails(arguments)
+        if number:
+            raise _uapi.CallError(number, counts)
+        return counts
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> FakeModule:
+    """The fake, in place of the device and its ioctls."""
+    fake = FakeModule()
+    monkeypatch.setattr(_uapi, "open_device", lambda: os.open(os.devnull, os.O_RDWR))
+    monkeypatch.setattr(_uapi, "features", lambda _fd: fake.features)
+    monkeypatch.setattr(_uapi, "call", fake.call)
+    return fake

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""The command line of features, scan and reclaim: output, exit codes, usage."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cleanup import _uapi
+from cleanup.commands import main
+
+if TYPE_CHECKING:
+    from conftest import FakeModule
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def child() -> Iterator[int]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+
+
+def keys(value: Any) -> Any:  # noqa: ANN401 -- JSON
+    """The keys of a JSON document, without its values."""
+    if isinstance(value, dict):
+        return {key: keys(part) for key, part in value.items()}
+    return None
+
+
+RESULT = {
+    "tables": {"pte": None, "pmd": None, "pud": None},
+    "empty": {"pte": None, "pmd": None, "pud": None},
+    "freed": {"pte": None, "pmd": None, "pud": None},
+    "skipped": {"mapped": None},
+    "zero_pages_dropped": None,
+    "holes": None,
+    "flushes": None,
+    "longest_hold_ns": None,
+    "calls": None,
+    "complete": None,
+}
+BACKEND = {"does": None, "works": None, "reasons": None}
+FEATURES = {
+    "kernel": None,
+    "machine": None,
+    "page_bytes": None,
+    "paging_levels": None,
+    "proved_kernel": None,
+    "pt_reclaim": None,
+    "madvise": None,
+    "module": {
+        "abi_version": None,
+        "proved_kernel": None,
+        "flags": None,
+        "levels": None,
+        "max_ranges": None,
+        "batch": None,
+        "default_max_hold_ns": None,
+    },
+    "module_obstacles": None,
+    "backends": {"none": BACKEND, "zap": BACKEND, "remap": BACKEND, "module": BACKEND},
+}
+
+
+def test_features_with_a_module(module: "FakeModule") -> None:
+    result = run("features", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert keys(document) == FEATURES
+    assert document["backends"]["module"] == {
+        "does": document["backends"]["module"]["does"],
+        "works": True,
+        "reasons": [],
+    }
+    assert document["module"] == {
+        "abi_version": _uapi.ABI_VERSION,
+        "proved_kernel": True,
+        "flags": ["scan_only", "whole_mm"],
+        "levels": ["pte"],
+        "max_ranges": 1024,
+        "batch": 128,
+        "default_max_hold_ns": 2_000_000,
+    }
+    assert not module.calls
+    text = run("features").stdout
+    assert "module's levels" in text
+    assert "2000000 ns" in text
+
+
+def test_features_with_a_module_of_another_abi(module: "FakeModule") -> None:
+    module.features = module.features._replace(abi_version=99)
+    result = run("features", "--json")
+    assert result.exit_code == 0
+    backend = json.loads(result.stdout)["backends"]["module"]
+    assert not backend["works"]
+    assert "ABI 99" in backend["reasons"][0]
+
+
+def test_features_with_an_unproved_kernel(module: "FakeModule") -> None:
+    module.features = module.features._replace(features=_uapi.FEATURE_UNPROVED)
+    assert json.loads(run("features", "--json").stdout)["module"]["proved_kernel"] is False
+
+
+@pytest.mark.parametrize(("verb", "freed"), [("scan", 0), ("reclaim", 4)])
+def test_json(module: "FakeModule", child: int, verb: str, freed: int) -> None:
+    result = run(verb, "--json", child)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["frees"] == bool(freed)
+    (process,) = document["processes"]
+    assert keys(process) == {
+        "pid": None,
+        "name": None,
+        "vmpte_bytes_before": None,
+        "vmpte_bytes_after": None,
+        "result": RESULT,
+        "error": None,
+    }
+    assert process["pid"] == child
+    assert process["result"]["freed"]["pte"] == freed
+    assert process["result"]["skipped"] == {"mapped": 6}
+    assert process["vmpte_bytes_before"] > 0
+    assert len(module.calls) == 1
+
+
+def test_text(module: "FakeModule", child: int) -> None:
+    lines = run("reclaim", child).stdout.splitlines()
+    assert lines[0].split() == [
+        *("pid", "name", "page", "tables", "after", "tables", "empty", "freed", "left", "alone")
+    ]
+    assert lines[1].split()[0] == str(child)
+    assert lines[1].split()[-5:] == ["10", "4", "4", "6", "mapped"]
+    assert "freed" not in run("scan", child).stdout
+    assert len(module.calls) == 2
+
+
+def test_a_dry_run_frees_nothing(module: "FakeModule", child: int) -> None:
+    assert run("reclaim", "--dry-run", child).exit_code == 0
+    assert all(arguments["flags"] & _uapi.SCAN_ONLY for arguments in module.calls)
+
+
+def test_options_reach_the_call(module: "FakeModule", child: int) -> None:
+    options = ("--levels", "pte,pud", "--max-tables", 3, "--max-hold", 5000)
+    assert run("reclaim", *options, child).exit_code == 0
+    (arguments,) = module.calls
+    assert arguments["levels"] == _uapi.LEVELS["pte"] | _uapi.LEVELS["pud"]
+    assert (arguments["max_tables"], arguments["max_hold_ns"]) == (3, 5000)
+
+
+def test_a_pid_given_twice_counts_once(module: "FakeModule", child: int) -> None:
+    document = json.loads(run("scan", "--json", child, child).stdout)
+    assert len(document["processes"]) == len(module.calls) == 1
+
+
+def test_one_refused_process_does_not_stop_the_others(module: "FakeModule", child: int) -> None:
+    module.fails = lambda arguments: errno.EPERM if arguments["pidfd"] >= 0 else 0
+    result = run("reclaim", "--json", child, os.getpid())
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"pgtable-cleanup: pid {child}: another process needs CAP_SYS_NICE in its user namespace: "
+        "run as root\n"
+    )
+    refused, done = json.loads(result.stdout)["processes"]
+    assert (refused["error"]["errno"], refused["error"]["name"]) == (errno.EPERM, "EPERM")
+    assert done["error"] is None
+    assert done["result"]["complete"]
+
+
+def test_a_process_that_is_gone(module: "FakeModule") -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    result = run("reclaim", process.pid)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"pgtable-cleanup: pid {process.pid}: no such process\n"
+    assert not module.calls
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("scan",),
+        ("scan", "0"),
+        ("scan", "-1"),
+        ("scan", "init"),
+        ("reclaim", "--levels", "pgd", "1"),
+        ("reclaim", "--levels", "", "1"),
+        ("reclaim", "--max-tables", "0", "1"),
+        ("reclaim", "--max-hold", "1ms", "1"),
+        ("reclaim", "--no-such-option", "1"),
+        ("features", "1"),
+        ("no-such-verb",),
+        (),
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("scan", "-h"), ("reclaim", "--help")])
+def test_help(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    assert result.stderr == ""
