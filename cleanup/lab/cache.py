@@ -20,9 +20,9 @@ from cleanup.lab.progress import Progress
 
 def cache_dir() -> Path:
     """The cache's top directory, made if need be."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification wants relative paths ignored.
-    top = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "pgtable-cleanup"
+    top = (base if base.is_absolute() else Path.home() / ".cache") / "pgtable-cleanup"
     with explained(f"make the cache directory {top}"):
         top.mkdir(parents=True, exist_ok=True)
     return top

@@ -14,7 +14,7 @@ REPORT = re.compile(
     | \bK[AC]SAN\b | \bKMSAN\b | \bKFENCE: | \bUBSAN: | \bkmemleak:.*\bsuspected\b
     # lockdep, those of its reports that don't begin with WARNING
     | \blocking\ dependency\b | \brecursive\ locking\b | \binconsistent\ lock\ state\b
-    | \block\ inversion\b | \bbad\ unlock\ balance\b | \bheld\ lock\ freed\b | \blockdep:\ .*\bdisabled\b
+    | \block\ inversion\b | \bbad\ unlock\ balance\b | \bheld\ lock\ freed\b
     | \block\ held\ when\ returning\b | \bDEBUG_LOCKS_WARN_ON\b | \bBad\ or\ missing\ lock\b
     | \bsuspicious\ RCU\b | \brcu.*\bstall | \brcu.*\bstarved\b
     | \btask\ .*\bblocked\ for\ more\ than\b | \blockup\b | \bscheduling\ while\ atomic\b
@@ -52,7 +52,7 @@ class Mark:
 
     def lines(self) -> list[str]:
         """What the kernel logged since the mark or the last call, one text a record."""
-        found = []
+        found: list[str] = []
         while True:
             try:
                 record = os.read(self._log, 1 << 16)

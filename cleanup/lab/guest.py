@@ -52,6 +52,10 @@ mount -t proc proc /new/proc
 mount -t sysfs sys /new/sys
 mount -t devtmpfs dev /new/dev
 mkdir -p /new/dev/pts /new/dev/shm
+ln -s /proc/self/fd /new/dev/fd
+ln -s /proc/self/fd/0 /new/dev/stdin
+ln -s /proc/self/fd/1 /new/dev/stdout
+ln -s /proc/self/fd/2 /new/dev/stderr
 mount -t devpts -o ptmxmode=666 pts /new/dev/pts
 mount -t tmpfs -o mode=1777 shm /new/dev/shm
 mount -t tmpfs -o mode=755 run /new/run
@@ -104,11 +108,11 @@ cat /run/lab/stderr >/dev/vport0p$STDERR & relays="$relays $!"
 echo "ready $(uptime)" >&3
 if [ "$SHELL_ROWS" ]; then
     stty -F /dev/hvc0 rows $SHELL_ROWS cols $SHELL_COLUMNS
-    setsid -c sh /run/lab/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+    setsid -c /bin/sh /run/lab/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
     code=$?
     : >/run/lab/stdout 2>/run/lab/stderr
 else
-    sh /run/lab/command </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
+    /bin/sh /run/lab/command </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
     code=$?
 fi
 echo "exit $code $(uptime)" >&3

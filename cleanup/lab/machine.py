@@ -82,7 +82,9 @@ def command_line(
         # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
         arguments += f" tsc_early_khz={khz}"
     line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    line += ["-machine", "q35", "-cpu", machine.cpu, "-smp", str(machine.cpus)]
+    line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
+    # A node takes whole sockets.
+    line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
     line += ["-accel", "tcg,thread=multi" if tcg else "kvm", "-m", machine.memory]
     line += ["-kernel", str(kernel.vmlinuz), "-initrd", f"/proc/self/fd/{channels.initrd}"]
     line += ["-append", f"{arguments} {machine.append}".strip()]
@@ -149,7 +151,8 @@ def size_in_bytes(size: str) -> int:
 def host_tsc_khz() -> int | None:
     """The rate of the host's time stamp counter in kHz, where the host tells.
 
-    Without frequency scaling /proc/cpuinfo's clock is the counter's; with it, the rated frequency is.
+    Without frequency scaling /proc/cpuinfo has the counter's rate; with it, the rated frequency is
+    the counter's.
     """
     processor = Path("/sys/devices/system/cpu/cpu0")
     if not (processor / "cpufreq").exists():

@@ -95,15 +95,16 @@ def run(
 ) -> GuestResult:
     """Run a command as root in a virtual machine with that kernel and the host's files.
 
-    The host's root is read-only there; ``results`` is a directory of the host that the command can
-    write to, by the name in PGTABLE_CLEANUP_RESULTS.  ``memory`` and ``disk`` are sizes such as
-    ``2G``; with ``disk`` an empty ext4 is mounted where PGTABLE_CLEANUP_SCRATCH says.  The module is
-    built and loaded, with ``module_args``, unless ``load_module`` is false; ``module`` is a .ko to
-    load in its place.  ``env`` adds to the guest's environment.  /tmp and /run are the guest's own,
-    but the working directory, the Python environment and ``visible`` are seen below them too.
+    The host's root is read-only there; ``results`` is a directory of the host that the command
+    can write to, by the name in PGTABLE_CLEANUP_RESULTS.  ``memory`` and ``disk`` are sizes such
+    as ``2G``; with ``disk`` an empty ext4 is mounted where PGTABLE_CLEANUP_SCRATCH says.  The
+    module is built and loaded, with ``module_args``, unless ``load_module`` is false; ``module``
+    is a .ko to load in its place.  ``env`` adds to the guest's environment.  /tmp and /run are
+    the guest's own, but the working directory, the Python environment and ``visible`` are seen
+    below them too.
 
-    ``timeout`` is in seconds, from the boot on.  ``on_stdout`` and ``on_stderr`` get the output as it
-    comes.  With ``interactive`` the command has this process's terminal.
+    ``timeout`` is in seconds, from the boot on.  ``on_stdout`` and ``on_stderr`` get the output
+    as it comes.  With ``interactive`` the command has this process's terminal.
 
     Raises LabError if the run could not be: no package, no kernel, a module that is refused, a
     panic, an oops, a hang; KernelReportError if ``check_dmesg`` is true and the kernel logged a
@@ -253,8 +254,8 @@ class _Session:
                 # QEMU dies with this process, however this process dies.
                 ["setpriv", "--pdeathsig", "KILL", "--", *line],
                 stdin=None if interactive else subprocess.DEVNULL,
-                stdout=None if interactive else qemu_errors,
-                stderr=qemu_errors,
+                stdout=None if interactive else qemu_errors.fileno(),
+                stderr=qemu_errors.fileno(),
                 pass_fds=channels.descriptors(),
                 # Ctrl-C is this process's to answer; a terminal is for its foreground alone.
                 start_new_session=not interactive,
@@ -262,7 +263,7 @@ class _Session:
             self._stack.callback(_end, qemu)
 
     def follow(self, timeout: float, progress: Progress) -> None:
-        """Read all that the guest says until QEMU has gone.  Raises LabError if it takes too long."""
+        """Read what the guest says until QEMU is gone; raises LabError if that takes too long."""
         with ExitStack() as step:
             step.enter_context(progress.step(f"booting {self.guest.kernel.release}"))
             while self._selector.get_map():
@@ -384,7 +385,8 @@ def _nameless(content: bytes, stack: ExitStack) -> int:
 def _scratch_disk(size: int, stack: ExitStack) -> int:
     """An empty ext4 of that many bytes, sparse, in a file without a name."""
     with explained(f"make a scratch disk in {tempfile.gettempdir()}"):
-        file = stack.enter_context(tempfile.TemporaryFile())
+        file = tempfile.TemporaryFile()  # noqa: SIM115 -- the stack closes it
+        stack.enter_context(file)
         file.truncate(size)
     path = f"/proc/self/fd/{file.fileno()}"
     made = subprocess.run(

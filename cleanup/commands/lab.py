@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""`pgtable-cleanup lab run` and `lab shell`: commands in a guest with one of Debian's kernels."""
+
+import json
+import shlex
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, TypedDict, TypeVar, Unpack
+
+import click
+
+from cleanup.lab import DEFAULT, SOURCES, GuestResult, LabError, get_kernel, machine, run
+from cleanup.lab.progress import on_stderr
+from cleanup.lab.runner import DEFAULT_TIMEOUT
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Options(TypedDict):
+    kernel: str
+    refresh: bool
+    memory: str
+    cpu: str
+    cpus: int
+    disk: str | None
+    numa: int
+    append: str
+    no_module: bool
+    module_args: str
+    results: Path | None
+
+
+class _Size(click.ParamType[str]):
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ANN401 -- click's signature
+        try:
+            machine.size_in_bytes(value)
+        except LabError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class _Kernel(click.ParamType[str]):
+    name = "kernel"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ANN401 -- click's signature
+        if value not in SOURCES and not Path(value).is_dir():
+            self.fail(
+                f"unknown kernel {value!r}: give one of {', '.join(SOURCES)}, or a directory with "
+                "a kernel's extracted packages",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+def _guest_options(function: Function) -> Function:
+    for option in reversed(
+        (
+            click.option(
+                "--kernel",
+                type=_Kernel(),
+                default=DEFAULT,
+                show_default=True,
+                metavar=f"{'|'.join(SOURCES)}|PATH",
+                help="Debian's newest of that line, or the directory of one's extracted packages.",
+            ),
+            click.option("--refresh", is_flag=True, help="Look for a newer release of the kernel."),
+            click.option("--memory", type=_Size(), default="2G", show_default=True),
+            click.option("--cpu", default="max", show_default=True, help="QEMU's name of the CPU."),
+            click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True),
+            click.option("--disk", type=_Size(), help="An empty ext4 of that size."),
+            click.option(
+                "--numa",
+                type=click.IntRange(1, 8),
+                default=1,
+                show_default=True,
+                help="NUMA nodes that share the memory and the CPUs.",
+            ),
+            click.option("--append", default="", metavar="ARGS", help="More for the kernel."),
+            click.option("--no-module", is_flag=True, help="Don't load the module."),
+            click.option(
+                "--module-args", default="", metavar="ARGS", help="Parameters of the module."
+            ),
+            click.option(
+                "--results",
+                type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+                metavar="DIR",
+                help="A directory that the guest can write to.",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.group()
+def lab() -> None:
+    """Boot one of Debian's kernels in QEMU, with the module.
+
+    The guest sees this machine's files, read-only, and runs as root, with a /tmp and a /run of its
+    own.  In its environment, PGTABLE_CLEANUP_RESULTS names the directory of --results and
+    PGTABLE_CLEANUP_SCRATCH the file system of --disk.
+    """
+    # Leave nothing half done when stopped.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+
+
+# What follows CMD is CMD's, whether or not it looks like an option.
+@lab.command("run", context_settings={"allow_interspersed_args": False})
+@_guest_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=DEFAULT_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give the guest up after that time.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.argument("command", nargs=-1, required=True, metavar="[--] CMD...")
+@click.pass_context
+def run_command(
+    context: click.Context,
+    /,
+    as_json: bool,
+    timeout: float,
+    command: tuple[str, ...],
+    **options: Unpack[_Options],
+) -> None:
+    """Run CMD in the guest, with its output and exit code.
+
+    Fails as well if the guest's kernel panics, hangs, or reports a bug in its log.
+    """
+    result = run(
+        command,
+        timeout=timeout,
+        on_stdout=None if as_json else _passes_to(sys.stdout.buffer),
+        on_stderr=None if as_json else _passes_to(sys.stderr.buffer),
+        **_arguments(options),
+    )
+    if as_json:
+        click.echo(json.dumps(_document(result), indent=2))
+    if not result.clock_ok:
+        click.echo(
+            f"pgtable-cleanup: the guest's clock counted {result.guest_seconds:.1f} s in "
+            f"{result.seconds:.1f} s: times taken in this run don't count, run it again",
+            err=True,
+        )
+    context.exit(result.exit_code)
+
+
+@lab.command("shell")
+@_guest_options
+@click.pass_context
+def shell(context: click.Context, /, **options: Unpack[_Options]) -> None:
+    """Open a shell in the guest; `exit` ends it, and Ctrl-a x at once."""
+    command = ["/bin/bash", "-i"] if shutil.which("/bin/bash") else ["/bin/sh", "-i"]
+    result = run(
+        command,
+        timeout=float("inf"),
+        check_dmesg=False,
+        interactive=True,
+        **_arguments(options),
+    )
+    context.exit(result.exit_code)
+
+
+def _arguments(options: _Options) -> dict[str, Any]:
+    """The options as cleanup.lab.run takes them."""
+    machine.qemu_version()  # Before a download in vain.
+    progress = on_stderr()
+    return {
+        "kernel": get_kernel(options["kernel"], progress=progress, refresh=options["refresh"]),
+        "memory": options["memory"],
+        "cpu": options["cpu"],
+        "cpus": options["cpus"],
+        "disk": options["disk"],
+        "numa": options["numa"],
+        "append": options["append"],
+        "load_module": not options["no_module"],
+        "module_args": shlex.split(options["module_args"]),
+        "results": options["results"],
+        "progress": progress,
+    }
+
+
+def _passes_to(stream: IO[bytes]) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        stream.write(data)
+        stream.flush()
+
+    return write
+
+
+def _document(result: GuestResult) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "exit_code": result.exit_code,
+        "kernel": result.kernel_release,
+        "accelerator": result.accelerator,
+        "boot_seconds": result.boot_seconds,
+        "seconds": result.seconds,
+        "guest_seconds": result.guest_seconds,
+        "clock_ok": result.clock_ok,
+        "stdout": result.stdout.decode(errors="replace"),
+        "stderr": result.stderr.decode(errors="replace"),
+        "console": result.console,
+    }
