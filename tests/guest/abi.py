@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""The ioctl with every field in the test's hand: what the bindings would not let pass."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from dataclasses import dataclass, field
+
+from cleanup import _uapi
+
+FORMAT = struct.Struct("=IIIiiIQQQIIQ37Q")
+SIZE = FORMAT.size
+SIZE_MIN = 64
+LEVEL_PTE = _uapi.LEVELS["pte"]
+RANGE = struct.Struct("=QQ")
+
+
+@dataclass
+class Args:
+    """struct pgtable_cleanup_args; `tail` follows it, `ranges` are packed where it points."""
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    size: int = SIZE
+    flags: int = 0
+    levels: int = LEVEL_PTE
+    pidfd: int = -1
+    inode_fd: int = -1
+    nr_ranges: int | None = None
+    ranges_pointer: int | None = None
+    max_tables: int = 0
+    max_hold_ns: int = 0
+    next_range: int = 0
+    reserved: int = 0
+    next_addr: int = 0
+    tail: bytes = b""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the kernel wrote."""
+
+    next_range: int
+    next_addr: int
+    holes: int
+    tables: int
+    empty: int
+    freed: int
+    skipped: dict[str, int]
+    flushes: int
+    longest_hold_ns: int
+
+
+class Refused(Exception):
+    """An errno, and what the kernel wrote nevertheless."""
+
+    def __init__(self, number: int, answer: Answer) -> None:
+        super().__init__(errno.errorcode[number])
+        self.errno = number
+        self.answer = answer
+
+
+def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Answer:
+    """One PGTABLE_CLEANUP_IOC_RECLAIM; raises Refused."""
+    packed_ranges = bytearray(b"".join(RANGE.pack(*span) for span in args.ranges))
+    pointer = _uapi.address_of(packed_ranges) if packed_ranges else 0
+    packed = FORMAT.pack(
+        args.size,
+        args.flags,
+        args.levels,
+        args.pidfd,
+        args.inode_fd,
+        len(args.ranges) if args.nr_ranges is None else args.nr_ranges,
+        pointer if args.ranges_pointer is None else args.ranges_pointer,
+        args.max_tables,
+        args.max_hold_ns,
+        args.next_range,
+        args.reserved,
+        args.next_addr,
+        *[0] * 37,
+    )
+    buffer = bytearray(packed + args.tail)
+    own = fd is None
+    device = os.open(_uapi.DEVICE, os.O_RDWR | os.O_CLOEXEC) if fd is None else fd
+    try:
+        fcntl.ioctl(device, number, buffer)
+    except OSError as error:
+        assert error.errno is not None
+        raise Refused(error.errno, _answer(buffer)) from error
+    finally:
+        if own:
+            os.close(device)
+    return _answer(buffer)
+
+
+def refused(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Refused:
+    """The failure of a call that must fail."""
+    try:
+        answer = call(args, fd, number)
+    except Refused as refusal:
+        return refusal
+    raise AssertionError(f"the call succeeded: {answer}")
+
+
+def _answer(buffer: bytearray) -> Answer:
+    fields = FORMAT.unpack_from(buffer)
+    counts = fields[12:]
+    skipped = {
+        name: counts[11 + index] for index, name in _uapi.SKIP_REASONS.items() if counts[11 + index]
+    }
+    return Answer(
+        next_range=fields[9],
+        next_addr=fields[11],
+        holes=counts[0],
+        tables=counts[1],
+        empty=counts[4],
+        freed=counts[7],
+        skipped=skipped,
+        flushes=counts[35],
+        longest_hold_ns=counts[36],
+    )

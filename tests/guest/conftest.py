@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""The tier that runs inside the guest, on each kernel, with the module loaded."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanup.lab.dmesg import Mark
+
+SERIES = ".".join(os.uname().release.split(".")[:2])
+
+
+@pytest.fixture(autouse=True)
+def clean_log() -> Iterator[None]:
+    """The dmesg gate: whatever a test shows, the kernel must not have complained meanwhile."""
+    mark = Mark()
+    try:
+        yield
+        assert mark.reports() == []
+    finally:
+        mark.close()
+
+
+@pytest.fixture
+def series() -> str:
+    """The running kernel's series, such as "6.12"."""
+    return SERIES
+
+
+@pytest.fixture
+def swap() -> Iterator[None]:
+    """A swap device in the guest's memory."""
+    subprocess.run(["modprobe", "zram"], check=True)
+    device = Path("/sys/block/zram0")
+    (device / "disksize").write_text("64M")
+    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["swapon", "/dev/zram0"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["swapoff", "/dev/zram0"], check=True)
+        (device / "reset").write_text("1")

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""Address-space layouts with a known number of PTE tables, and what the kernel says of them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from _raw import peek, poke, syscall
+
+UNIT = 2 << 20  # what one PTE table maps
+PAGE = mmap.PAGESIZE
+
+PROT_NONE, PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
+MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
+ANON = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+SHARED_ANON = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_NORESERVE
+
+SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MADVISE, SYS_FALLOCATE = 9, 10, 11, 28, 285
+SYS_USERFAULTFD = 323
+
+MADV_DONTNEED, MADV_REMOVE, MADV_HUGEPAGE, MADV_NOHUGEPAGE = 4, 9, 14, 15
+MADV_PAGEOUT, MADV_GUARD_INSTALL = 21, 102
+PUNCH_HOLE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+
+@dataclass(frozen=True)
+class Area:
+    """Memory that starts on a 2 MiB boundary, inside a PROT_NONE reservation of its own.
+
+    The reservation keeps a unit free on either side, so that no other mapping shares a table.
+    """
+
+    addr: int
+    units: int
+
+    @property
+    def length(self) -> int:
+        return self.units * UNIT
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """What scan and reclaim take as a range."""
+        return self.addr, self.length
+
+    def unit(self, index: int) -> int:
+        """Address of a unit."""
+        return self.addr + index * UNIT
+
+    def touch(self, value: int = 1, *, first: int = 0, count: int | None = None) -> None:
+        """Write a byte to the first page of units: one table each."""
+        poke(self.unit(first), self.units - first if count is None else count, UNIT, value)
+
+    def values(self) -> bytes:
+        """The byte that `touch` writes, of every unit."""
+        return peek(self.addr, self.units, UNIT)
+
+    def release(self, *units: int, advice: int = MADV_DONTNEED) -> None:
+        """Give back the touched page of units, of all of them by default, page by page."""
+        for index in units or range(self.units):
+            madvise(self.unit(index), PAGE, advice)
+
+
+def map_at(addr: int, length: int, flags: int, fd: int = -1, offset: int = 0) -> int:
+    """mmap() at a fixed place."""
+    return syscall(SYS_MMAP, addr, length, PROT_RW, flags | MAP_FIXED, fd, offset)
+
+
+def unmap(addr: int, length: int) -> None:
+    """munmap()."""
+    syscall(SYS_MUNMAP, addr, length)
+
+
+def protect(addr: int, length: int, prot: int) -> None:
+    """mprotect(), here to split a VMA."""
+    syscall(SYS_MPROTECT, addr, length, prot)
+
+
+def madvise(addr: int, length: int, advice: int) -> None:
+    """madvise()."""
+    syscall(SYS_MADVISE, addr, length, advice)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Drop a part of a file, in every mapping of it."""
+    syscall(SYS_FALLOCATE, fd, PUNCH_HOLE, offset, length)
+
+
+@contextmanager
+def reserved(units: int) -> Iterator[Area]:
+    """Address space for an area, nothing of it accessible yet."""
+    length = (units + 3) * UNIT
+    base = syscall(SYS_MMAP, 0, length, PROT_NONE, ANON, -1, 0)
+    try:
+        yield Area(base + UNIT + -base % UNIT, units)
+    finally:
+        unmap(base, length)
+
+
+@contextmanager
+def area(units: int, flags: int = ANON, fd: int = -1) -> Iterator[Area]:
+    """A mapping without huge pages."""
+    with reserved(units) as made:
+        map_at(made.addr, made.length, flags, fd)
+        madvise(made.addr, made.length, MADV_NOHUGEPAGE)
+        yield made
+
+
+@contextmanager
+def memfd(length: int) -> Iterator[int]:
+    """A file in memory."""
+    fd = os.memfd_create("tests")
+    try:
+        os.ftruncate(fd, length)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def vmpte(pid: int | str = "self") -> int:
+    """Bytes of all page tables of a process."""
+    with open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"VmPTE:"):
+                return int(line.split()[1]) * 1024
+    raise AssertionError(f"no VmPTE in /proc/{pid}/status")
+
+
+class Child:
+    """A forked process that does what it is told, then sleeps on a pipe: a quiescent target.
+
+    `work` gets a function that reports readiness and waits until the parent calls `resume`.
+    """
+
+    def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
+        """Fork, and wait until the child reports for the first time."""
+        ready_r, self._ready_w = os.pipe()
+        self._go_r, self._go_w = os.pipe()
+        self._ready = ready_r
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(work)
+        os.close(self._ready_w)
+        os.close(self._go_r)
+        self.wait_ready()
+
+    def _run(self, work: Callable[[Callable[[], None]], None]) -> None:
+        os.close(self._ready)
+        os.close(self._go_w)
+
+        def pause() -> None:
+            os.write(self._ready_w, b".")
+            os.read(self._go_r, 1)
+
+        code = 1
+        try:
+            work(pause)
+            code = 0
+        finally:
+            os._exit(code)
+
+    def wait_ready(self) -> None:
+        """Wait for the child's next report."""
+        assert os.read(self._ready, 1) == b".", "the child died before it was ready"
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.write(self._go_w, b".")
+
+    def finish(self) -> int:
+        """Let it go on to its end; its wait status."""
+        self.resume()
+        return self.reap()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self.pid, 9)
+
+    def reap(self) -> int:
+        """Wait for its end; its wait status."""
+        os.close(self._ready)
+        os.close(self._go_w)
+        return os.waitpid(self.pid, 0)[1]
+
+
+@contextmanager
+def child(work: Callable[[Callable[[], None]], None]) -> Iterator[Child]:
+    """A `Child` that is killed if the test fails; else its work must end well."""
+    made = Child(work)
+    try:
+        yield made
+    except BaseException:
+        made.kill()
+        made.reap()
+        raise
+    assert made.finish() == 0, "the child's own checks failed"

@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: MIT
+"""The meaning of the call, line by line of its definition: one test each.
+
+Each makes a layout whose tables it can count, calls once, and checks what was freed, that every
+byte left is as it was, and that VmPTE fell by exactly what was freed.
+"""
+
+import errno
+import mmap
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+from _raw import syscall
+
+from cleanup import _uapi
+from guest import abi
+from guest.layout import (
+    ANON,
+    MADV_GUARD_INSTALL,
+    MADV_PAGEOUT,
+    PAGE,
+    PROT_NONE,
+    SHARED_ANON,
+    SYS_MADVISE,
+    UNIT,
+    Area,
+    area,
+    child,
+    madvise,
+    map_at,
+    memfd,
+    protect,
+    reserved,
+    unmap,
+    vmpte,
+)
+
+
+def test_empty_tables_are_freed_and_live_ones_kept() -> None:
+    with area(64) as made:
+        made.touch(7)
+        made.release(*range(1, 64))
+        before = vmpte()
+        answer = abi.call(abi.Args([made.span]))
+        after = vmpte()
+        assert (answer.tables, answer.empty, answer.freed) == (64, 63, 63)
+        assert answer.skipped == {"mapped": 1}
+        assert before - after == 63 * PAGE
+        assert made.values() == bytes([7]) + bytes(63)
+
+
+def test_scan_only_counts_and_frees_nothing() -> None:
+    with area(16) as made:
+        made.touch()
+        made.release()
+        before = vmpte()
+        answer = abi.call(abi.Args([made.span], flags=_uapi.SCAN_ONLY))
+        assert (answer.tables, answer.empty, answer.freed, answer.flushes) == (16, 16, 0, 0)
+        assert vmpte() == before
+        assert abi.call(abi.Args([made.span])).freed == 16
+
+
+def test_a_freed_table_comes_back_on_the_next_fault() -> None:
+    with area(8) as made:
+        for value in (1, 2, 3):
+            made.touch(value)
+            assert made.values() == bytes([value] * 8)
+            made.release()
+            assert abi.call(abi.Args([made.span])).freed == 8
+        assert made.values() == bytes(8)
+
+
+def test_len_is_rounded_up_to_pages() -> None:
+    with area(1) as made:
+        made.touch()
+        made.release()
+        assert abi.call(abi.Args([(made.addr, 1)])).freed == 1
+
+
+def test_len_0_does_nothing() -> None:
+    with area(1) as made:
+        made.touch()
+        made.release()
+        answer = abi.call(abi.Args([(made.addr, 0)]))
+        assert (answer.next_range, answer.tables) == (1, 0)
+        assert abi.call(abi.Args([])).tables == 0
+        # Not even complain of what is not mapped there.
+        assert abi.call(abi.Args([(0, 0)])).holes == 0
+
+
+def test_outward_rounding_frees_a_table_that_the_range_only_touches() -> None:
+    with area(3) as made:
+        made.touch()
+        made.release()
+        middle = abi.Args([(made.unit(1) + 100 * PAGE, PAGE)])
+        answer = abi.call(middle)
+        assert (answer.tables, answer.freed) == (1, 1)
+        across = abi.Args([(made.unit(1) - PAGE, UNIT + 2 * PAGE)])
+        answer = abi.call(across)
+        assert (answer.tables, answer.freed) == (2, 2)
+
+
+def test_an_entry_outside_the_range_keeps_the_table() -> None:
+    with area(1) as made:
+        made.touch(9)
+        answer = abi.call(abi.Args([(made.addr + UNIT // 2, PAGE)]))
+        assert (answer.tables, answer.empty, answer.skipped) == (1, 0, {"mapped": 1})
+        assert made.values() == b"\x09"
+
+
+def test_only_where_a_live_vma_overlaps_the_table() -> None:
+    with area(4) as made:
+        made.touch()
+        made.release()
+        # Half of unit 1 is unmapped; its table is shared with what is left.
+        unmap(made.unit(1), UNIT // 2)
+        refusal = abi.refused(abi.Args([(made.unit(1), UNIT // 2)]))
+        answer = refusal.answer
+        assert (refusal.errno, answer.holes, answer.freed) == (errno.ENOMEM, 1, 1)
+        # All of units 2 and 3 is unmapped: there is nothing to look at.
+        unmap(made.unit(2), 2 * UNIT)
+        refusal = abi.refused(abi.Args([(made.unit(2), 2 * UNIT)]))
+        answer = refusal.answer
+        assert (refusal.errno, answer.holes, answer.tables) == (errno.ENOMEM, 1, 0)
+
+
+def test_holes_the_rest_is_done_then_enomem() -> None:
+    with area(12) as made:
+        made.touch()
+        made.release()
+        unmap(made.unit(3), 2 * UNIT)
+        unmap(made.unit(8) + PAGE, PAGE)
+        before = vmpte()
+        refusal = abi.refused(abi.Args([made.span]))
+        answer = refusal.answer
+        assert refusal.errno == errno.ENOMEM
+        assert (answer.holes, answer.freed, answer.next_range) == (2, 10, 1)
+        assert before - vmpte() == 10 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("hole_at", "hole_units"), [(0, 1), (5, 1), (0, 6)], ids=["first", "last", "all"]
+)
+def test_a_hole_at_either_end_is_enomem(hole_at: int, hole_units: int) -> None:
+    with area(6) as made:
+        made.touch()
+        made.release()
+        unmap(made.unit(hole_at), hole_units * UNIT)
+        refusal = abi.refused(abi.Args([made.span]))
+        answer = refusal.answer
+        assert (refusal.errno, answer.holes, answer.freed) == (errno.ENOMEM, 1, 6 - hole_units)
+
+
+def test_the_whole_address_space_knows_no_holes() -> None:
+    with area(8) as made:
+        made.touch()
+        made.release()
+        before = vmpte()
+        answer = abi.call(abi.Args(flags=_uapi.WHOLE_MM))
+        assert (answer.holes, answer.next_range) == (0, 1)
+        assert answer.freed >= 8
+        # This process runs meanwhile, and may need a table of its own again.
+        assert before - vmpte() >= 8 * PAGE
+
+
+def test_swapped_out_data_is_never_touched(swap: None) -> None:
+    with area(4) as made:
+        made.touch(5)
+        for index in range(4):
+            madvise(made.unit(index), PAGE, MADV_PAGEOUT)
+        made.release(3)
+        answer = abi.call(abi.Args([made.span]))
+        assert answer.skipped.get("swap", 0) >= 1, "MADV_PAGEOUT swapped nothing out"
+        assert answer.skipped.get("swap", 0) + answer.skipped.get("mapped", 0) == 3
+        assert answer.freed == 1
+        assert made.values() == bytes([5, 5, 5, 0])
+
+
+def test_guard_pages_are_never_touched(series: str) -> None:
+    with area(3) as made:
+        made.touch(4)
+        try:
+            for index in range(2):
+                madvise(made.unit(index), PAGE, MADV_GUARD_INSTALL)
+        except OSError as error:
+            assert error.errno == errno.EINVAL
+            assert series in ("6.1", "6.12")
+            pytest.skip(f"Linux {series} has no guard pages (MADV_GUARD_INSTALL is of 6.13)")
+        answer = abi.call(abi.Args([made.span]))
+        assert (answer.freed, answer.skipped) == (0, {"marker": 2, "mapped": 1})
+        assert os.waitstatus_to_exitcode(_status_of_reading(made.unit(1))) == -signal.SIGSEGV
+
+
+def _status_of_reading(addr: int) -> int:
+    pid = os.fork()
+    if pid == 0:
+        from _raw import peek
+
+        peek(addr, 1, 1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def test_prot_none_data_is_never_touched() -> None:
+    with area(2) as made:
+        made.touch(6)
+        protect(made.addr, made.length, PROT_NONE)
+        answer = abi.call(abi.Args([made.span]))
+        assert (answer.freed, answer.skipped) == (0, {"mapped": 2})
+        protect(made.addr, made.length, mmap.PROT_READ)
+        assert made.values() == b"\x06\x06"
+
+
+def test_kernels_answer_the_madvise_einval() -> None:
+    with area(1) as made:
+        with pytest.raises(OSError, match="Invalid argument"):
+            syscall(SYS_MADVISE, made.addr, UNIT, _uapi.MADV_CLEANUP_PGTABLE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT], ids=["SIGALRM", "SIGINT"])
+def test_a_pending_signal_ends_the_call_after_its_batch(number: signal.Signals) -> None:
+    """0 is returned early; repeated with the same struct, the calls come to the same total."""
+    units = 4096
+    caught = []
+    previous = signal.signal(number, lambda *_: caught.append(1))
+    try:
+        with area(units) as made:
+            made.touch()
+            made.release()
+            before = vmpte()
+            args = abi.Args([made.span])
+            freed = seen = calls = 0
+            # Blocked, the signal stays pending for no one; so it is sent from another thread.
+            stop = threading.Event()
+            sender = threading.Thread(target=_send_until, args=(stop, number))
+            sender.start()
+            try:
+                while args.next_range == 0:
+                    answer = abi.call(args)
+                    args.next_range, args.next_addr = answer.next_range, answer.next_addr
+                    freed, seen, calls = freed + answer.freed, seen + answer.tables, calls + 1
+            finally:
+                stop.set()
+                sender.join()
+            assert calls > 1, "no signal came during a call"
+            assert caught
+            assert (seen, freed) == (units, units)
+            assert before - vmpte() >= units * PAGE - 16 * PAGE
+    finally:
+        signal.signal(number, previous)
+
+
+def _send_until(stop: threading.Event, number: signal.Signals) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    while not stop.wait(0.001):
+        signal.pthread_kill(main, number)
+
+
+def test_sigkill_in_the_middle_leaves_the_target_intact() -> None:
+    units = 8192
+
+    def target(pause: Callable[[], None]) -> None:
+        with area(units) as made:
+            made.touch(3)
+            made.release(*(index for index in range(units) if index % 64))
+            report[:] = made.addr.to_bytes(8, "little")
+            pause()
+            assert all(made.values()[index] == 3 for index in range(0, units, 64))
+            made.touch(8)
+            assert made.values() == bytes([8] * units)
+
+    report = memoryview(mmap.mmap(-1, PAGE))[:8]
+    with child(target) as quiet:
+        span = (int.from_bytes(report, "little"), units * UNIT)
+        before = vmpte(quiet.pid)
+        victim = os.fork()
+        if victim == 0:
+            pidfd = os.pidfd_open(quiet.pid)
+            while True:
+                # One table a call: killed in the middle for certain.
+                abi.call(abi.Args([span], pidfd=pidfd, max_tables=1))
+        while vmpte(quiet.pid) == before:
+            pass
+        os.kill(victim, signal.SIGKILL)
+        os.waitpid(victim, 0)
+        left = vmpte(quiet.pid)
+        assert left < before
+        assert left > before - units * PAGE
+        pidfd = os.pidfd_open(quiet.pid)
+        rest = abi.call(abi.Args([span], pidfd=pidfd))
+        os.close(pidfd)
+        assert left - vmpte(quiet.pid) == rest.freed * PAGE
+
+
+def test_everything_blocked_by_contention_is_eagain(series: str) -> None:
+    """The second rmap lock of a table is only tried: hammered by others, it is not to be had."""
+    if series == "7.3":
+        pytest.skip("7.3 needs no rmap lock, so nothing can block a table")
+    with memfd(UNIT) as first, memfd(UNIT) as second, reserved(1) as made:
+        half = UNIT // 2
+        map_at(made.addr, half, mmap.MAP_SHARED, first)
+        map_at(made.addr + half, half, mmap.MAP_SHARED, second)
+        hammers = [_hammer(second) for _ in range(4)]
+        blocked = 0
+        try:
+            for _ in range(3000):
+                made.touch()
+                madvise(made.addr, half, 9)  # MADV_REMOVE
+                try:
+                    assert abi.call(abi.Args([made.span])).freed == 1
+                except abi.Refused as refusal:
+                    assert refusal.errno == errno.EAGAIN
+                    assert refusal.answer.freed == 0
+                    assert refusal.answer.skipped == {"contended": 1}
+                    blocked += 1
+                    if blocked == 3:
+                        break
+        finally:
+            for pid in hammers:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        assert blocked, "the lock was never found taken"
+        assert abi.call(abi.Args([made.span])).tables <= 1
+
+
+def _hammer(fd: int) -> int:
+    """A process that takes the file's i_mmap lock for writing over and over."""
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            addr = syscall(9, 0, PAGE, 3, mmap.MAP_SHARED, fd, 0)
+            unmap(addr, PAGE)
+    return pid
+
+
+def test_work_per_hold_is_bounded_in_time_and_in_tables() -> None:
+    with area(2048) as made:
+        made.touch()
+        made.release()
+        features = _uapi.features(fd := _uapi.open_device())
+        os.close(fd)
+        answer = abi.call(abi.Args([made.span], max_hold_ns=1))
+        # One table, then time is up: a flush for each.
+        assert answer.freed == answer.flushes == 2048
+        made.touch()
+        made.release()
+        answer = abi.call(abi.Args([made.span]))
+        assert answer.freed == 2048
+        assert answer.flushes >= 2048 // features.batch
+
+
+def test_max_tables_ends_the_call_and_the_cursor_goes_on() -> None:
+    with area(300) as made:
+        made.touch()
+        made.release()
+        args = abi.Args([made.span], max_tables=77)
+        total = []
+        while args.next_range == 0:
+            answer = abi.call(args)
+            total.append(answer.freed)
+            args.next_range, args.next_addr = answer.next_range, answer.next_addr
+        assert sum(total) == 300
+        assert total[:3] == [77, 77, 77]
+
+
+def test_vectored_ranges() -> None:
+    with area(40) as made:
+        made.touch()
+        made.release()
+        ranges = [(made.unit(index), PAGE) for index in range(0, 40, 2)]
+        answer = abi.call(abi.Args(ranges))
+        assert (answer.freed, answer.next_range) == (20, 20)
+        assert abi.call(abi.Args([made.span])).freed == 20
+
+
+def test_a_resumed_call_counts_no_hole_and_no_table_twice() -> None:
+    with area(64) as made:
+        made.touch()
+        made.release()
+        for index in range(4, 64, 8):
+            unmap(made.unit(index) + PAGE, UNIT)  # the hole begins and ends inside units
+        refusal = abi.refused(abi.Args([made.span], flags=_uapi.SCAN_ONLY))
+        whole = refusal.answer
+        assert refusal.errno == errno.ENOMEM
+        args = abi.Args([made.span], flags=_uapi.SCAN_ONLY, max_tables=1)
+        tables = holes = 0
+        while args.next_range == 0:
+            try:
+                answer = abi.call(args)
+            except abi.Refused as last:
+                assert last.errno == errno.ENOMEM
+                answer = last.answer
+            tables, holes = tables + answer.tables, holes + answer.holes
+            args.next_range, args.next_addr = answer.next_range, answer.next_addr
+        assert (tables, holes) == (whole.tables, whole.holes) == (64, 8)
+
+
+def test_shared_and_private_maps_of_nothing_touched_have_no_tables() -> None:
+    for flags in (ANON, SHARED_ANON):
+        with area(32, flags) as made:
+            answer = abi.call(abi.Args([made.span]))
+            assert (answer.tables, answer.skipped) == (0, {})
+
+
+def test_cost_follows_the_tables_not_the_address_range() -> None:
+    """64 TiB with two tables: a walk by 2 MiB would take minutes."""
+    units = (64 << 40) // UNIT
+    with reserved(units) as made:
+        map_at(made.addr, made.length, ANON)
+        madvise(made.addr, made.length, 15)
+        last = Area(made.unit(units - 1), 1)
+        first = Area(made.addr, 1)
+        for ends in (first, last):
+            ends.touch()
+            ends.release()
+        answer = abi.call(abi.Args([made.span]))
+        assert (answer.tables, answer.freed) == (2, 2)
