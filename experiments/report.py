@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The report: one HTML file that needs no other."""
+
+import base64
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cleanup.experiments import plot
+from cleanup.experiments.document import Document
+from cleanup.experiments.summary import seconds_text, size_text, summaries
+from cleanup.experiments.verdict import Verdict, verdicts
+from cleanup.experiments.workload import PHASES
+
+
+def write_all(documents: Sequence[Document], out: Path) -> list[Path]:
+    """Draw the plots of all documents and write report.html; return the files written."""
+    groups = [list(group) for _, group in groupby(documents, lambda one: one["experiment"])]
+    pictures = {group[0]["experiment"]: plot.draw(group, out) for group in groups}
+    report = out / "report.html"
+    report.write_text(render(groups, pictures), encoding="utf-8")
+    return [*(path for paths in pictures.values() for path in paths), report]
+
+
+def render(groups: Sequence[Sequence[Document]], pictures: dict[str, list[Path]]) -> str:
+    """The report on documents grouped by experiment, with each one's pictures inside."""
+    environment = Environment(
+        loader=PackageLoader("cleanup.experiments", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(size=size_text, seconds=seconds_text, data_uri=_data_uri)
+    documents = [document for group in groups for document in group]
+    judged: list[Verdict] = [verdict for document in documents for verdict in verdicts(document)]
+    return environment.get_template("report.html.j2").render(
+        groups=groups,
+        documents=documents,
+        pictures=pictures,
+        verdicts=judged,
+        summaries=summaries,
+        phases=PHASES,
+    )
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""The before/after table on the terminal."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cleanup.experiments.document import Document
+from cleanup.experiments.summary import size_text, summaries
+from cleanup.experiments.workload import PHASES
+
+
+def show(documents: Sequence[Document]) -> None:
+    """Print a table for each document, and what they leave out, on standard output."""
+    console = Console(highlight=False, markup=False)
+    for document in documents:
+        console.print(table(document))
+        console.print()
+    for note in notes(documents):
+        console.print(note)
+
+
+def table(document: Document) -> Table:
+    """VmPTE by phase of every run, what was freed of what was empty, and the median time."""
+    made = Table(
+        title=f"{document['experiment']}, Linux {document['kernel']}, {document['accelerator']}: "
+        "page tables (VmPTE)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading in ("release", "backend"):
+        made.add_column(heading)
+    for heading in ("before", "peak", "released", "cleaned", "freed/empty", "time"):
+        made.add_column(heading, justify="right")
+    made.add_column("contents")
+    for summary in summaries(document):
+        run = summary.first
+        made.add_row(
+            summary.granularity,
+            summary.backend,
+            *(size_text(summary.vmpte_bytes[phase]) for phase in PHASES),
+            f"{summary.freed_tables}/{run['empty_tables']}",
+            "" if summary.backend == "none" else f"{summary.seconds['cleaned'].median:.3f} s",
+            "intact" if run["contents_intact"] else "CHANGED",
+        )
+    return made
+
+
+def notes(documents: Sequence[Document]) -> list[str]:
+    """A line each."""
+    lines = []
+    for document in documents:
+        kernel = f"Linux {document['kernel']}"
+        if document["kernel_pt_reclaim"]:
+            lines.append(f"{kernel} frees the tables under whole 2 MiB units itself (PT_RECLAIM)")
+        for backend, reason in document["unavailable"].items():
+            lines.append(f"{kernel}: no {backend}: {reason.split(';', 1)[0]}")
+        if document["accelerator"] == "tcg":
+            lines.append("times are an emulator's (TCG), not hardware's")
+    return list(dict.fromkeys(lines))
