@@ -22,10 +22,11 @@ from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# Debian's releases, for a host that never ran `apt-get update` and so can't tell whose they are.
-DEBIAN_RELEASES = re.compile(
-    r"(oldoldstable|oldstable|stable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)"
-    r"(-updates|-backports|-proposed-updates)?"
+# An index of one of Debian's releases as apt names it; the security archive has no backports.
+INDEX = re.compile(
+    r"'((?:[a-z]+\+)?(?:http|https|ftp|file|copy):.*)/dists/"
+    r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
+    r"(?:-updates|-backports)?/main/"
 )
 
 APT_CONFIGURATION = """\
@@ -80,24 +81,14 @@ def debian_mirror() -> str:
 
 
 def _host_mirror() -> str | None:
-    form = "$(ORIGIN)|$(LABEL)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)"
-    targets = subprocess.run(
-        ["apt-get", "indextargets", "--format", form, "Identifier: Packages"],
-        capture_output=True,
-        text=True,
-        check=False,
+    """The first Debian mirror in the host's own sources, whether or not they were ever fetched."""
+    printed = subprocess.run(
+        ["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False
     )
-    unsure = None
-    for line in targets.stdout.splitlines():
-        origin, label, release, component, uri = line.split("|", 4)
-        if component != "main" or not uri.startswith(("http", "mirror", "ftp", "file", "copy")):
-            continue
-        if origin == "Debian" and label == "Debian":
-            return uri
-        # An index that was never fetched: apt leaves the unknown fields as they were asked for.
-        if origin in ("", "$(ORIGIN)") and DEBIAN_RELEASES.fullmatch(release):
-            unsure = unsure or uri
-    return unsure
+    mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
+    # Others name their suites like Debian's, but a mirror of Debian's ends like this.
+    mirrors.sort(key=lambda mirror: not mirror.endswith("/debian"))
+    return mirrors[0] if mirrors else None
 
 
 class Apt:
