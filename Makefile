@@ -7,7 +7,7 @@ KERNELS := 6.1 6.12 7.3
 GUEST_TESTS := $(KERNELS:%=test-guest-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
-SOURCES := meson.build pyproject.toml \
+SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx) \
 	$(shell find cleanup experiments -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
@@ -20,8 +20,8 @@ help: ## list the targets
 .PHONY: venv
 venv: $(VENV)/requirements.txt ## the Python environment, in .venv
 
-$(VENV)/requirements.txt: pyproject.toml tools/requirements.py
-	$(wildcard tools/system-packages.sh)
+$(VENV)/requirements.txt: pyproject.toml tools/requirements.py tools/system-packages.sh
+	tools/system-packages.sh $(PYTHON)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11; name another: make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -36,7 +36,7 @@ build: $(VENV)/installed ## build and install the project into .venv
 $(VENV)/installed: $(VENV)/requirements.txt $(SOURCES)
 	@mkdir -p build/python
 	PATH="$(CURDIR)/$(BIN):$$PATH" flock build/lock pip install --quiet --no-build-isolation --no-deps \
-		--config-settings=build-dir=build/python .
+		--config-settings=build-dir=build/python --config-settings=setup-args=-Dtests=true .
 	@touch $@
 
 .PHONY: demo
@@ -64,12 +64,24 @@ $(GUEST_TESTS): test-guest-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* -- $(CURDIR)/$(BIN)/python -m pytest tests/guest
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
+MYPY = cd tests && MYPYPATH=guest ../$(BIN)/mypy --config-file=../pyproject.toml
+TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py)))
+
 .PHONY: lint
 lint: build ## ruff, mypy and clang-format
+	@$(MAKE) --keep-going --no-print-directory lint-python lint-types lint-c
+
+.PHONY: lint-python
+lint-python: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	cd tests && ../$(BIN)/mypy --config-file=../pyproject.toml -p cleanup
-	cd tests && ../$(BIN)/mypy --config-file=../pyproject.toml conftest.py $(notdir $(wildcard tests/unit tests/host tests/guest))
+
+.PHONY: lint-types
+lint-types: build
+	$(MYPY) -p cleanup $(TEST_MODULES)
+
+.PHONY: lint-c
+lint-c: venv
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 
 .PHONY: clean
