@@ -64,7 +64,8 @@ def test_without_the_module_python_gets_file_not_found() -> None:
 
 def test_the_command_starts_without_the_heavy_libraries() -> None:
     code = (
-        "import sys; from cleanup.commands import main; main(['scan', '-h'], standalone_mode=False);"
+        "import sys; from cleanup.commands import main;"
+        "main(['scan', '-h'], standalone_mode=False);"
         "sys.exit(bool({'matplotlib', 'numpy', 'jinja2', 'cleanup.lab'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True)

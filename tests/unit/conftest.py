@@ -10,6 +10,16 @@ import pytest
 
 from cleanup import _uapi
 
+FEATURES = _uapi.Features(
+    abi_version=_uapi.ABI_VERSION,
+    features=0,
+    flags=_uapi.SCAN_ONLY | _uapi.WHOLE_MM,
+    levels=_uapi.LEVELS["pte"],
+    max_ranges=1024,
+    batch=128,
+    default_max_hold_ns=2_000_000,
+)
+
 
 @dataclass
 class FakeModule:
@@ -18,15 +28,7 @@ class FakeModule:
     tables: int = 10
     empty: int = 4
     fails: Callable[[dict[str, Any]], int] = lambda _call: 0
-    features: _uapi.Features = _uapi.Features(
-        abi_version=_uapi.ABI_VERSION,
-        features=0,
-        flags=_uapi.SCAN_ONLY | _uapi.WHOLE_MM,
-        levels=_uapi.LEVELS["pte"],
-        max_ranges=1024,
-        batch=128,
-        default_max_hold_ns=2_000_000,
-    )
+    features: _uapi.Features = FEATURES
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def call(self, _fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401

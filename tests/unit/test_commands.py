@@ -16,7 +16,7 @@ from cleanup import _uapi
 from cleanup.commands import main
 
 if TYPE_CHECKING:
-    from conftest import FakeModule
+    from unit.conftest import FakeModule
 
 
 def run(*arguments: object) -> Result:

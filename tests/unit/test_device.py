@@ -3,6 +3,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_another_abi(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_device_is_closed_on_a_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_uapi, "open_device", lambda: os.open(os.devnull, os.O_RDWR))
-    before = os.listdir("/proc/self/fd")
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(cleanup.AbiMismatch):
         cleanup.scan()
-    assert os.listdir("/proc/self/fd") == before
+    assert set(Path("/proc/self/fd").iterdir()) == before

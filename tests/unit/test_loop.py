@@ -209,7 +209,7 @@ def test_contention_of_one_call_is_none_if_others_freed_tables() -> None:
     ],
 )
 def test_errors_end_the_work_and_carry_what_was_done(number: int, kind: type[CallFailed]) -> None:
-    with pytest.raises(kind, match="^pid 4711: [a-z]") as caught:
+    with pytest.raises(kind, match=r"^pid 4711: [a-z]") as caught:
         run(Model(batch=2, whole=4, error=number), REQUEST)
     assert caught.value.errno == number
     assert isinstance(caught.value, OSError)

@@ -35,7 +35,7 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.suffix == ".py"], ids=name)
 def test_no_ctypes(path: Path) -> None:
-    imported = set()
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             imported.update(alias.name.partition(".")[0] for alias in node.names)
