@@ -46,6 +46,8 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 for module in $(cat /modules); do insmod /lib/$module || echo "lab: cannot load $module"; done
 mkdir -p /host /root$MODULES /new
+# The kernel made /root 0700; here it is the root directory of every user.
+chmod 755 /root
 mount -t 9p -o ro,$MOUNT_9P,cache=loose host /host || echo "lab: cannot mount the host's root"
 mount -t overlay -o ro,lowerdir=/root:/host overlay /new || echo "lab: cannot mount the root"
 mount -t proc proc /new/proc
