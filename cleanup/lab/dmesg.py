@@ -4,31 +4,36 @@
 import os
 import re
 
-# One alternative a line.  Not matched: the taint of an out-of-tree module, user programs' faults.
 REPORT = re.compile(
     r"""
-      \bBUG\b[: ] | \bkernel\ BUG\b
-    | \bWARNING: | \[\ cut\ here\ \]
-    | \bOops\b | ^(?!.*\btraps:).*\bgeneral\ protection\b | \bunable\ to\ handle\b
-    | \bKernel\ panic\b | \bdouble\ fault\b | \bstack\ guard\ page\b | \bstack-protector\b
-    | \bK[AC]SAN\b | \bKMSAN\b | \bKFENCE: | \bUBSAN: | \bkmemleak:.*\bsuspected\b
-    # lockdep, those of its reports that don't begin with WARNING
+      \bBUG\b[: ] | \bkernel\ BUG\b | \bWARNING: | \[\ cut\ here\ \]
+    | \bOops\b | \bgeneral\ protection\b | \bunable\ to\ handle\b | \bdouble\ fault\b
+    | \bKernel\ panic\b | \bstack\ guard\ page\b | \bstack-protector\b
+    | \bK[ACM]SAN\b | \bKFENCE: | \bUBSAN: | \bkmemleak:.*\bsuspected\b
+    # lockdep's reports that don't begin with WARNING
     | \blocking\ dependency\b | \brecursive\ locking\b | \binconsistent\ lock\ state\b
     | \block\ inversion\b | \bbad\ unlock\ balance\b | \bheld\ lock\ freed\b
-    | \block\ held\ when\ returning\b | \bDEBUG_LOCKS_WARN_ON\b | \bBad\ or\ missing\ lock\b
+    | \block\ held\ when\ returning\b | \bDEBUG_LOCKS_WARN_ON\b
     | \bsuspicious\ RCU\b | \brcu.*\bstall | \brcu.*\bstarved\b
-    | \btask\ .*\bblocked\ for\ more\ than\b | \blockup\b | \bscheduling\ while\ atomic\b
-    | \bBad\ page\b | \bbad\ p(?:te|md|ud|4d|gd)\b | \bBad\ rss-counter\b | \bBad\ swap\b
-    | \bnon-zero\ pgtables_bytes\b | \bpage_table_check\b
-    | \bcorruption\b | \brefcount_t: | \bODEBUG: | \bnobody\ cared\b
+    | \btask\ .*\bblocked\ for\ more\ than\b | \bsoft\ lockup\b | \bhard\ LOCKUP\b
+    | \bscheduling\ while\ atomic\b | \bsleeping\ function\ called\b
+    | \bBad\ (?:page|rss-counter|swap)\b | \bbad\ p(?:te|md|ud|4d|gd)\b
+    | \bnon-zero\ pgtables_bytes\b | \blist_(?:add|del)\ corruption\b
+    | \brefcount_t: | \bODEBUG: | \bnobody\ cared\b
     """,
     re.VERBOSE,
 )
+# A user program's own faults, and remarks on the processor.
+HARMLESS = re.compile(r"\btraps: |\bSpectre\b|\bRETBleed\b")
 
 
 def reports(log: str) -> list[str]:
-    """The lines of a kernel log that report a bug, without what precedes their text."""
-    return [line.strip() for line in log.splitlines() if REPORT.search(line)]
+    """The lines of a kernel log that report a bug."""
+    return [
+        line.strip()
+        for line in log.splitlines()
+        if REPORT.search(line) and not HARMLESS.search(line)
+    ]
 
 
 class Mark:

@@ -17,6 +17,7 @@ from cleanup.lab.kernels import Kernel
 QEMU = "qemu-system-x86_64"
 # A stock kernel that KVM runs says its first line well before that, in seconds.
 KVM_PROBE_SECONDS = 6.0
+KVM_MODULES = ("kvm_intel", "kvm_amd")
 
 # Printed with everything worse than a notice; an oops panics, and a panic ends the run.
 KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=8M"
@@ -174,7 +175,7 @@ def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    if not any(Path("/sys/module", module).exists() for module in ("kvm_intel", "kvm_amd")):
+    if not any(Path("/sys/module", module).exists() for module in KVM_MODULES):
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     numbers = ".".join(str(part) for part in version)

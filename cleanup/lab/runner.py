@@ -177,7 +177,7 @@ def _environment(accelerator: str, disk: bool, results: bool) -> dict[str, str]:
     return environment
 
 
-class _Stream:
+class Stream:
     """One of the guest's streams, up to the token that ends it."""
 
     def __init__(self, token: str, output: Output | None = None) -> None:
@@ -213,9 +213,9 @@ class _Session:
         self.guest = guest
         self.console = bytearray()
         self.qemu_errors = bytearray()
-        self.stdout = _Stream(guest.token, on_stdout)
-        self.stderr = _Stream(guest.token, on_stderr)
-        self.log = _Stream(guest.token)
+        self.stdout = Stream(guest.token, on_stdout)
+        self.stderr = Stream(guest.token, on_stderr)
+        self.log = Stream(guest.token)
         self.exit_code: int | None = None
         self.failure = ""
         # Of QEMU's start, the command's and its end; and the guest's uptime at the last two.

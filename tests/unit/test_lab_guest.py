@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""What goes into the guest: the archive, the modules and their order, the streams' ends."""
+
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanup.lab import LabError
+from cleanup.lab.guest import Guest, initramfs, load_order
+from cleanup.lab.kernels import Kernel, kernel_in
+from cleanup.lab.runner import Stream
+
+TOKEN = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Kernel:
+    """A tree such as the packages of a kernel give."""
+    modules = tmp_path / "usr/lib/modules/6.12.1-amd64"
+    files = ["virtio/virtio.ko", "virtio/virtio_pci.ko", "fs/9p.ko", "net/9pnet.ko"]
+    files += ["net/9pnet_virtio.ko", "fs/overlay.ko", "fs/ext4.ko", "block/virtio_blk.ko"]
+    for file in files:
+        path = modules / "kernel" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file.encode())
+    (modules / "modules.dep").write_text(
+        "kernel/virtio/virtio.ko:\n"
+        "kernel/virtio/virtio_pci.ko: kernel/virtio/virtio.ko\n"
+        "kernel/net/9pnet.ko:\n"
+        "kernel/fs/9p.ko: kernel/net/9pnet.ko\n"
+        "kernel/net/9pnet_virtio.ko: kernel/net/9pnet.ko kernel/virtio/virtio.ko\n"
+        "kernel/fs/overlay.ko:\n"
+    )
+    (modules / "modules.builtin").write_text("kernel/drivers/char/virtio_console.ko\n")
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/vmlinuz-6.12.1-amd64").touch()
+    return kernel_in(str(tmp_path), tmp_path)
+
+
+def test_a_directory_with_extracted_packages_is_a_kernel(kernel: Kernel) -> None:
+    assert kernel.release == "6.12.1-amd64"
+    assert kernel.vmlinuz == kernel.tree / "boot/vmlinuz-6.12.1-amd64"
+
+
+def test_a_kernel_lacks_its_index(kernel: Kernel) -> None:
+    (kernel.modules / "modules.dep").unlink()
+    with pytest.raises(LabError, match="run depmod -b"):
+        kernel_in("x", kernel.tree)
+
+
+def test_no_kernel_in_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no kernel in"):
+        kernel_in("x", tmp_path)
+
+
+def test_each_module_comes_after_what_it_needs(kernel: Kernel) -> None:
+    wanted = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio")
+    names = [path.stem for path in load_order(kernel.modules, wanted)]
+    assert names == ["virtio", "virtio_pci", "9pnet", "9p", "9pnet_virtio"]
+
+
+def test_a_kernel_without_9p_is_refused(kernel: Kernel) -> None:
+    with pytest.raises(LabError, match="no squashfs: a cloud kernel"):
+        load_order(kernel.modules, ("squashfs",))
+
+
+def test_the_archive_is_one_that_cpio_unpacks(kernel: Kernel, tmp_path: Path) -> None:
+    busybox = tmp_path / "busybox"
+    busybox.write_bytes(b"\x7fELF odd")
+    module = tmp_path / "pgtable_cleanup.ko"
+    module.write_bytes(b"module")
+    guest = Guest(
+        kernel=kernel,
+        busybox=busybox,
+        command=["printf", "%s\n", "it's $HOME", "two words"],
+        cwd=tmp_path,
+        environment={"A": "a 'b' $c", "B": ""},
+        token=TOKEN,
+        module=module,
+    )
+    members = unpacked(initramfs(guest))
+    assert members["bin/busybox"] == (0o100755, b"\x7fELF odd")
+    assert members["lab/module.ko"] == (0o100644, b"module")
+    assert members["dev"][0] == 0o40755
+    assert members["dev/console"][0] == 0o20600
+    assert members["lib/9p.ko"][1] == b"fs/9p.ko"
+    assert members["modules"][1].split()[0] == b"virtio.ko"
+    script = members["lab/command"][1].decode().replace("ulimit", "pwd; echo $A,$B; ulimit")
+    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == [str(tmp_path), "a 'b' $c,", "it's $HOME", "two words"]
+
+
+def unpacked(archive: bytes) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of each member: the format is that of the kernel's
+    Documentation/driver-api/early-userspace/buffer-format.rst."""
+    members = {}
+    at = 0
+    while True:
+        assert archive[at : at + 6] == b"070701"
+        fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        mode, size, name_size = fields[1], fields[6], fields[11]
+        name = archive[at + 110 : at + 109 + name_size].decode()
+        assert archive[at + 109 + name_size] == 0
+        start = at + 110 + name_size
+        start += -start % 4
+        if name == "TRAILER!!!":
+            return members
+        members[name] = mode, archive[start : start + size]
+        at = start + size
+        at += -at % 4
+
+
+@given(
+    content=st.binary(max_size=40) | st.just(TOKEN[:-1].encode()),
+    after=st.binary(max_size=5),
+    cuts=st.lists(st.integers(1, 80), max_size=5),
+)
+def test_a_stream_ends_at_its_token_however_it_is_cut(
+    content: bytes, after: bytes, cuts: list[int]
+) -> None:
+    passed_on: list[bytes] = []
+    stream = Stream(TOKEN, passed_on.append)
+    whole = content + TOKEN.encode() + after
+    edges = [0, *sorted(cuts), len(whole)]
+    for start, end in pairwise(edges):
+        stream.feed(whole[start:end])
+    assert stream.ended
+    assert bytes(stream.content) == content
+    assert b"".join(passed_on) == content
+
+
+def test_what_cannot_be_the_token_is_passed_on_at_once() -> None:
+    passed_on: list[bytes] = []
+    Stream(TOKEN, passed_on.append).feed(b"progress 012")
+    assert passed_on == [b"progress "]

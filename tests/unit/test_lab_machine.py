@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""QEMU's command line, sizes, and the trial of KVM."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cleanup.lab import LabError, machine
+from cleanup.lab.kernels import Kernel
+
+MACHINE = machine.Machine(
+    memory="2G",
+    cpu="max",
+    cpus=2,
+    numa=1,
+    append="",
+    accelerator="tcg",
+    qemu_version=(7, 2, 22),
+)
+CHANNELS = machine.Channels(initrd=10, console=11, control=12, stdout=13, stderr=14, log=15)
+KERNEL = Kernel("6.12", "6.12.1-amd64", Path("/k"), Path("/k/vmlinuz"), Path("/k/lib/modules/x"))
+
+
+def line(
+    hardware: machine.Machine = MACHINE,
+    channels: machine.Channels = CHANNELS,
+    results: Path | None = None,
+) -> str:
+    return " ".join(machine.command_line(hardware, KERNEL, channels, results))
+
+
+@pytest.mark.parametrize(("version", "works_around"), [((7, 2, 22), True), ((10, 0), False)])
+def test_old_qemus_tcg_hides_cmpxchg16b_from_the_kernel(
+    version: tuple[int, ...], works_around: bool
+) -> None:
+    tcg = replace(MACHINE, qemu_version=version)
+    assert ("clearcpuid=141" in line(tcg)) == works_around
+    assert "clearcpuid" not in line(replace(tcg, accelerator="kvm"))
+
+
+def test_the_hosts_root_is_read_only() -> None:
+    shares = [part for part in line(results=Path("/r")).split() if part.startswith("local,")]
+    host, results = shares
+    assert "path=/," in host
+    assert "readonly=on" in host
+    assert "path=/r," in results
+    assert "readonly" not in results
+
+
+def test_an_oops_ends_the_run() -> None:
+    assert "panic=-1 oops=panic" in line()
+    assert "-no-reboot" in line()
+
+
+def test_append_comes_last_so_that_it_overrides() -> None:
+    words = machine.command_line(replace(MACHINE, append="quiet panic=5"), KERNEL, CHANNELS, None)
+    arguments = words[words.index("-append") + 1]
+    assert arguments.endswith(" quiet panic=5")
+
+
+def test_commas_in_paths_reach_qemu() -> None:
+    assert "path=/a,,b," in line(results=Path("/a,b"))
+
+
+def test_numa_nodes_share_memory_and_cpus() -> None:
+    numa = line(replace(MACHINE, memory="1025M", cpus=3, numa=2))
+    assert "memory-backend-ram,id=memory0,size=513M" in numa
+    assert "memory-backend-ram,id=memory1,size=512M" in numa
+    assert [f"cpu,node-id={node},socket-id={cpu}" in numa for cpu, node in enumerate((0, 1, 0))]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("2G", 2 << 30), ("512M", 512 << 20), ("1T", 1 << 40), ("64", 64 << 20), ("4gib", 4 << 30)],
+)
+def test_sizes(size: str, expected: int) -> None:
+    assert machine.size_in_bytes(size) == expected
+
+
+@pytest.mark.parametrize("size", ["", "0", "0G", "-1G", "1.5G", "G", "2X", "2 G"])
+def test_bad_sizes(size: str) -> None:
+    with pytest.raises(LabError, match="bad size"):
+        machine.size_in_bytes(size)
+
+
+def test_no_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError, match="install qemu-system-x86"):
+        machine.qemu_version()
+
+
+@pytest.fixture
+def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A QEMU that does what the test writes into it, on a host that seems to have KVM."""
+    qemu = tmp_path / machine.QEMU
+    qemu.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr(machine, "KVM_MODULES", ["kernel"])  # Always there.
+    monkeypatch.setattr(machine, "KVM_PROBE_SECONDS", 0.5)
+    return qemu
+
+
+@pytest.mark.parametrize(
+    ("does", "expected"),
+    [
+        ("echo Linux version 6.12", "kvm"),
+        ("echo Linux version 6.12; exit 1", "tcg"),
+        ("echo booting", "tcg"),
+        ("echo Linux version 6.12; exec sleep 5", "tcg"),
+    ],
+)
+def test_kvm_is_tried_with_the_very_kernel(fake_qemu: Path, does: str, expected: str) -> None:
+    fake_qemu.write_text(f"#!/bin/sh\n{does}\n")
+    assert machine.accelerator(KERNEL, (10,)) == expected
+    # The verdict is kept: another QEMU would be asked again, this one is not.
+    fake_qemu.unlink()
+    assert machine.accelerator(KERNEL, (10,)) == expected
+
+
+def test_kvm_without_its_module_is_not_tried(
+    fake_qemu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_qemu.unlink()
+    monkeypatch.setattr(machine, "KVM_MODULES", ["no_such_module"])
+    assert machine.accelerator(KERNEL, (10,)) == "tcg"
