@@ -2,6 +2,10 @@
 """`pgtable-cleanup features`."""
 
 import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -9,6 +13,18 @@ from rich.table import Table
 
 from cleanup.backends import Features
 from cleanup.backends import features as find_features
+from cleanup.lab import LabError, machine, packages
+
+# What the lab can't do without, each raising a LabError that says how to get it.
+LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.debian_mirror)
+
+
+@dataclass(frozen=True, slots=True)
+class Facility:
+    """Whether something works; None if that is only known once it is tried."""
+
+    works: bool | None
+    reasons: tuple[str, ...] = ()
 
 
 @click.command()
@@ -16,13 +32,35 @@ from cleanup.backends import features as find_features
 def features(as_json: bool) -> None:
     """Say what works on this host, and why the rest does not."""
     found = find_features()
+    facilities = {"lab": _lab(), "kvm": _kvm()}
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        document = found.to_json() | {name: asdict(each) for name, each in facilities.items()}
+        click.echo(json.dumps(document, indent=2))
     else:
-        _show(found)
+        _show(found, facilities)
 
 
-def _show(found: Features) -> None:
+def _lab() -> Facility:
+    reasons = []
+    for need in LAB_NEEDS:
+        try:
+            need()
+        except LabError as error:
+            reasons.append(str(error))
+    return Facility(not reasons, tuple(reasons))
+
+
+def _kvm() -> Facility:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return Facility(False, ("/dev/kvm is not there, or not open to this user",))
+    if not any(Path("/sys/module", module).exists() for module in machine.KVM_MODULES):
+        return Facility(
+            False, (f"/dev/kvm is there, but none of {', '.join(machine.KVM_MODULES)} is",)
+        )
+    return Facility(None, ("the lab tries it with each kernel: some hang under a nested KVM",))
+
+
+def _show(found: Features, facilities: Mapping[str, Facility]) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_row("kernel", f"{found.kernel} ({found.machine})")
     facts.add_row("proved for the module", _yes(found.proved_kernel))
@@ -36,15 +74,24 @@ def _show(found: Features) -> None:
         facts.add_row("module loaded with allow_unproved", _yes(not module.proved_kernel))
         facts.add_row("tables a flush", str(module.batch))
         facts.add_row("lock hold, default bound", f"{module.default_max_hold_ns} ns")
-    backends = Table("backend", "works", "what it does; why it does not work here", box=None)
+    ways = Table("", "works", "what it is; why it does not work here", box=None)
     for name, backend in found.backends.items():
-        lines = (backend.does, *(f"- {reason}" for reason in backend.reasons))
-        backends.add_row(name, _yes(backend.works), "\n".join(lines))
+        ways.add_row(name, _yes(backend.works), _lines(backend.does, backend.reasons))
+    for name, what in (
+        ("lab", "boots Debian's kernels in QEMU, with the module"),
+        ("kvm", "makes the lab as fast as this machine; without it, QEMU emulates"),
+    ):
+        facility = facilities[name]
+        ways.add_row(name, _yes(facility.works), _lines(what, facility.reasons))
     console = Console(highlight=False, markup=False)
     console.print(facts)
     console.print()
-    console.print(backends)
+    console.print(ways)
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+def _lines(what: str, reasons: tuple[str, ...]) -> str:
+    return "\n".join((what, *(f"- {reason}" for reason in reasons)))
+
+
+def _yes(value: bool | None) -> str:
+    return {True: "yes", False: "no", None: "maybe"}[value]

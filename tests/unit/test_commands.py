@@ -68,6 +68,8 @@ FEATURES = {
     },
     "module_obstacles": None,
     "backends": {"none": BACKEND, "zap": BACKEND, "remap": BACKEND, "module": BACKEND},
+    "lab": {"works": None, "reasons": None},
+    "kvm": {"works": None, "reasons": None},
 }
 
 
@@ -108,6 +110,14 @@ def test_features_with_a_module_of_another_abi(module: "FakeModule") -> None:
 def test_features_with_an_unproved_kernel(module: "FakeModule") -> None:
     module.features = module.features._replace(features=_uapi.FEATURE_UNPROVED)
     assert json.loads(run("features", "--json").stdout)["module"]["proved_kernel"] is False
+
+
+def test_features_names_what_the_lab_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    lab = json.loads(run("features", "--json").stdout)["lab"]
+    assert lab["works"] is False
+    assert any("install qemu-system-x86" in reason for reason in lab["reasons"])
+    assert any("apt-get not found" in reason for reason in lab["reasons"])
 
 
 @pytest.mark.parametrize(("verb", "freed"), [("scan", 0), ("reclaim", 4)])
