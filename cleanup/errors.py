@@ -69,7 +69,9 @@ def from_errno(number: int, what: str, result: Result | None) -> CallFailed:
             result,
         )
     if number == errno.ESRCH:
-        return ProcessGone(number, f"{what}: no such process, or it has exited", result)
+        return ProcessGone(
+            number, f"{what}: no address space: it has exited, or is a kernel thread", result
+        )
     if number == errno.ENOMEM and result is not None and result.holes:
         return Unmapped(
             number, f"{what}: part of the range is not mapped; the mapped rest is done", result

@@ -158,7 +158,7 @@ def _show(outcomes: Sequence[Outcome], frees: bool) -> None:
     table.add_column("left alone")
     for outcome in outcomes:
         result = outcome.result
-        if result is None:
+        if result is None or (outcome.error and not result.tables.total):
             continue
         table.add_row(
             str(outcome.pid),
