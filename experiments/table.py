@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -23,20 +22,24 @@ def show(documents: Sequence[Document]) -> None:
 
 
 def table(document: Document) -> Table:
-    """VmPTE by phase of every run, what was freed of what was empty, and the median time."""
+    """VmPTE by phase of every run, what was freed of what was empty, and the median time.
+
+    `call` is the size of each release call.
+    """
     made = Table(
-        title=f"{document['experiment']}, Linux {document['kernel']}, {document['accelerator']}: "
-        "page tables (VmPTE)",
+        title=f"{document['experiment']}: VmPTE on Linux {document['kernel']}, "
+        f"{document['accelerator']}",
         title_justify="left",
-        box=SIMPLE_HEAD,
+        box=None,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading in ("release", "backend"):
-        made.add_column(heading)
+    # Eighty columns hold all of it.
+    for heading in ("call", "backend"):
+        made.add_column(heading, no_wrap=True)
     for heading in ("before", "peak", "released", "cleaned", "freed/empty", "time"):
-        made.add_column(heading, justify="right")
-    made.add_column("contents")
+        made.add_column(heading, justify="right", no_wrap=True)
+    made.add_column("data", no_wrap=True)
     for summary in summaries(document):
         run = summary.first
         made.add_row(
