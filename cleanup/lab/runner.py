@@ -268,7 +268,7 @@ class _Session:
             step.enter_context(progress.step(f"booting {self.guest.kernel.release}"))
             while self._selector.get_map():
                 deadline, late = self._deadline(timeout)
-                for key, _ in self._selector.select(max(0.0, deadline - time.monotonic())):
+                for key, _ in self._selector.select(_within(deadline)):
                     self._receive(key)
                 if self.uptimes:
                     step.close()
@@ -366,6 +366,11 @@ class _Session:
         found = found or dmesg.reports(console)
         what = found[0].strip() if found else errors or "it rebooted or powered off"
         raise LabError(f"the guest went down before the command's end: {what}{self._tail()}")
+
+
+def _within(deadline: float) -> float:
+    """Seconds until then, as far as one wait goes."""
+    return min(max(0.0, deadline - time.monotonic()), 60.0)
 
 
 def _end(qemu: "subprocess.Popen[bytes]") -> None:

@@ -97,7 +97,7 @@ def test_the_archive_is_one_that_cpio_unpacks(kernel: Kernel, tmp_path: Path) ->
 def unpacked(archive: bytes) -> dict[str, tuple[int, bytes]]:
     """Mode and content of each member: the format is that of the kernel's
     Documentation/driver-api/early-userspace/buffer-format.rst."""
-    members = {}
+    members: dict[str, tuple[int, bytes]] = {}
     at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
