@@ -43,3 +43,11 @@ def swap() -> Iterator[None]:
     finally:
         subprocess.run(["swapoff", "/dev/zram0"], check=True)
         (device / "reset").write_text("1")
+
+
+@pytest.fixture
+def scratch() -> Path:
+    """A directory on an ext4 of the guest's own."""
+    where = os.environ.get("PGTABLE_CLEANUP_SCRATCH")
+    assert where, "run the guest tier with --disk"
+    return Path(where)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""What a reclaim costs others: TLB shootdowns, and what it leaves behind."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from cleanup import _uapi
+from cleanup.experiments import _memory
+from guest import abi
+from guest.layout import PAGE, area, child, vmpte
+
+
+def tlb_shootdowns() -> int:
+    """Of all CPUs since the boot."""
+    for line in Path("/proc/interrupts").read_text().splitlines():
+        if line.strip().startswith("TLB:"):
+            return sum(int(word) for word in line.split() if word.isdigit())
+    raise AssertionError("no TLB line in /proc/interrupts")
+
+
+def test_shootdowns_are_batched() -> None:
+    """A second thread runs in the address space: each flush interrupts its CPU once."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one CPU has nobody to interrupt")
+    stop = bytearray(1)
+    spinner = threading.Thread(target=_memory.spin, args=(stop,))
+    spinner.start()
+    try:
+        with area(4096) as made:
+            made.touch()
+            made.release()
+            args = abi.Args([made.span])
+            fd = _uapi.open_device()
+            before = tlb_shootdowns()
+            answer = abi.call(args, fd)
+            after = tlb_shootdowns()
+            os.close(fd)
+            assert answer.freed == 4096
+            assert 0 < after - before <= 4096 // 64, f"{answer.flushes} flushes"
+    finally:
+        stop[0] = 1
+        spinner.join()
+
+
+def test_freed_tables_are_the_fall_of_vmpte_and_of_the_whole_guest() -> None:
+    units = 8192
+
+    def target(pause: object) -> None:
+        with area(units) as made:
+            made.touch()
+            made.release(*range(0, units, 2))
+            pause()  # type: ignore[operator]
+
+    with child(target) as quiet:
+        pidfd = os.pidfd_open(quiet.pid)
+        before, host_before = vmpte(quiet.pid), page_tables_of_the_guest()
+        answer = abi.call(abi.Args(flags=_uapi.WHOLE_MM, pidfd=pidfd))
+        os.close(pidfd)
+        assert answer.freed >= units // 2
+        assert before - vmpte(quiet.pid) == answer.freed * PAGE
+        # Freed after an RCU grace period; then the machine has them back, give or take a few.
+        for _ in range(100):
+            fall = host_before - page_tables_of_the_guest()
+            if abs(fall - answer.freed * PAGE) <= 64 * PAGE:
+                break
+            threading.Event().wait(0.05)
+        else:
+            raise AssertionError(f"PageTables fell by {fall}, not by {answer.freed * PAGE}")
+
+
+def page_tables_of_the_guest() -> int:
+    """Bytes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("PageTables:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no PageTables in /proc/meminfo")
