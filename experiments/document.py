@@ -85,7 +85,10 @@ def read_all(directory: Path) -> list[Document]:
     """The experiments among the JSON files of a directory, by name and kernel."""
     found: list[Document] = []
     for path in directory.glob("*.json"):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError:  # none that `write` wrote
+            continue
         if isinstance(content, dict) and content.get("schema") == SCHEMA:
             found.append(cast(Document, content))
     return sorted(found, key=lambda document: (document["experiment"], _version(document)))

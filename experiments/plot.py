@@ -40,14 +40,14 @@ def _grid(
     present = {summary.granularity for _, row in rows for summary in row}
     granularities = [name for name in GRANULARITIES if name in present]
     figure = Figure(
-        figsize=(1.2 + 5.2 * len(granularities), 0.8 + 3.0 * len(rows)), layout="constrained"
+        figsize=(0.8 + 3.8 * len(granularities), 1.2 + 2.6 * len(rows)), layout="constrained"
     )
     axes = figure.subplots(len(rows), len(granularities), sharey=True, squeeze=False)
     for (document, row), line in zip(rows, axes, strict=True):
         for granularity, axis in zip(granularities, line, strict=True):
             shown = [summary for summary in row if summary.granularity == granularity]
             axis.set_title(
-                f"Linux {document['kernel']} ({document['accelerator']}), "
+                f"Linux {document['kernel']} ({document['accelerator']}),\n"
                 f"released {granularity} a call",
                 fontsize=10,
             )
@@ -56,20 +56,24 @@ def _grid(
             axis.set_axisbelow(True)
             panel(axis, shown)
         line[0].set_ylabel(label)
+    for axis in axes[-1]:
+        axis.set_xlabel("phase")
     # Every backend once, though not every kernel has all.
     handles = {
         text: handle
         for axis in figure.axes
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
+    backends = [name for name in _STYLES if name in handles]
     figure.legend(
-        handles.values(),
-        handles.keys(),
+        [handles[name] for name in backends],
+        backends,
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=len(backends),
         title="backend",
     )
-    figure.suptitle(documents[0]["experiment"], fontweight="bold")
+    size = size_text(documents[0]["parameters"]["size_bytes"])
+    figure.suptitle(f"{documents[0]['experiment']}: {size} mapped", fontweight="bold")
     return figure
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cleanup.experiments import plot
 from cleanup.experiments.document import Document
 from cleanup.experiments.summary import seconds_text, size_text, summaries
-from cleanup.experiments.verdict import Verdict, verdicts
+from cleanup.experiments.verdict import verdicts
 from cleanup.experiments.workload import PHASES
 
 
@@ -35,12 +35,11 @@ def render(groups: Sequence[Sequence[Document]], pictures: dict[str, list[Path]]
     )
     environment.filters.update(size=size_text, seconds=seconds_text, data_uri=_data_uri)
     documents = [document for group in groups for document in group]
-    judged: list[Verdict] = [verdict for document in documents for verdict in verdicts(document)]
     return environment.get_template("report.html.j2").render(
         groups=groups,
         documents=documents,
         pictures=pictures,
-        verdicts=judged,
+        verdicts=verdicts(documents),
         summaries=summaries,
         phases=PHASES,
     )

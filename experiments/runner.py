@@ -136,20 +136,26 @@ def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: 
 def _converse(
     target: subprocess.Popen[str], order: dict[str, Any], observed: _Observed
 ) -> dict[str, Any]:
+    """Give the order, read the target at each halt, and return its report."""
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
-    print(json.dumps(order), file=target.stdin, flush=True)
-    for line in target.stdout:
-        message: dict[str, Any] = json.loads(line)
-        if "error" in message:
-            raise ExperimentError(f"{order['workload']} by {order['backend']}: {message['error']}")
-        if "phase" not in message:
-            return message
-        observed.add(target.pid, message["phase"], message["seconds"], message["populated"])
-        print("{}", file=target.stdin, flush=True)
+    what = f"{order['workload']} by {order['backend']}"
+    try:
+        print(json.dumps(order), file=target.stdin, flush=True)
+        for line in target.stdout:
+            message: dict[str, Any] = json.loads(line)
+            if "error" in message:
+                raise ExperimentError(f"{what}: {message['error']}")
+            if "phase" not in message:
+                return message
+            observed.add(target.pid, message["phase"], message["seconds"], message["populated"])
+            print("{}", file=target.stdin, flush=True)
+    except OSError as error:
+        if target.poll() is None:
+            raise ExperimentError(f"{what}: reading its process failed: {error}") from error
     raise ExperimentError(
-        f"{order['workload']} by {order['backend']}: its process ended with status {target.wait()} "
-        "before the measurement did: see its messages above, and whether memory ran out"
+        f"{what}: its process ended with status {target.wait()} before the measurement did: "
+        "see its messages above, and the kernel's log for lack of memory"
     )
 
 

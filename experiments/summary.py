@@ -75,13 +75,14 @@ def _summary(runs: Sequence[Run]) -> Summary:
 
 
 def size_text(size_bytes: float) -> str:
-    """A size for people: 4.5 MiB; kB are of 1024 bytes."""
-    size = size_bytes / 1024
-    for unit in ("kB", "MiB"):
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "kB" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.2f} GiB"
+    """A size for people, to three digits: 4.60 MiB; kB are of 1024 bytes."""
+    size, unit = size_bytes / 1024, "kB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if size >= 1024:
+            size, unit = size / 1024, larger
+    if unit == "kB" or size >= 100:
+        return f"{size:.0f} {unit}"
+    return f"{size:.1f} {unit}" if size >= 10 else f"{size:.2f} {unit}"
 
 
 def seconds_text(spread: Spread) -> str:

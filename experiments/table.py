@@ -26,9 +26,10 @@ def table(document: Document) -> Table:
 
     `call` is the size of each release call.
     """
+    size = document["parameters"]["size_bytes"]
     made = Table(
-        title=f"{document['experiment']}: VmPTE on Linux {document['kernel']}, "
-        f"{document['accelerator']}",
+        title=f"{document['experiment']}: VmPTE under {size_text(size)} mapped, "
+        f"Linux {document['kernel']} ({document['accelerator']})",
         title_justify="left",
         box=None,
         padding=(0, 1, 0, 0),

@@ -164,6 +164,8 @@ def run(
     workloads = _chosen(names, everything)
     chosen = Options(**options)  # type: ignore[arg-type]
     parameters = {workload.name: chosen.parameters(workload) for workload in workloads}
+    if not _IN_LAB:
+        _check_writable(out)
     documents: list[Document] = []
     failure: CleanupError | None = None
     try:
@@ -194,6 +196,13 @@ def _chosen(names: Sequence[str], everything: bool) -> list[Workload]:
     if not names:
         raise click.UsageError("name an experiment, or give --all")
     return [workloads[name] for name in dict.fromkeys(names)]
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before hours of work, and make nothing yet: Ctrl-C is to leave nothing behind."""
+    existing = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise CleanupError(f"{existing} can't be written to: choose another --out")
 
 
 def _say(message: str) -> None:

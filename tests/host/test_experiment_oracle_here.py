@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The oracle on a real process: a child that halts while it is looked at."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cleanup.experiments import oracle
+from cleanup.experiments.proc import kilobytes
+from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
+
+SIZE = 2 << 30
+UNITS = SIZE // UNIT
+
+
+@contextmanager
+def halted_child(work: Callable[[SparseMapping], None]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """A forked child that has done its work on a mapping, and the mapping's addresses."""
+    with sparse_mapping(SIZE, seed=7, every_page=False, block=4096) as mapping:
+        ready, tell_ready = os.pipe()
+        go_on, tell_go_on = os.pipe()
+        child = os.fork()
+        if child == 0:
+            work(mapping)
+            os.write(tell_ready, b"r")
+            os.read(go_on, 1)
+            os._exit(0)
+        try:
+            os.read(ready, 1)
+            yield child, mapping.range
+        finally:
+            os.write(tell_go_on, b"g")
+            os.waitpid(child, 0)
+            for fd in (ready, tell_ready, go_on, tell_go_on):
+                os.close(fd)
+
+
+def empty_tables(work: Callable[[SparseMapping], None]) -> int:
+    """Empty PTE tables of a child that has done `work`, above those of one that did nothing."""
+    with halted_child(nothing) as (child, _):
+        before = oracle.observe(child).empty_pte
+    with halted_child(work) as (child, addresses):
+        return oracle.observe(child, [addresses]).empty_pte - before
+
+
+def nothing(_mapping: SparseMapping) -> None:
+    """Leave the mapping alone."""
+
+
+def touch_all(mapping: SparseMapping) -> None:
+    """A page in each unit."""
+    mapping.touch(0, UNITS)
+
+
+def touch_all_release_half(mapping: SparseMapping) -> None:
+    """A page in each unit of the second half, an empty table in each of the first."""
+    mapping.touch(0, UNITS)
+    mapping.release(0, UNITS // 2)
+
+
+def test_half_released() -> None:
+    """Small releases leave every table behind, on every kernel."""
+    assert empty_tables(touch_all_release_half) == UNITS // 2
+
+
+def test_all_live() -> None:
+    """A table with one page in it is not empty."""
+    assert empty_tables(touch_all) == 0
+
+
+@pytest.fixture
+def pagemap() -> Iterator[int]:
+    """This process's own."""
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def test_both_ways_of_reading_agree(pagemap: int) -> None:
+    """PAGEMAP_SCAN and reading the pagemap find the same units."""
+    with sparse_mapping(SIZE, seed=7, every_page=False, block=4096) as mapping:
+        touch_all_release_half(mapping)
+        start, end = mapping.range
+        inside = start + UNITS // 3 * UNIT + 4096
+        ranges = [(start, inside), (inside, end)]
+        try:
+            scanned = oracle.scanned(pagemap, ranges)
+        except OSError as error:
+            pytest.skip(f"PAGEMAP_SCAN came with Linux 6.7: {error}")
+        first = start // UNIT
+        assert scanned.units == set(range(first + UNITS // 2, first + UNITS))
+        assert oracle.read(pagemap, ranges) == scanned.units
+        assert scanned.anonymous_huge == scanned.file_huge == 0
+
+
+def test_vmpte_is_whole_tables() -> None:
+    """What the arithmetic rests on."""
+    with halted_child(nothing) as (child, _):
+        vmpte = kilobytes(Path(f"/proc/{child}/status"))["VmPTE"]
+        assert oracle.observe(child).tables * 4096 == vmpte

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""The experiments run for real on this machine's kernel, sized down."""
+
+import json
+import signal
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import cleanup
+
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
+HAS_MODULE = cleanup.features().backends["module"].works
+
+
+def experiment(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command here, as a user would."""
+    return subprocess.run(
+        [PROGRAM, "experiment", "run", "--host", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def run_json(out: Path, *arguments: str) -> dict[str, Any]:
+    """The document of a run that is to succeed."""
+    done = experiment(*arguments, "--json", "--quick", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_series(tmp_path: Path) -> None:
+    """4 GiB of it: a table for each 2 MiB, judged alike whoever frees them."""
+    document = run_json(tmp_path, "series-50g", "--size=4g", "--granularity=4k", "--granularity=2m")
+    assert document["accelerator"] == "host"
+    assert document["parameters"]["size_bytes"] == 4 << 30
+    for run in document["runs"]:
+        phases = run["phases"]
+        assert list(phases) == ["start", "touched", "released", "cleaned"]
+        assert run["violations"] == []
+        assert run["contents_intact"]
+        remaining = phases["cleaned"]["vmpte_bytes"] - phases["start"]["vmpte_bytes"]
+        kernel_did_it = document["kernel_pt_reclaim"] and run["granularity"] == "2m"
+        assert run["empty_tables"] == (0 if kernel_did_it else 2048)
+        if kernel_did_it or run["backend"] != "none":
+            # The four PMD tables stay.
+            assert remaining == 4 * 4096
+        else:
+            assert remaining == (2048 + 4) * 4096
+    for name in ("report.html", "series-50g-vmpte.png", "series-50g-seconds.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_series_with_all_pages_touched(tmp_path: Path) -> None:
+    """512 pages a table: the same tables."""
+    document = run_json(
+        tmp_path, "series-50g", "--size=1g", "--touch=all", "--granularity=64k", "--backend=none"
+    )
+    (run,) = document["runs"]
+    assert run["empty_tables"] == 512
+
+
+def test_tebibyte(tmp_path: Path) -> None:
+    """16 GiB of it: two survivors."""
+    document = run_json(tmp_path, "tebibyte", "--size=16g")
+    for run in document["runs"]:
+        assert run["violations"] == []
+        assert run["survivors"] == 2
+        assert run["contents_intact"]
+        assert run["empty_tables"] == 8192 - 2
+        if run["backend"] != "none":
+            assert run["freed"] == {"pte": 8192 - 2, "pmd": 0, "pud": 0}
+
+
+def test_repeats(tmp_path: Path) -> None:
+    """Every repeat is in the JSON."""
+    arguments = ["series-50g", "--size=1g", "--backend=none", "--repeat=2", "--json"]
+    done = experiment(*arguments, f"--out={tmp_path}")
+    assert [run["repeat"] for run in json.loads(done.stdout)["runs"]] == [0, 1]
+
+
+def test_table(tmp_path: Path) -> None:
+    """Without --json."""
+    done = experiment("series-50g", "--size=1g", "--backend=none", "--quick", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "0/512" in done.stdout
+    assert "series-50g: none at 4k" in done.stderr
+
+
+@pytest.mark.skipif(HAS_MODULE, reason="the module is loaded here")
+def test_without_the_module(tmp_path: Path) -> None:
+    """Asked for by name it is an error that says why, and what to do."""
+    out = tmp_path / "out"
+    done = experiment("series-50g", "--backend=module", f"--out={out}")
+    assert done.returncode == 1
+    assert "/dev/pgtable_cleanup" in done.stderr
+    assert "leave out --host" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+    document = run_json(out, "series-50g", "--size=1g")
+    assert "/dev/pgtable_cleanup" in document["unavailable"]["module"]
+    assert "module" not in {run["backend"] for run in document["runs"]}
+
+
+def test_too_much_address_space(tmp_path: Path) -> None:
+    """A mapping that the kernel refuses is a message, not a stack trace."""
+    done = experiment("tebibyte", "--size=512t", "--backend=none", f"--out={tmp_path / 'out'}")
+    assert done.returncode == 1
+    assert "mapping 524288 GiB failed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C leaves no process and no file."""
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [PROGRAM, "experiment", "run", "tebibyte", "--host", f"--out={out}"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        parent = psutil.Process(process.pid)
+        deadline = time.monotonic() + 60
+        while not (children := parent.children(recursive=True)):
+            assert time.monotonic() < deadline, "no target was started"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert not [child for child in children if child.is_running()]
+    assert not out.exists()

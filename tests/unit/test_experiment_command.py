@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""The command `experiment`: its arguments, its failures, and what it asks of the lab."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from unit.test_experiment_report import made_document, made_run
+
+from cleanup import lab
+from cleanup.commands import main
+from cleanup.experiments.workloads import registry
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["experiment", *arguments])
+
+
+def test_list() -> None:
+    """Every module of the package is found."""
+    assert set(registry()) == {"series-50g", "tebibyte"}
+    shown = invoke("list")
+    assert shown.exit_code == 0
+    assert all(name in shown.stdout for name in registry())
+    described = json.loads(invoke("list", "--json").stdout)["experiments"]
+    assert [one["name"] for one in described] == list(registry())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "tebibit"], "choose from series-50g, tebibyte"),
+        (["run"], "name an experiment, or give --all"),
+        (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
+        (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
+        (["run", "tebibyte", "--size", "3k"], "such as 64g"),
+        (["run", "tebibyte", "--size", "3m"], "such as 64g"),
+        (["run", "tebibyte", "--size", "0g"], "such as 64g"),
+        (["run", "tebibyte", "--backend", "remap"], "remap"),
+        (["run", "tebibyte", "--granularity", "8k"], "8k"),
+        (["run", "tebibyte", "--repeat", "0"], "repeat"),
+    ],
+)
+def test_bad_usage(arguments: list[str], said: str) -> None:
+    """Exit code 2, and what to do instead; nothing on standard output."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_out_that_cannot_be_is_found_early(tmp_path: Path) -> None:
+    """Not after the measuring."""
+    (tmp_path / "file").touch()
+    result = invoke("run", "tebibyte", "--host", "--out", str(tmp_path / "file" / "out"))
+    assert result.exit_code == 1
+    assert "choose another --out" in result.stderr
+
+
+class FakeLab:
+    """Answers with a document and remembers what it was asked."""
+
+    def __init__(self, stdout: bytes, exit_code: int = 0) -> None:
+        self.stdout, self.exit_code = stdout, exit_code
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+
+    def run(self, command: list[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
+        """In place of `lab.run`."""
+        self.asked.append((command, options))
+        return lab.GuestResult(
+            exit_code=self.exit_code,
+            stdout=self.stdout,
+            stderr=b"",
+            console="",
+            dmesg="",
+            kernel_release="6.12.95",
+            accelerator="tcg",
+            boot_seconds=5.0,
+            seconds=10.0,
+            guest_seconds=10.1,
+            results=None,
+        )
+
+
+def test_the_lab_runs_the_same_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With --host, every choice passed on, once for each kernel."""
+    fake = FakeLab(json.dumps(made_document()).encode())
+    monkeypatch.setattr(lab, "run", fake.run)
+    options = "--granularity=64k --granularity=2m --backend=module --size=64g --seed=5 --repeat=2"
+    result = invoke(
+        *["run", "series-50g", "--kernel", "6.1", "--kernel", "7.3", "--json"],
+        *[*options.split(), "--touch=all", f"--out={tmp_path}"],
+    )
+    assert result.exit_code == 0, result.output
+    assert [asked["kernel"] for _, asked in fake.asked] == ["6.1", "7.3"]
+    command, asked = fake.asked[0]
+    assert command[1:6] == ["experiment", "run", "series-50g", "--host", "--json"]
+    assert {*options.split(), "--touch=all"} - {"--size=64g"} <= set(command)
+    assert "--size=65536m" in command
+    assert asked["memory"] == registry()["series-50g"].guest_memory
+    assert [one["kernel"] for one in json.loads(result.stdout)["experiments"]] == [
+        made_document()["kernel"]
+    ] * 2
+    stored = json.loads((tmp_path / "series-50g-lab-6.12.json").read_text())
+    assert stored["clock"]["agree"] is True
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "series-50g-vmpte.png").exists()
+
+
+def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It only runs once."""
+    fake = FakeLab(json.dumps(made_document()).encode())
+    monkeypatch.setattr(lab, "run", fake.run)
+    assert invoke("run", "--all", "--quick", "--json", f"--out={tmp_path}").exit_code == 0
+    assert [command[3] for command, _ in fake.asked] == ["series-50g", "tebibyte"]
+    for command, asked in fake.asked:
+        assert asked["kernel"] == "6.12"
+        assert "--repeat=1" in command
+        assert not any(argument.startswith("--size") for argument in command)
+
+
+def test_a_guest_without_a_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A clear message, nothing on standard output, no file."""
+    monkeypatch.setattr(lab, "run", FakeLab(b"", exit_code=1).run)
+    result = invoke("run", "tebibyte", "--json", f"--out={tmp_path / 'out'}")
+    assert result.exit_code == 1
+    assert "without a result" in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_invariant_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """But its figures are kept and shown."""
+    document = made_document()
+    broken = made_run("module", freed=3)
+    broken["violations"] = ["contents changed"]
+    document["runs"].append(broken)
+    monkeypatch.setattr(lab, "run", FakeLab(json.dumps(document).encode(), exit_code=1).run)
+    result = invoke("run", "series-50g", "--json", f"--out={tmp_path}")
+    assert result.exit_code == 1
+    assert "module at 4k: contents changed" in result.stderr
+    assert json.loads(result.stdout)["runs"][-1]["violations"] == ["contents changed"]
+    assert (tmp_path / "series-50g-lab-6.12.json").exists()
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second kernel that can't be had does not cost the first one's results."""
+    fake = FakeLab(json.dumps(made_document()).encode())
+
+    def run(command: list[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
+        if fake.asked:
+            raise lab.LabError("no such kernel")
+        return fake.run(command, **options)
+
+    monkeypatch.setattr(lab, "run", run)
+    result = invoke("run", "series-50g", "--kernel=6.12", "--kernel=9.9", f"--out={tmp_path}")
+    assert result.exit_code == 1
+    assert "no such kernel" in result.stderr
+    assert (tmp_path / "series-50g-lab-6.12.json").exists()
+
+
+def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process ending early is an error with a next step, not a stack trace."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    result = invoke("run", "tebibyte", "--host", "--backend", "none")
+    assert result.exit_code == 1
+    assert "ended with status 1" in result.stderr

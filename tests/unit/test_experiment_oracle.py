@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""The oracle on synthetic pagemaps, against page tables made up entry by entry."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cleanup.experiments import _memory, oracle
+from cleanup.experiments.sparse import sparse_mapping
+
+PAGE = 4096
+UNIT = 2 << 20
+GIB = 1 << 30
+PRESENT = 1 << 63
+SWAPPED = 1 << 62
+SOFT_DIRTY = 1 << 55
+# A pagemap has 8 bytes a page: 2 GiB for each TiB, sparse.
+ADDRESSES = st.integers(min_value=0, max_value=(4 << 40) // PAGE - 1).map(lambda page: page * PAGE)
+
+
+def write_pagemap(path: Path, entries: dict[int, int]) -> int:
+    """A descriptor of a pagemap file with entries at addresses, and holes elsewhere."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    os.ftruncate(fd, (4 << 40) // PAGE * 8)
+    for address, entry in entries.items():
+        os.pwrite(fd, entry.to_bytes(8, "little"), address // PAGE * 8)
+    return fd
+
+
+def units_around(addresses: set[int]) -> list[tuple[int, int]]:
+    """A VMA of 2 MiB around each address."""
+    return sorted(
+        {(address // UNIT * UNIT, address // UNIT * UNIT + UNIT) for address in addresses}
+    )
+
+
+@given(
+    live=st.sets(ADDRESSES, max_size=40),
+    empty=st.sets(ADDRESSES, max_size=40),
+    entry=st.sampled_from([PRESENT, SWAPPED, PRESENT | SOFT_DIRTY, 1]),
+)
+def test_counts_what_was_built(
+    tmp_path_factory: pytest.TempPathFactory, live: set[int], empty: set[int], entry: int
+) -> None:
+    """VmPTE of tables for live and empty pages, less what the pagemap shows, is the empty ones."""
+    tables = {address // UNIT for address in live | empty}
+    upper = {address // GIB for address in live | empty}
+    top = {address // (512 * GIB) for address in live | empty}
+    vmpte = (len(tables) + len(upper) + len(top)) * PAGE
+    entries = dict.fromkeys(empty, SOFT_DIRTY) | dict.fromkeys(live, entry)
+    fd = write_pagemap(tmp_path_factory.mktemp("pagemap") / "pagemap", entries)
+    try:
+        found = oracle.Entries(oracle.read(fd, units_around(live | empty)))
+    finally:
+        os.close(fd)
+    populated = [(address, address + PAGE) for address in empty]
+
+    census = oracle.census(vmpte, found, populated)
+
+    assert census.empty_pte == len(tables - {address // UNIT for address in live})
+    assert census.empty == census.empty_pte + census.upper_empty
+
+
+def test_without_a_layout_upper_tables_count_as_empty() -> None:
+    """The plain formula: tables of any level that no entry is found under."""
+    census = oracle.census(3 * PAGE, oracle.Entries(frozenset()))
+    assert census.empty == census.empty_pte == 3
+
+
+def test_huge_pages() -> None:
+    """An anonymous huge page has a deposited table, a file's has none; neither is empty."""
+    # One unit by PTEs, one anonymous and one file huge page, in one GiB; one empty table.
+    entries = oracle.Entries(frozenset({0, 1, 2}), anonymous_huge=1, file_huge=1)
+    census = oracle.census((2 + 1 + 1 + 1) * PAGE, entries)
+    assert census.deposited == 1
+    assert census.pte_live == 1
+    assert census.empty_pte == 1
+
+
+def test_a_unit_seen_by_two_mappings_counts_once(tmp_path: Path) -> None:
+    """Two VMAs may share a PTE table."""
+    fd = write_pagemap(tmp_path / "pagemap", {0: PRESENT, UNIT // 2: PRESENT})
+    try:
+        assert oracle.read(fd, [(0, UNIT // 2), (UNIT // 2, UNIT)]) == {0}
+    finally:
+        os.close(fd)
+
+
+def test_only_the_ranges_count(tmp_path: Path) -> None:
+    """Ranges need not begin or end with a unit."""
+    fd = write_pagemap(tmp_path / "pagemap", {0: PRESENT, UNIT: PRESENT, 2 * UNIT: PRESENT})
+    try:
+        assert oracle.read(fd, [(PAGE, UNIT + PAGE)]) == {1}
+    finally:
+        os.close(fd)
+
+
+def test_a_pagemap_that_ends_early(tmp_path: Path) -> None:
+    """A read of nothing is the end."""
+    path = tmp_path / "pagemap"
+    path.write_bytes(b"")
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        assert oracle.read(fd, [(0, UNIT)]) == set()
+    finally:
+        os.close(fd)
+
+
+def test_hugetlb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tables can't be told, so the oracle says so and does not guess."""
+    monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE, "HugetlbPages": UNIT})
+    with pytest.raises(oracle.OracleError, match="hugetlb"):
+        oracle.observe(1)
+
+
+def test_units_outside_the_memory_are_refused() -> None:
+    """The loops over memory check their bounds."""
+    with pytest.raises(ValueError, match="not within"):
+        _memory.touch(bytearray(PAGE), 0, 1, seed=1, every_page=False)
+
+
+def test_a_block_divides_two_mebibytes() -> None:
+    """A release call covers whole pages, and never more than its unit."""
+    with sparse_mapping(UNIT, seed=1, every_page=False, block=PAGE) as mapping:
+        for block in (0, 100, 3 * PAGE, 2 * UNIT):
+            with pytest.raises(ValueError, match="does not divide"):
+                _memory.release(mapping.view, 0, 1, seed=1, every_page=False, block=block)
+        with pytest.raises(ValueError, match="boundary"):
+            _memory.release(mapping.view[PAGE:], 0, 0, seed=1, every_page=False, block=PAGE)
+
+
+@given(unit=st.integers(min_value=0, max_value=1 << 19), seed=st.integers(0, 2**64 - 1))
+def test_the_touched_page_is_in_its_unit(unit: int, seed: int) -> None:
+    """Whatever the seed; and the same at every call."""
+    offset = _memory.touched_offset(unit, seed)
+    assert offset % PAGE == 0
+    assert offset // UNIT == unit
+    assert offset == _memory.touched_offset(unit, seed)
