@@ -5,7 +5,6 @@ It is extracted from packages and entered with bubblewrap, by root and by ordina
 """
 
 import hashlib
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from cleanup.lab.cache import cache_dir, lock, replacing
 from cleanup.lab.errors import LabError
+from cleanup.lab.host import program
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress, Silent
 
@@ -74,8 +74,6 @@ class BuildRoot:
 
         Returns its output; raises LabError with the end of it if the command fails.
         """
-        if shutil.which("bwrap") is None:
-            raise LabError("bwrap not found: install bubblewrap")
         arguments = ["--ro-bind", str(self.path), "/", "--proc", "/proc", "--dev", "/dev"]
         arguments += ["--tmpfs", "/tmp", "--unshare-pid", "--unshare-net", "--die-with-parent"]  # noqa: S108
         for option, binds in (("--ro-bind", readable), ("--bind", writable)):
@@ -84,7 +82,7 @@ class BuildRoot:
                 (self.path / inside.relative_to("/")).mkdir(exist_ok=True)
                 arguments += [option, str(outside), str(inside)]
         done = subprocess.run(
-            ["bwrap", *arguments, "--chdir", cwd, "--", *command],
+            [program("bwrap"), *arguments, "--chdir", cwd, "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -65,7 +65,7 @@ def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = F
         with lock(f"kernel {name}", progress):
             # Another process may have got it while this one waited.
             if refresh or not tree.exists():
-                _download(name, tree, progress)
+                _update(name, tree, progress)
     return kernel_in(name, tree)
 
 
@@ -85,25 +85,27 @@ def kernel_in(name: str, tree: Path) -> Kernel:
     )
 
 
-def _download(name: str, tree: Path, progress: Progress) -> None:
+def _update(name: str, tree: Path, progress: Progress) -> None:
+    """Get the newest release of that line, unless it is what the tree holds."""
     if platform.machine() != "x86_64":
         raise LabError(f"the lab's kernels are for x86-64, this host is {platform.machine()}")
     source = SOURCES[name]
     root = get_build_root(progress=progress)
-    with replacing(tree) as new:
-        # Backports lean on the release below them.
-        suites = dict.fromkeys([source.suite.removesuffix("-backports"), source.suite])
-        with Apt.locked(list(suites), progress) as apt:
-            image = apt.newest_image(source.image)
-            headers = image.replace("linux-image-", "linux-headers-")
-            packages = [
-                package
-                for package in apt.resolve(source.suite, [image, headers])
-                if package.name.startswith("linux-") and package.name != "linux-libc-dev"
-            ]
-            apt.unpack(f"linux {name}", packages, new)
+    # Backports lean on the release below them.
+    suites = list(dict.fromkeys([source.suite.removesuffix("-backports"), source.suite]))
+    with Apt.locked(suites, progress) as apt:
+        image = apt.newest_image(source.image)
         release = image.removeprefix("linux-image-")
-        _complete(root, new, release, progress)
+        if tree.exists() and kernel_in(name, tree).release == release:
+            return
+        packages = [
+            package
+            for package in apt.resolve(source.suite, [image, f"linux-headers-{release}"])
+            if package.name.startswith("linux-") and package.name != "linux-libc-dev"
+        ]
+        with replacing(tree) as new:
+            apt.unpack(f"linux {name}", packages, new)
+            _complete(root, new, release, progress)
 
 
 def _complete(root: BuildRoot, tree: Path, release: str, progress: Progress) -> None:

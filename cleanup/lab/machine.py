@@ -3,7 +3,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from cleanup.lab import guest
 from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
+from cleanup.lab.host import program
 from cleanup.lab.kernels import Kernel
 
 QEMU = "qemu-system-x86_64"
@@ -61,19 +61,18 @@ class Channels:
 
 def qemu_version() -> tuple[int, ...]:
     """QEMU's version; raises LabError if there is no QEMU."""
-    if shutil.which(QEMU) is None:
-        raise LabError(f"{QEMU} not found: install qemu-system-x86")
-    said = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=False).stdout
+    command = [program(QEMU), "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = re.search(r"version (\d+(?:\.\d+)*)", said)
     if found is None:
         raise LabError(f"{QEMU} --version gave no version: {said.strip()!r}")
     return tuple(int(part) for part in found[1].split("."))
 
 
-def command_line(
+def qemu_arguments(
     machine: Machine, kernel: Kernel, channels: Channels, results: Path | None
 ) -> list[str]:
-    """QEMU's command line."""
+    """QEMU's arguments."""
     tcg = machine.accelerator == "tcg"
     arguments = KERNEL_ARGUMENTS
     if tcg and machine.qemu_version < (10,):
@@ -82,7 +81,7 @@ def command_line(
     if tcg and (khz := host_tsc_khz()) is not None:
         # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
         arguments += f" tsc_early_khz={khz}"
-    line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    line = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
     # A node takes whole sockets.
     line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
@@ -191,7 +190,7 @@ def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
 
 def _boots_under_kvm(kernel: Kernel) -> bool:
     """Whether the kernel says its first line and, having no root, panics and so ends QEMU."""
-    line = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    line = [program(QEMU), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", "max", "-accel", "kvm", "-m", "512M", "-serial", "stdio"]
     line += ["-kernel", str(kernel.vmlinuz), "-append", "console=ttyS0 panic=-1"]
     try:

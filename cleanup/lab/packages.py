@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from cleanup.lab.cache import cache_dir, lock
 from cleanup.lab.errors import LabError
+from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -37,14 +38,15 @@ APT_CONFIGURATION = """\
 #clear APT::Default-Release;
 APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
+APT::Get::List-Cleanup "false";
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Acquire::Retries "2";
 Dir::Cache "{apt}/cache";
-Dir::Etc::sourcelist "/dev/null";
-Dir::Etc::sourceparts "{apt}/sources";
+Dir::Etc::sourcelist "{apt}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::Log "{apt}/log";
@@ -67,8 +69,6 @@ def debian_mirror() -> str:
 
     Raises LabError on a host that has neither, or lacks Debian's keys.
     """
-    if shutil.which("apt-get") is None:
-        raise LabError("apt-get not found: the lab gets its kernels as Debian packages through apt")
     mirror = os.environ.get("PGTABLE_CLEANUP_MIRROR") or _host_mirror()
     if mirror is None:
         raise LabError(
@@ -83,7 +83,10 @@ def debian_mirror() -> str:
 def _host_mirror() -> str | None:
     """The first Debian mirror in the host's own sources, whether or not they were ever fetched."""
     printed = subprocess.run(
-        ["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False
+        [program("apt-get"), "update", "--print-uris"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
     # Others name their suites like Debian's, but a mirror of Debian's ends like this.
@@ -99,14 +102,12 @@ class Apt:
         self._progress = progress
         self._top = cache_dir() / "apt"
         mirror = debian_mirror()
-        for directory in ("state/lists/partial", "cache/archives/partial", "log", "sources"):
+        for directory in ("state/lists/partial", "cache/archives/partial", "log"):
             (self._top / directory).mkdir(parents=True, exist_ok=True)
         (self._top / "status").touch()
         (self._top / "apt.conf").write_text(APT_CONFIGURATION.format(apt=self._top))
-        for suite in suites:
-            (self._top / "sources" / f"{suite}.list").write_text(
-                f"deb [signed-by={KEYRING}] {mirror} {suite} main\n"
-            )
+        sources = [f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in suites]
+        (self._top / "sources.list").write_text("".join(sources))
         with progress.step("fetching Debian's package lists") as advance:
             self._fetch(["update"], self._top, advance)
 
@@ -156,27 +157,27 @@ class Apt:
         ]
         with self._progress.step(f"unpacking {what}") as advance:
             _extract(paths, tree, advance)
-        for path in paths:
-            path.unlink()
+        shutil.rmtree(files)
 
     def _run(self, command: Sequence[str]) -> str:
-        program, *arguments = command
+        name, *arguments = command
         done = subprocess.run(
-            [program, "-c", self._top / "apt.conf", *arguments],
+            dies_with_us(name, "-c", self._top / "apt.conf", *arguments),
             capture_output=True,
             text=True,
             check=False,
             env=os.environ | {"LC_ALL": "C.UTF-8"},
         )
         if done.returncode != 0:
-            raise LabError(f"{program} {arguments[0]} failed: {_reason(done.stderr.splitlines())}")
+            raise LabError(f"{name} {arguments[0]} failed: {_reason(done.stderr.splitlines())}")
         return done.stdout
 
     def _fetch(self, arguments: Sequence[str], directory: Path, advance: Advance) -> None:
         """Run apt-get on the network, following its machine-readable progress."""
+        options = ("-c", self._top / "apt.conf", "--quiet", "-o", "APT::Status-Fd=1")
         messages = []
         with subprocess.Popen(
-            ["apt-get", "-c", self._top / "apt.conf", "-q", "-o", "APT::Status-Fd=1", *arguments],
+            dies_with_us("apt-get", *options, *arguments),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -217,13 +218,19 @@ def _want_space(directory: Path, size: int) -> None:
 def _extract(paths: Sequence[Path], tree: Path, advance: Advance) -> None:
     def extract(path: Path) -> None:
         done = subprocess.run(
-            ["dpkg-deb", "--extract", path, tree], capture_output=True, text=True, check=False
+            dies_with_us("dpkg-deb", "--extract", path, tree),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise LabError(f"cannot unpack {path.name}: {done.stderr.strip()}")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The biggest first, so that no processor idles at the end.
-        biggest_first = sorted(paths, key=lambda path: -path.stat().st_size)
+    # The biggest first, so that no processor idles at the end.
+    biggest_first = sorted(paths, key=lambda path: -path.stat().st_size)
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         for done, _ in enumerate(pool.map(extract, biggest_first), start=1):
             advance(done / len(paths))
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -9,6 +9,7 @@ import os
 import secrets
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from cleanup.lab.buildroot import get_build_root
 from cleanup.lab.cache import explained
 from cleanup.lab.errors import KernelReportError, LabError
 from cleanup.lab.guest import RESULTS, SCRATCH, Guest, initramfs
+from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
 from cleanup.lab.progress import Progress, Silent
 
@@ -248,11 +250,10 @@ class _Session:
                 disk=_scratch_disk(disk_bytes, ends) if disk_bytes else None,
                 terminal=interactive,
             )
-            line = machine.command_line(hardware, self.guest.kernel, channels, results)
+            arguments = machine.qemu_arguments(hardware, self.guest.kernel, channels, results)
             self.times.append(time.monotonic())
-            qemu = subprocess.Popen(
-                # QEMU dies with this process, however this process dies.
-                ["setpriv", "--pdeathsig", "KILL", "--", *line],
+            self._qemu = subprocess.Popen(
+                dies_with_us(machine.QEMU, *arguments),
                 stdin=None if interactive else subprocess.DEVNULL,
                 stdout=None if interactive else qemu_errors.fileno(),
                 stderr=qemu_errors.fileno(),
@@ -260,7 +261,11 @@ class _Session:
                 # Ctrl-C is this process's to answer; a terminal is for its foreground alone.
                 start_new_session=not interactive,
             )
-            self._stack.callback(_end, qemu)
+            self._stack.callback(self._end)
+
+    def _end(self) -> None:
+        self._qemu.kill()
+        self._qemu.wait()
 
     def follow(self, timeout: float, progress: Progress) -> None:
         """Read what the guest says until QEMU is gone; raises LabError if that takes too long."""
@@ -360,22 +365,21 @@ class _Session:
 
     def _raise_death(self, console: str) -> NoReturn:
         errors = self.qemu_errors.decode(errors="replace").strip()
-        if errors and not console:
-            raise LabError(f"qemu failed: {errors}")
+        code = self._qemu.wait()
+        if code < 0:
+            killer = signal.Signals(-code).name
+            raise LabError(f"qemu was killed by {killer} (by the host, short of memory?) {errors}")
+        if code > 0:
+            raise LabError(f"qemu failed: {errors or f'exit code {code}'}")
         found = [line for line in console.splitlines() if "Kernel panic" in line]
         found = found or dmesg.reports(console)
-        what = found[0].strip() if found else errors or "it rebooted or powered off"
+        what = found[0].strip() if found else "it rebooted or powered off"
         raise LabError(f"the guest went down before the command's end: {what}{self._tail()}")
 
 
 def _within(deadline: float) -> float:
     """Seconds until then, as far as one wait goes."""
     return min(max(0.0, deadline - time.monotonic()), 60.0)
-
-
-def _end(qemu: "subprocess.Popen[bytes]") -> None:
-    qemu.kill()
-    qemu.wait()
 
 
 def _nameless(content: bytes, stack: ExitStack) -> int:
@@ -395,9 +399,8 @@ def _scratch_disk(size: int, stack: ExitStack) -> int:
         file.truncate(size)
     path = f"/proc/self/fd/{file.fileno()}"
     made = subprocess.run(
-        ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", path],
+        [program("mkfs.ext4"), "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", path],
         pass_fds=[file.fileno()],
-        env=os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
         capture_output=True,
         text=True,
         check=False,

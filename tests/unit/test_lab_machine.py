@@ -28,7 +28,7 @@ def line(
     channels: machine.Channels = CHANNELS,
     results: Path | None = None,
 ) -> str:
-    return " ".join(machine.command_line(hardware, KERNEL, channels, results))
+    return " ".join(machine.qemu_arguments(hardware, KERNEL, channels, results))
 
 
 @pytest.mark.parametrize(("version", "works_around"), [((7, 2, 22), True), ((10, 0), False)])
@@ -55,7 +55,7 @@ def test_an_oops_ends_the_run() -> None:
 
 
 def test_append_comes_last_so_that_it_overrides() -> None:
-    words = machine.command_line(replace(MACHINE, append="quiet panic=5"), KERNEL, CHANNELS, None)
+    words = machine.qemu_arguments(replace(MACHINE, append="quiet panic=5"), KERNEL, CHANNELS, None)
     arguments = words[words.index("-append") + 1]
     assert arguments.endswith(" quiet panic=5")
 
