@@ -10,7 +10,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from cleanup.experiments.document import Document
-from cleanup.experiments.summary import Summary, duration_text, size_text, summaries
+from cleanup.experiments.summary import Spread, Summary, duration_text, size_text, summaries
 from cleanup.experiments.workload import GRANULARITIES, PHASES
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
@@ -40,7 +40,7 @@ def _grid(
     present = {summary.granularity for _, row in rows for summary in row}
     granularities = [name for name in GRANULARITIES if name in present]
     figure = Figure(
-        figsize=(0.8 + 3.8 * len(granularities), 1.2 + 2.6 * len(rows)), layout="constrained"
+        figsize=(0.8 + 3.8 * len(granularities), 1.2 + 2.9 * len(rows)), layout="constrained"
     )
     axes = figure.subplots(len(rows), len(granularities), sharey=True, squeeze=False)
     for (document, row), line in zip(rows, axes, strict=True):
@@ -97,16 +97,21 @@ def _times(axis: Axes, shown: Sequence[Summary]) -> None:
             places,
             [time.median for time in times],
             width=width,
-            yerr=(
-                [time.median - time.least for time in times],
-                [time.most - time.median for time in times],
-            ),
+            yerr=None if summary.repeats == 1 else _errors(times),
             capsize=3,
             error_kw={"linewidth": 1},
             **_style(summary),
         )
         _label(axis, bars, [duration_text(time.median) for time in times])
     _name_groups(axis, phases)
+
+
+def _errors(times: Sequence[Spread]) -> tuple[list[float], list[float]]:
+    """How far the repeats lie below and above the median."""
+    return (
+        [time.median - time.least for time in times],
+        [time.most - time.median for time in times],
+    )
 
 
 def _places(shown: Sequence[Summary], groups: int) -> Iterator[tuple[Summary, list[float], float]]:
@@ -134,4 +139,4 @@ def _label(axis: Axes, bars: BarContainer, texts: Sequence[str]) -> None:
 
 def _name_groups(axis: Axes, phases: Sequence[str]) -> None:
     axis.set_xticks(range(len(phases)), list(phases))
-    axis.margins(y=0.3)  # room for the figures above the bars
+    axis.margins(y=0.45)  # room for the figures above the bars
