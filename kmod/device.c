@@ -159,14 +159,16 @@ static int ioctl_features(void __user *user)
 	features = (struct pgtable_cleanup_features){
 		.size = sizeof(features),
 		.abi_version = PGTABLE_CLEANUP_ABI_VERSION,
-		.features = kernel_proved ? 0 : PGTABLE_CLEANUP_FEATURE_UNPROVED,
+		.features = kernel_proved ? 0 :
+					    PGTABLE_CLEANUP_FEATURE_UNPROVED,
 		.flags = PGTC_FLAGS,
 		.levels = PGTC_LEVELS,
 		.max_ranges = PGTABLE_CLEANUP_MAX_RANGES,
 		.batch = PGTC_BATCH,
 		.default_max_hold_ns = PGTC_DEFAULT_MAX_HOLD_NS,
 	};
-	if (copy_to_user(user, &features, min_t(size_t, size, sizeof(features))))
+	if (copy_to_user(user, &features,
+			 min_t(size_t, size, sizeof(features))))
 		return -EFAULT;
 	return 0;
 }

@@ -202,8 +202,8 @@ static bool scan_full(const struct pgtc_call *call)
 static void scan_inside(struct pgtc_call *call,
 			const struct vm_area_struct *vma)
 {
-	unsigned long end = min(ALIGN_DOWN(vma->vm_end, PMD_SIZE),
-				call->walk_end);
+	unsigned long end =
+		min(ALIGN_DOWN(vma->vm_end, PMD_SIZE), call->walk_end);
 	int forbidden = pgtc_vma_forbids(vma);
 
 	while (call->pos < end) {
@@ -265,8 +265,8 @@ static void skip_hugetlb(struct pgtc_call *call,
 {
 	unsigned long end = min(ALIGN(vma->vm_end, PMD_SIZE), call->walk_end);
 
-	call->args.skipped[PGTABLE_CLEANUP_SKIP_HUGETLB] +=
-		(end - call->pos) >> PMD_SHIFT;
+	call->args.skipped[PGTABLE_CLEANUP_SKIP_HUGETLB] += (end - call->pos) >>
+							    PMD_SHIFT;
 	call->pos = end;
 }
 

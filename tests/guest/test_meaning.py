@@ -6,6 +6,7 @@ byte left is as it was, and that VmPTE fell by exactly what was freed.
 """
 
 import errno
+import faulthandler
 import mmap
 import os
 import signal
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from _raw import syscall
+from _raw import peek, syscall
 
 from cleanup import _uapi
 from guest import abi
@@ -197,8 +198,7 @@ def test_guard_pages_are_never_touched(series: str) -> None:
 def _status_of_reading(addr: int) -> int:
     pid = os.fork()
     if pid == 0:
-        from _raw import peek
-
+        faulthandler.disable()
         peek(addr, 1, 1)
         os._exit(0)
     return os.waitpid(pid, 0)[1]

@@ -125,9 +125,7 @@ def test_cap_sys_nice_and_ptrace_access_suffice() -> None:
     ):
         with child(empty_tables(identity)) as target:
 
-            def caller(
-                pid: int = target.pid, capabilities: tuple[int, ...] = capabilities
-            ) -> int:
+            def caller(pid: int = target.pid, capabilities: tuple[int, ...] = capabilities) -> int:
                 become_nobody(*capabilities)
                 return errno_of_call(pid)
 

@@ -37,14 +37,14 @@ struct pgtable_cleanup_range {
 };
 
 /* pgtable_cleanup_args.flags; the mask of those supported is in the features */
-#define PGTABLE_CLEANUP_SCAN_ONLY	(1U << 0) /* count, free nothing */
-#define PGTABLE_CLEANUP_WHOLE_MM	(1U << 1) /* all mappings; no ranges, no ENOMEM */
-#define PGTABLE_CLEANUP_ZERO_PAGES	(1U << 2) /* also drop zero-page entries */
+#define PGTABLE_CLEANUP_SCAN_ONLY	0x1 /* count, free nothing */
+#define PGTABLE_CLEANUP_WHOLE_MM	0x2 /* all mappings; no ranges, no ENOMEM */
+#define PGTABLE_CLEANUP_ZERO_PAGES	0x4 /* also drop zero-page entries */
 
 /* pgtable_cleanup_args.levels, and the index of each level's counts */
-#define PGTABLE_CLEANUP_LEVEL_PTE	(1U << 0)
-#define PGTABLE_CLEANUP_LEVEL_PMD	(1U << 1)
-#define PGTABLE_CLEANUP_LEVEL_PUD	(1U << 2)
+#define PGTABLE_CLEANUP_LEVEL_PTE	0x1
+#define PGTABLE_CLEANUP_LEVEL_PMD	0x2
+#define PGTABLE_CLEANUP_LEVEL_PUD	0x4
 #define PGTABLE_CLEANUP_NR_LEVELS	3
 
 /**
@@ -164,7 +164,7 @@ struct pgtable_cleanup_args {
 /* The shortest struct taken: up to the cursor, for callers that want no counts. */
 #define PGTABLE_CLEANUP_ARGS_SIZE_MIN	64
 
-#define PGTABLE_CLEANUP_FEATURE_UNPROVED	(1U << 0) /* loaded with allow_unproved=1 */
+#define PGTABLE_CLEANUP_FEATURE_UNPROVED	0x1 /* loaded with allow_unproved=1 */
 
 /**
  * struct pgtable_cleanup_features - PGTABLE_CLEANUP_IOC_FEATURES
