@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from _raw import peek, poke, syscall
 
@@ -122,7 +123,7 @@ def memfd(length: int) -> Iterator[int]:
 
 def vmpte(pid: int | str = "self") -> int:
     """Bytes of all page tables of a process."""
-    with open(f"/proc/{pid}/status", "rb") as status:
+    with Path(f"/proc/{pid}/status").open("rb") as status:
         for line in status:
             if line.startswith(b"VmPTE:"):
                 return int(line.split()[1]) * 1024

@@ -6,7 +6,8 @@ import fcntl
 import os
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_bad_pointer_to_the_ranges(made: Area) -> None:
         assert refusal.errno == errno.EFAULT
 
 
-def test_bad_pointer_to_the_struct(made: Area, device: int) -> None:  # noqa: ARG001
+def test_bad_pointer_to_the_struct(made: Area, device: int) -> None:
     for number in (_uapi.IOC_RECLAIM, _uapi.IOC_FEATURES):
         with pytest.raises(OSError, match="Bad address"):
             fcntl.ioctl(device, number, 1 << 12)
@@ -153,7 +154,7 @@ def test_cursor_outside_the_ranges(made: Area, next_range: int, offset: int | No
 
 
 def test_not_a_pidfd(made: Area) -> None:
-    with open("/dev/null", "rb") as null:
+    with Path("/dev/null").open("rb") as null:
         assert abi.refused(abi.Args([made.span], pidfd=null.fileno())).errno == errno.EBADF
     assert abi.refused(abi.Args([made.span], pidfd=9999)).errno == errno.EBADF
     assert abi.refused(abi.Args([made.span], pidfd=-2)).errno == errno.EBADF
@@ -215,7 +216,7 @@ def test_target_that_execs_and_exits_in_the_middle() -> None:
 def test_a_target_that_was_killed_is_let_go() -> None:
     """Our pin on its address space must not keep its memory for as long as the walk takes."""
 
-    def target(_pause: object) -> None:
+    def target() -> None:
         with area(512) as layout:
             layout.touch()
             layout.release()
@@ -225,7 +226,7 @@ def test_a_target_that_was_killed_is_let_go() -> None:
     ready_r, ready_w = os.pipe()
     pid = os.fork()
     if pid == 0:
-        target(None)
+        target()
     assert os.read(ready_r, 1) == b"."
     pidfd = os.pidfd_open(pid)
     assert abi.call(abi.Args(flags=_uapi.WHOLE_MM, pidfd=pidfd, max_tables=10)).freed == 10
@@ -270,11 +271,11 @@ def test_features(device: int) -> None:
 
 
 def test_scan_only_by_pidfd_of_a_quiescent_child_equals_reclaim() -> None:
-    def target(pause: object) -> None:
+    def target(pause: Callable[[], None]) -> None:
         with area(100) as layout:
             layout.touch()
             layout.release(*range(0, 100, 3))
-            pause()  # type: ignore[operator]
+            pause()
             assert layout.values() == bytes(0 if index % 3 == 0 else 1 for index in range(100))
 
     with child(target) as quiet:

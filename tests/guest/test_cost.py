@@ -3,6 +3,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,11 @@ def test_shootdowns_are_batched() -> None:
 def test_freed_tables_are_the_fall_of_vmpte_and_of_the_whole_guest() -> None:
     units = 8192
 
-    def target(pause: object) -> None:
+    def target(pause: Callable[[], None]) -> None:
         with area(units) as made:
             made.touch()
             made.release(*range(0, units, 2))
-            pause()  # type: ignore[operator]
+            pause()
 
     with child(target) as quiet:
         pidfd = os.pidfd_open(quiet.pid)

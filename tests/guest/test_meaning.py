@@ -215,9 +215,8 @@ def test_prot_none_data_is_never_touched() -> None:
 
 
 def test_kernels_answer_the_madvise_einval() -> None:
-    with area(1) as made:
-        with pytest.raises(OSError, match="Invalid argument"):
-            syscall(SYS_MADVISE, made.addr, UNIT, _uapi.MADV_CLEANUP_PGTABLE)
+    with area(1) as made, pytest.raises(OSError, match="Invalid argument"):
+        syscall(SYS_MADVISE, made.addr, UNIT, _uapi.MADV_CLEANUP_PGTABLE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT], ids=["SIGALRM", "SIGINT"])

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from _raw import peek, poke, syscall
 
+import cleanup
 from cleanup import _uapi
 from cleanup.commands import main
 from guest import abi
@@ -152,7 +153,7 @@ def test_itself_success_without_any_capability() -> None:
     assert in_fork(caller) == 0
 
 
-def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run pgtable-cleanup."""
     return subprocess.run(
         [COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120
@@ -246,8 +247,6 @@ def test_command_line_on_a_pid_that_is_gone() -> None:
 
 @pytest.mark.parametrize("verb", ["scan", "reclaim"])
 def test_python_api_on_a_pid(verb: str) -> None:
-    import cleanup
-
     with child(empty_tables(lambda: None)) as target:
         result = getattr(cleanup, verb)(target.pid)
         assert result.complete
@@ -256,8 +255,6 @@ def test_python_api_on_a_pid(verb: str) -> None:
 
 
 def test_python_api_on_a_buffer() -> None:
-    import cleanup
-
     with mmap.mmap(-1, 64 * UNIT, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
         for offset in range(0, 64 * UNIT, UNIT):

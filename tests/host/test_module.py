@@ -41,12 +41,11 @@ def checkpatch() -> Path:
                 packages = [p for p in apt.resolve("trixie", [wanted]) if p.name == wanted]
                 apt.unpack(wanted, packages, new)
             archive = new / f"usr/src/{wanted}.tar.xz"
-            members = ["checkpatch.pl", "spelling.txt", "const_structs.checkpatch"]
-            subprocess.run(
-                ["tar", "--extract", "--file", archive, "--directory", new, "--strip-components=2"]
-                + [f"{wanted}/scripts/{member}" for member in members],
-                check=True,
-            )
+            command = ["tar", "--extract", "--strip-components=2", f"--directory={new}"]
+            command += [f"--file={archive}"]
+            for member in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch"):
+                command.append(f"{wanted}/scripts/{member}")
+            subprocess.run(command, check=True)
             archive.unlink()
     return directory
 
