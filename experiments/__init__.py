@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Experiments: what page tables cost, and what each backend gives back.
 
-A workload (``workloads/``, one file each) runs in a process of its own
-(``target``), which halts at every phase while ``runner`` reads its figures from
-outside (``measure``) and judges its page tables (``oracle``) by what the kernel
-exports, never by this project's own scan.  ``plot`` and ``report`` draw.
+A workload (``workloads/``, one file each) runs in a process of its own (``target``),
+which halts at every phase while ``measure`` reads its figures from outside and judges
+its page tables (``oracle``) by what the kernel exports, never by this project's own
+scan.  ``plot`` and ``report`` draw.
 """

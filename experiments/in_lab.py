@@ -10,7 +10,7 @@ from typing import cast
 
 from cleanup import lab
 from cleanup.experiments.document import Document
-from cleanup.experiments.runner import ExperimentError
+from cleanup.experiments.measure import ExperimentError
 from cleanup.experiments.workload import Workload
 from cleanup.lab.progress import on_stderr
 

@@ -15,6 +15,11 @@ def show(documents: Sequence[Document]) -> None:
     """Print a table for each document, and what they leave out, on standard output."""
     console = Console(highlight=False, markup=False)
     for document in documents:
+        console.print(
+            f"{document['experiment']}: VmPTE under "
+            f"{size_text(document['parameters']['size_bytes'])} mapped, "
+            f"Linux {document['kernel']} ({document['accelerator']})"
+        )
         console.print(table(document))
         console.print()
     for note in notes(documents):
@@ -26,15 +31,7 @@ def table(document: Document) -> Table:
 
     `call` is the size of each release call.
     """
-    size = document["parameters"]["size_bytes"]
-    made = Table(
-        title=f"{document['experiment']}: VmPTE under {size_text(size)} mapped, "
-        f"Linux {document['kernel']} ({document['accelerator']})",
-        title_justify="left",
-        box=None,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     # Eighty columns hold all of it.
     for heading in ("call", "backend"):
         made.add_column(heading, no_wrap=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The process under measurement: runs one workload once, under orders from its standard input.
 
-It halts at every phase until `runner`, which started it, has read its figures.  It
+It halts at every phase until `measure`, which started it, has read its figures.  It
 imports little, being started anew for each run in guests where imports are slow.
 """
 
@@ -24,14 +24,14 @@ from cleanup.experiments.workloads import registry
 
 
 class _Pipe:
-    """The other side of `runner`: one JSON document a line, each way."""
+    """The other side of `measure`: one JSON document a line, each way."""
 
     def __init__(self, source: IO[str], sink: IO[str]) -> None:
         self._source, self._sink = source, sink
 
     def receive(self) -> Any:  # noqa: ANN401 -- what JSON holds
         line = self._source.readline()
-        if not line:  # the runner is gone
+        if not line:  # it is gone
             raise SystemExit(1)
         return json.loads(line)
 

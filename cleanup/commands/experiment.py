@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from cleanup.errors import CleanupError
-from cleanup.experiments import runner
+from cleanup.experiments import measure
 from cleanup.experiments.document import Document, read_all, write
 from cleanup.experiments.provenance import commit
 from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
@@ -127,7 +127,7 @@ def list_(as_json: bool) -> None:
     "--backend",
     "backends",
     multiple=True,
-    type=click.Choice(runner.BACKENDS),
+    type=click.Choice(measure.BACKENDS),
     help="Several times for several; by default all that work.",
 )
 @click.option(
@@ -214,7 +214,7 @@ def _measure(
 ) -> Document:
     """In the lab, or here where no kernel is given."""
     if kernel is None:
-        document = runner.run(
+        document = measure.run(
             workload,
             parameters=parameters,
             backends=options.backends,
@@ -228,7 +228,7 @@ def _measure(
 
         _say(f"{workload.name}: in the lab, on {kernel}")
         pages = parameters[0].size_bytes >> (12 if parameters[0].touch == "all" else 21)
-        runs = len(parameters) * len(runner.BACKENDS) * options.repeats_of(workload)
+        runs = len(parameters) * len(measure.BACKENDS) * options.repeats_of(workload)
         document = in_lab.run(
             workload,
             options.arguments(workload),

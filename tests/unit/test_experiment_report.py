@@ -12,7 +12,7 @@ from rich.console import Console
 from cleanup.experiments import document as documents
 from cleanup.experiments import plot, report, summary, table
 from cleanup.experiments.document import Document, Run
-from cleanup.experiments.runner import violations
+from cleanup.experiments.measure import violations
 from cleanup.experiments.verdict import verdicts
 
 MIB = 1 << 20

@@ -2,6 +2,7 @@
 """Runs a workload in a process of its own and measures that from outside."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -140,8 +141,10 @@ def _converse(
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
     what = f"{order['workload']} by {order['backend']}"
+    # Unbuffered: what a buffer kept for a dead process would fail once more at its closing.
+    answers = target.stdin.fileno()
     try:
-        print(json.dumps(order), file=target.stdin, flush=True)
+        os.write(answers, json.dumps(order).encode() + b"\n")
         for line in target.stdout:
             message: dict[str, Any] = json.loads(line)
             if "error" in message:
@@ -149,7 +152,7 @@ def _converse(
             if "phase" not in message:
                 return message
             observed.add(target.pid, message["phase"], message["seconds"], message["populated"])
-            print("{}", file=target.stdin, flush=True)
+            os.write(answers, b"{}\n")
     except OSError as error:
         if target.poll() is None:
             raise ExperimentError(f"{what}: reading its process failed: {error}") from error
