@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""The experiments in the lab at their full size: what the project claims, kernel by kernel."""
+
+import json
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
+
+
+def run_json(kernel: str, out: Path, *arguments: str) -> dict[str, Any]:
+    """The document of an experiment in a guest, which is to succeed."""
+    done = subprocess.run(
+        [
+            *[PROGRAM, "experiment", "run", *arguments],
+            *[f"--kernel={kernel}", "--quick", "--json", f"--out={out}"],
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["kernel"].startswith(f"{kernel}.")
+    assert document["accelerator"] in ("tcg", "kvm")
+    for run in document["runs"]:
+        assert run["violations"] == []
+        assert run["contents_intact"]
+    return document
+
+
+def vmpte(run: dict[str, Any], phase: str) -> int:
+    """Above its value before the mapping, in bytes."""
+    above: int = run["phases"][phase]["vmpte_bytes"] - run["phases"]["start"]["vmpte_bytes"]
+    return above
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_series(kernel: str, tmp_path: Path) -> None:
+    """100 MiB of tables come; the module leaves the PMD tables; only 7.3 at 2m does it itself."""
+    granularities = [f"--granularity={granularity}" for granularity in ("4k", "64k", "2m")]
+    document = run_json(kernel, tmp_path, "series-50g", *granularities)
+    runs = {(run["granularity"], run["backend"]): run for run in document["runs"]}
+    assert document["kernel_pt_reclaim"] == (kernel == "7.3")
+    assert {backend for _, backend in runs} >= {"none", "module"}
+    for (granularity, backend), run in runs.items():
+        kernel_did_it = document["kernel_pt_reclaim"] and granularity == "2m"
+        assert kernel_did_it or vmpte(run, "touched") >= 100 << 20
+        if backend == "none" and not kernel_did_it:
+            assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
+            assert vmpte(run, "cleaned") == vmpte(run, "touched")
+        else:
+            assert vmpte(run, "cleaned") <= 220 << 10
+
+
+def test_tebibyte(tmp_path: Path) -> None:
+    """2 GiB of PTE tables become less than 0.3 % of that, and 128 pages survive."""
+    document = run_json("6.12", tmp_path, "tebibyte", "--backend=module")
+    (run,) = document["runs"]
+    assert document["parameters"]["size_bytes"] == 1 << 40
+    assert vmpte(run, "released") >= 2 << 30
+    assert vmpte(run, "cleaned") < 0.003 * (2 << 30)
+    assert run["survivors"] == 128
+    assert run["freed"]["pte"] == run["empty_tables"] == (1 << 19) - 128
