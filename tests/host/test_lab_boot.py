@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cleanup.lab import get_kernel
+from cleanup.lab import KernelReportError, LabError, build_module, get_kernel, run
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
@@ -223,6 +223,44 @@ def test_a_bug_in_the_kernels_log_fails_the_run() -> None:
     assert done.stdout == "out\n"
     assert "the guest's kernel reported a bug" in done.stderr
     assert report in done.stderr
+
+
+FAULTY = """\
+#include <linux/module.h>
+static bool oops;
+module_param(oops, bool, 0444);
+static int __init faulty_init(void)
+{
+	WARN_ON(!oops);
+	if (oops)
+		WRITE_ONCE(*(volatile int *)8, 1);
+	return 0;
+}
+module_init(faulty_init);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("warns, or dereferences a null pointer");
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("faulty")
+    (source / "faulty.c").write_text(FAULTY)
+    (source / "Makefile").write_text(
+        "obj-m := faulty.o\nall:\n\t$(MAKE) -C $(KDIR) M=$(CURDIR) modules\n"
+    )
+    return build_module(get_kernel("6.12"), source=source)
+
+
+def test_a_real_warning_fails_the_run(faulty_module: Path) -> None:
+    with pytest.raises(KernelReportError, match="reported a bug") as caught:
+        run(["true"], module=faulty_module)
+    assert any("faulty_init" in line for line in caught.value.reports)
+
+
+def test_a_real_oops_ends_the_run(faulty_module: Path) -> None:
+    with pytest.raises(LabError, match="BUG: kernel NULL pointer dereference"):
+        run(["sleep", "1000"], module=faulty_module, module_args=["oops=1"])
 
 
 @pytest.mark.usefixtures("temporary")

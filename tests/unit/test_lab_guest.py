@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cleanup.lab import LabError
 from cleanup.lab.guest import Guest, initramfs, load_order
 from cleanup.lab.kernels import Kernel, kernel_in
-from cleanup.lab.runner import Stream
+from cleanup.lab.session import Stream
 
 TOKEN = "0123456789abcdef" * 2
 
