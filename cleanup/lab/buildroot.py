@@ -5,6 +5,7 @@ It is extracted from packages and entered with bubblewrap, by root and by ordina
 """
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -112,4 +113,7 @@ def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
                         (new / link).symlink_to(target)
                     for directory in ("proc", "dev", "tmp", "mnt"):
                         (new / directory).mkdir(exist_ok=True)
+                # Those of other versions of this file.
+                for other in set(path.parent.glob("buildroot-*")) - {path}:
+                    shutil.rmtree(other, ignore_errors=True)
     return BuildRoot(path)

@@ -5,6 +5,7 @@ apt runs with a state, a cache and a sources list of its own, below the lab's ca
 list of installed packages.  It keeps the rest of the host's configuration: proxies, credentials.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from cleanup.lab.cache import cache_dir, lock
+from cleanup.lab.cache import cache_dir, explained, lock
 from cleanup.lab.errors import LabError
 from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.progress import Advance, Progress
@@ -29,6 +30,12 @@ INDEX = re.compile(
     r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
     r"(?:-updates|-backports)?/main/"
 )
+
+# Bytes on disk for each byte of packages, at most: they and what they hold.
+UNPACKED = 7
+
+MORE_SPACE = "free some space, or let XDG_CACHE_HOME name a directory with more"
+ANOTHER_MIRROR = "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
 
 APT_CONFIGURATION = """\
 #clear APT::Update::Pre-Invoke;
@@ -115,7 +122,7 @@ class Apt:
     @contextmanager
     def locked(cls, suites: Sequence[str], progress: Progress) -> Iterator["Apt"]:
         """An up-to-date apt that no other process uses meanwhile."""
-        with lock("apt", progress):
+        with lock("apt", progress), explained(f"write to {cache_dir()}"):
             yield cls(suites, progress)
 
     def newest_image(self, pattern: str) -> str:
@@ -148,7 +155,7 @@ class Apt:
         files = self._top / "packages"
         files.mkdir(exist_ok=True)
         size = sum(package.size for package in packages)
-        _want_space(files, 5 * size)
+        _want_space(files, UNPACKED * size)
         wanted = [f"{package.name}={package.version}" for package in packages]
         with self._progress.step(f"downloading {what} ({size / 1e6:.0f} MB)") as advance:
             self._fetch(["download", *wanted], files, advance)
@@ -195,10 +202,10 @@ class Apt:
                 apt.kill()
                 raise
         if apt.returncode != 0:
-            raise LabError(
-                f"cannot download from the Debian mirror: {_reason(messages)}; "
-                "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
-            )
+            reason = _reason(messages)
+            full = os.strerror(errno.ENOSPC) in reason
+            hint = MORE_SPACE if full else ANOTHER_MIRROR
+            raise LabError(f"cannot download from the Debian mirror: {reason}; {hint}")
 
 
 def _reason(messages: Sequence[str]) -> str:
@@ -211,7 +218,7 @@ def _want_space(directory: Path, size: int) -> None:
     if free < size:
         raise LabError(
             f"{directory} has {free / 1e6:.0f} MB left, about {size / 1e6:.0f} MB are needed: "
-            "free some space, or let XDG_CACHE_HOME name a directory with more"
+            f"{MORE_SPACE}"
         )
 
 

@@ -40,7 +40,7 @@ BUGS = """\
 """
 
 HARMLESS = """\
-[    0.1] Linux version 6.12.117+deb13-amd64 (debian-kernel@lists.debian.org)
+[    0.1] Linux version 6.12.117+deb13-amd64
 [    0.1] [Firmware Bug]: TSC doesn't count with P0 frequency!
 [    0.1] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
 [    0.1] clearcpuid: force-disabling CPU feature flag: cx16
