@@ -62,7 +62,8 @@ test-guest: $(GUEST_TESTS) ## tests of the module on every kernel; test-guest-6.
 # A test that hangs ends the tier, with the stacks of its threads.
 .PHONY: $(GUEST_TESTS)
 $(GUEST_TESTS): test-guest-%: build
-	$(BIN)/pgtable-cleanup lab run --kernel $* -- $(CURDIR)/$(BIN)/python -m pytest tests/guest \
+	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --disk 1G -- \
+		$(CURDIR)/$(BIN)/pytest tests/guest \
 		-o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
