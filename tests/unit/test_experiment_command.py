@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from unit.test_experiment_report import made_document, made_run
 
 from cleanup import lab
 from cleanup.commands import main
 from cleanup.experiments.workloads import registry
+from unit.test_experiment_report import made_document, made_run
 
 
 def invoke(*arguments: str) -> Result:
