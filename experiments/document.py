@@ -30,7 +30,8 @@ class Run(TypedDict):
 
     `empty_tables` are the PTE tables empty before the cleaning and `empty_tables_after`
     those after it, both by the oracle; `freed` is the backend's own count where it has
-    one, else the difference of the oracle's.  `violations` says which invariant failed.
+    one, else the difference of the oracle's.  `tlb_shootdowns` were counted in a
+    rehearsal over `tlb_tables` empty tables.  `violations` says which invariant failed.
     """
 
     backend: str
@@ -44,6 +45,7 @@ class Run(TypedDict):
     contents_intact: bool
     survivors: int
     tlb_shootdowns: int
+    tlb_tables: int
     flushes: NotRequired[int]
     longest_hold_ns: NotRequired[int]
     violations: list[str]

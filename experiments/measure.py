@@ -184,6 +184,7 @@ def _result(
         "contents_intact": outcome["contents_intact"],
         "survivors": outcome["survivors"],
         "tlb_shootdowns": outcome["tlb_shootdowns"],
+        "tlb_tables": outcome["tlb_tables"],
         "violations": [],
     }
     if reported:

@@ -46,60 +46,61 @@ class _Pipe:
         self.receive()
 
 
-class _SecondThread:
-    """A thread on another CPU, so that flushing this address space takes an interrupt.
-
-    It sleeps except while `busy`: it would slow the rest.
-    """
-
-    def __init__(self) -> None:
-        self._stop = bytearray(1)
-        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            self._go.acquire()
-            _memory.spin(self._stop)
-            self._done.release()
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        self._stop[0] = 0
-        self._go.release()
-        try:
-            yield
-        finally:
-            self._stop[0] = 1
-            self._done.acquire()
+def _clean(
+    backend: str, mapping: SparseMapping, empty: Sequence[tuple[int, int]]
+) -> dict[str, Any] | None:
+    """Have the backend clean, and return what it says of it; OSError."""
+    if backend == "module":
+        return cleanup.reclaim(mapping.view).to_json()
+    if backend == "zap":
+        for first, last in empty:
+            mapping.zap(first, last)
+    return None
 
 
-class _Cleaner:
-    """Cleans by one backend, and keeps what it says of it."""
+class _Timed:
+    """Cleans in the run proper."""
 
-    def __init__(self, backend: str, measure: Measure, second_thread: _SecondThread) -> None:
-        self._backend, self._measure, self._second = backend, measure, second_thread
-        self.report: dict[str, Any] = {}
+    def __init__(self, backend: str, measure: Measure) -> None:
+        self._backend, self._measure = backend, measure
+        self.result: dict[str, Any] | None = None
 
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
-        with self._second.busy():
-            shootdowns = tlb_shootdowns()
-            begin = time.monotonic()
-            result = self._clean(mapping, empty)
-            seconds = time.monotonic() - begin
-            shootdowns = tlb_shootdowns() - shootdowns
-        self.report = {"result": result, "tlb_shootdowns": shootdowns}
-        self._measure("cleaned", seconds, [mapping.range])
+        begin = time.monotonic()
+        self.result = _clean(self._backend, mapping, empty)
+        self._measure("cleaned", time.monotonic() - begin, [mapping.range])
 
-    def _clean(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]
-    ) -> dict[str, Any] | None:
-        if self._backend == "module":
-            return cleanup.reclaim(mapping.view).to_json()
-        if self._backend == "zap":
-            for first, last in empty:
-                mapping.zap(first, last)
-        return None
+
+class _Counted:
+    """Cleans in the rehearsal, and counts the TLB shootdowns.
+
+    A second thread keeps another CPU busy meanwhile, or flushing would take no
+    interrupt.  The run proper is timed without it: where the CPUs are an emulator's on
+    a busy host, each interrupt waits for its CPU's turn there.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self.shootdowns = self.tables = 0
+
+    def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
+        with _second_thread():
+            before = tlb_shootdowns()
+            _clean(self._backend, mapping, empty)
+            self.shootdowns = tlb_shootdowns() - before
+        self.tables = sum(last - first for first, last in empty)
+
+
+@contextmanager
+def _second_thread() -> Iterator[None]:
+    stop = bytearray(1)
+    thread = threading.Thread(target=_memory.spin, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop[0] = 1
+        thread.join()
 
 
 def _unmeasured(
@@ -112,23 +113,25 @@ def main() -> int:
     """Obey one order, and report."""
     pipe = _Pipe(sys.stdin, sys.stdout)
     order = pipe.receive()
+    backend = order["backend"]
     try:
         workload = registry()[order["workload"]]
         parameters = Parameters(**order["parameters"])
-        second_thread = _SecondThread()
         # What a first run alone does, such as growing the heap, would show in VmPTE.
-        workload.run(
-            _unmeasured,
-            _Cleaner(order["backend"], _unmeasured, second_thread),
-            replace(parameters, size_bytes=workload.rehearsal_bytes),
-        )
-        cleaner = _Cleaner(order["backend"], pipe.measure, second_thread)
-        outcome = workload.run(pipe.measure, cleaner, parameters)
+        counted = _Counted(backend)
+        rehearsal = replace(parameters, size_bytes=workload.rehearsal_bytes)
+        workload.run(_unmeasured, counted, rehearsal)
+        timed = _Timed(backend, pipe.measure)
+        outcome = workload.run(pipe.measure, timed, parameters)
     except (CleanupError, OSError) as error:
         pipe.send(error=str(error))
         return 1
     pipe.send(
-        contents_intact=outcome.contents_intact, survivors=outcome.survivors, **cleaner.report
+        contents_intact=outcome.contents_intact,
+        survivors=outcome.survivors,
+        result=timed.result,
+        tlb_shootdowns=counted.shootdowns,
+        tlb_tables=counted.tables,
     )
     return 0
 

@@ -26,7 +26,7 @@ class Series:
     touches: tuple[str, ...] = ("one", "all")
     granularity = "4k"
     repeats = 3
-    rehearsal_bytes = 1 << 30
+    rehearsal_bytes = 8 << 30
     guest_memory = "2G"
 
     def details(self, parameters: Parameters) -> Mapping[str, Any]:

@@ -47,7 +47,8 @@ def made_run(backend: str, *, granularity: str = "4k", repeat: int = 0, freed: i
         "skipped": {},
         "contents_intact": True,
         "survivors": 0,
-        "tlb_shootdowns": 400,
+        "tlb_shootdowns": 32,
+        "tlb_tables": 4096,
         "violations": [],
     }
 
