@@ -19,6 +19,7 @@ SKIP_REASONS: Final[Mapping[int, str]]
 
 class Counts(NamedTuple):
     next_range: int
+    next_level: int
     next_addr: int
     holes: int
     tables: tuple[int, ...]
@@ -53,7 +54,7 @@ def call(
     ranges: Sequence[tuple[int, int]] = ...,
     max_tables: int = ...,
     max_hold_ns: int = ...,
-    cursor: tuple[int, int] = ...,
+    cursor: tuple[int, int, int] = ...,
 ) -> Counts: ...
 def madvise(address: int, length: int, advice: int) -> None: ...
 def address_of(buffer: Buffer) -> int: ...

@@ -50,6 +50,7 @@ cdef extern from "pgtable_cleanup.h" nogil:
         _SKIP_TOO_MANY_LOCKS "PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS"
         _SKIP_REFILLED "PGTABLE_CLEANUP_SKIP_REFILLED"
         _SKIP_CHANGED "PGTABLE_CLEANUP_SKIP_CHANGED"
+        _SKIP_VMA "PGTABLE_CLEANUP_SKIP_VMA"
         _SKIP_THP "PGTABLE_CLEANUP_SKIP_THP"
         _SKIP_HUGETLB "PGTABLE_CLEANUP_SKIP_HUGETLB"
         _NR_SKIPS "PGTABLE_CLEANUP_NR_SKIPS"
@@ -75,6 +76,7 @@ cdef extern from "pgtable_cleanup.h" nogil:
         uint64_t max_tables
         uint64_t max_hold_ns
         uint32_t next_range
+        uint32_t next_level
         uint64_t next_addr
         uint64_t holes
         __u64 *tables
@@ -120,6 +122,7 @@ SKIP_REASONS = {
     _SKIP_TOO_MANY_LOCKS: "too_many_locks",
     _SKIP_REFILLED: "refilled",
     _SKIP_CHANGED: "changed",
+    _SKIP_VMA: "vma",
     _SKIP_THP: "thp",
     _SKIP_HUGETLB: "hugetlb",
 }
@@ -127,6 +130,7 @@ SKIP_REASONS = {
 
 class Counts(NamedTuple):
     next_range: int
+    next_level: int
     next_addr: int
     holes: int
     tables: tuple
@@ -197,11 +201,11 @@ def call(
     ranges=(),
     uint64_t max_tables=0,
     uint64_t max_hold_ns=0,
-    cursor=(0, 0),
+    cursor=(0, 0, 0),
 ):
     """One reclaim ioctl over `ranges`, pairs of address and length in bytes, from `cursor` on.
 
-    `cursor` is (next_range, next_addr) of the counts before. Raises CallError.
+    `cursor` is (next_range, next_level, next_addr) of the counts before. Raises CallError.
     """
     cdef pgtable_cleanup_args args
     cdef pgtable_cleanup_range *vector = NULL
@@ -217,7 +221,7 @@ def call(
     args.inode_fd = -1
     args.max_tables = max_tables
     args.max_hold_ns = max_hold_ns
-    args.next_range, args.next_addr = cursor
+    args.next_range, args.next_level, args.next_addr = cursor
     try:
         if length > 0:
             vector = <pgtable_cleanup_range *>PyMem_Malloc(length * sizeof(vector[0]))
@@ -234,6 +238,7 @@ def call(
         PyMem_Free(vector)
     counts = Counts(
         args.next_range,
+        args.next_level,
         args.next_addr,
         args.holes,
         _numbers(args.tables, _NR_LEVELS),

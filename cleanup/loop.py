@@ -15,6 +15,7 @@ from cleanup.errors import from_errno
 from cleanup.result import Result, add
 
 Range = tuple[int, int]
+Cursor = tuple[int, int, int]  # range, level, address
 Progress = Callable[[Result], None]
 
 
@@ -30,7 +31,7 @@ class Call(Protocol):
         ranges: Sequence[Range],
         max_tables: int,
         max_hold_ns: int,
-        cursor: tuple[int, int],
+        cursor: Cursor,
     ) -> _uapi.Counts:
         """Raise `_uapi.CallError` on failure."""
 
@@ -57,7 +58,7 @@ def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | N
     result = Result()
     blocked = False
     for flags, ranges, end in _vectors(request, max_ranges):
-        cursor = (0, 0)
+        cursor: Cursor = (0, 0, 0)
         while cursor[0] < end:
             left = _tables_left(request, result)
             if left == 0:
@@ -75,7 +76,8 @@ def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | N
                 )
             except _uapi.CallError as error:
                 counts, number = error.counts, error.errno or errno.EIO
-            before, cursor = cursor, (counts.next_range, counts.next_addr)
+            before = cursor
+            cursor = (counts.next_range, counts.next_level, counts.next_addr)
             result = add(result, counts)
             blocked = blocked or number == errno.EAGAIN
             # A call that failed where it began would fail there for ever.

@@ -25,13 +25,22 @@ class Freed(TypedDict):
     pud: int
 
 
+class EmptyUpper(TypedDict):
+    """PMD and PUD tables without an entry below them, which go once the PTE tables are gone."""
+
+    pmd: int
+    pud: int
+
+
 class Run(TypedDict):
     """One run of the workload under one backend.
 
     `empty_tables` are the PTE tables empty before the cleaning and `empty_tables_after`
-    those after it, both by the oracle; `freed` is the backend's own count where it has
-    one, else the difference of the oracle's.  `tlb_shootdowns` were counted in a
-    rehearsal over `tlb_tables` empty tables.  `violations` says which invariant failed.
+    (after the module: the tables of any level) those after it, `empty_upper_tables` the
+    PMD and PUD tables that map nothing, all by the oracle; `freed` is the backend's own
+    count where it has one, else the difference of the oracle's.  `tlb_shootdowns` were
+    counted in a rehearsal over `tlb_tables` empty tables.  `violations` says which
+    invariant failed.
     """
 
     backend: str
@@ -40,6 +49,7 @@ class Run(TypedDict):
     phases: dict[str, Phase]
     empty_tables: int
     empty_tables_after: int
+    empty_upper_tables: EmptyUpper
     freed: Freed
     skipped: dict[str, int]
     contents_intact: bool

@@ -168,7 +168,8 @@ def _result(
     phases = observed.phases
     # Tables that were empty before the mapping was made are none of the workload's.
     at_start = observed.censuses["start"].empty_pte
-    empty = observed.censuses["released"].empty_pte - at_start
+    released = observed.censuses["released"]
+    empty = released.empty_pte - at_start
     empty_after = observed.censuses["cleaned"].empty_pte - at_start
     reported: dict[str, Any] = outcome["result"] or {}
     freed: Freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
@@ -179,6 +180,7 @@ def _result(
         "phases": {phase: phases[phase] for phase in PHASES},
         "empty_tables": empty,
         "empty_tables_after": empty_after,
+        "empty_upper_tables": {"pmd": released.pmd_empty, "pud": released.pud_empty},
         "freed": freed,
         "skipped": reported.get("skipped", {}),
         "contents_intact": outcome["contents_intact"],
@@ -198,7 +200,7 @@ def violations(run: Run) -> list[str]:
     """The invariants that a run broke, a sentence each.
 
     The target is quiescent, so the tables said to be freed are the fall of VmPTE; and
-    the module frees every PTE table that the oracle finds empty.
+    the module frees every table that the oracle finds empty, level by level.
     """
     found = []
     freed = run["freed"]
@@ -206,8 +208,13 @@ def violations(run: Run) -> list[str]:
     tables = freed["pte"] + freed["pmd"] + freed["pud"]
     if tables * oracle.PAGE != fall:
         found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
-    if run["backend"] == "module" and freed["pte"] != run["empty_tables"]:
-        found.append(f"freed {freed['pte']} PTE tables, but {run['empty_tables']} were empty")
+    if run["backend"] == "module":
+        empty = {"pte": run["empty_tables"], **run["empty_upper_tables"]}
+        found += [
+            f"freed {count} {level.upper()} tables, but {empty[level]} were empty"
+            for level, count in freed.items()
+            if count != empty[level]
+        ]
     if not run["contents_intact"]:
         found.append("contents changed")
     return found

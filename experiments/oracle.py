@@ -45,7 +45,7 @@ class Entries:
 class Census:
     """Page tables of a process, in tables of one page each.
 
-    `upper_empty` are PMD and PUD tables known to be there without an entry below them.
+    `pmd_empty` and `pud_empty` are those known to be there without an entry below them.
     """
 
     tables: int
@@ -53,7 +53,8 @@ class Census:
     pmd_live: int
     pud_live: int
     deposited: int
-    upper_empty: int
+    pmd_empty: int
+    pud_empty: int
 
     @property
     def empty(self) -> int:
@@ -64,7 +65,7 @@ class Census:
     @property
     def empty_pte(self) -> int:
         """Empty PTE tables."""
-        return self.empty - self.upper_empty
+        return self.empty - self.pmd_empty - self.pud_empty
 
 
 def observe(pid: int, populated: Iterable[Range] = ()) -> Census:
@@ -99,7 +100,8 @@ def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) 
         pmd_live=len(pmd_live),
         pud_live=len(pud_live),
         deposited=entries.anonymous_huge,
-        upper_empty=len(pmd_known) - len(pmd_live) + len(pud_known) - len(pud_live),
+        pmd_empty=len(pmd_known) - len(pmd_live),
+        pud_empty=len(pud_known) - len(pud_live),
     )
 
 

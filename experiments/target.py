@@ -68,7 +68,9 @@ class _Timed:
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
         begin = time.monotonic()
         self.result = _clean(self._backend, mapping, empty)
-        self._measure("cleaned", time.monotonic() - begin, [mapping.range])
+        # The module frees upper tables too: what is left of them is for the oracle to find.
+        populated = [] if self._backend == "module" else [mapping.range]
+        self._measure("cleaned", time.monotonic() - begin, populated)
 
 
 class _Counted:

@@ -44,7 +44,7 @@ static int check_args(const struct pgtable_cleanup_args *args)
 	u32 nr_walked = args->nr_ranges;
 
 	if (args->flags & ~KNOWN_FLAGS || args->levels & ~KNOWN_LEVELS ||
-	    !args->levels || args->reserved || args->inode_fd != -1)
+	    !args->levels || args->inode_fd != -1)
 		return -EINVAL;
 	if (args->flags & ~PGTC_FLAGS || args->levels & ~PGTC_LEVELS)
 		return -EOPNOTSUPP;
@@ -56,7 +56,9 @@ static int check_args(const struct pgtable_cleanup_args *args)
 	if (args->nr_ranges > PGTABLE_CLEANUP_MAX_RANGES)
 		return -EINVAL;
 	if (args->next_range > nr_walked ||
-	    (args->next_range == nr_walked && args->next_addr) ||
+	    args->next_level >= PGTABLE_CLEANUP_NR_LEVELS ||
+	    (args->next_range == nr_walked &&
+	     (args->next_level || args->next_addr)) ||
 	    !PAGE_ALIGNED(args->next_addr))
 		return -EINVAL;
 	return 0;

@@ -21,11 +21,16 @@
 #define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
 /* Two for each of the VMAs of a crowded unit; lockdep can follow 48 in all. */
 #define PGTC_MAX_RMAP_LOCKS		32
+/* A PUD table may be shared by 65530 VMAs: too many to lock in one hold. */
+#define PGTC_MAX_VMAS			256
 
 #define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | PGTABLE_CLEANUP_WHOLE_MM)
-#define PGTC_LEVELS	PGTABLE_CLEANUP_LEVEL_PTE
+#define PGTC_LEVELS	(PGTABLE_CLEANUP_LEVEL_PTE | \
+			 PGTABLE_CLEANUP_LEVEL_PMD | \
+			 PGTABLE_CLEANUP_LEVEL_PUD)
 
-#define PGTC_PTE	0 /* index of the PTE level in the counts */
+/* Index of each level: in the counts, and in the order of the walk. */
+enum { PGTC_PTE, PGTC_PMD, PGTC_PUD };
 
 /**
  * struct pgtc_rmap_locks - rmap locks held for writing by one hold
@@ -41,23 +46,27 @@ struct pgtc_rmap_locks {
  * struct pgtc_call - one ioctl on its way through an address space
  * @mm: the target, its mm_users pinned
  * @args: the caller's struct; its counts are filled in as the call goes
- * @pos: next 2 MiB unit to look at
- * @walk_end: end of the range, rounded up to 2 MiB
+ * @level: of the tables that this walk of the range is about
+ * @span: bytes that one table of the level maps
+ * @pos: address of the next such span to look at
+ * @walk_end: end of the range, rounded up to such a span
  * @range_end: end of the range
  * @mapped_to: the range has been checked for holes up to here
  * @hold_start: when the current hold of the mmap lock began
- * @nr_candidates: units found empty by the scan, not yet reclaimed
- * @candidate: their addresses, ascending
+ * @nr_candidates: tables found empty by the scan, not yet reclaimed
+ * @candidate: the addresses they begin to map, ascending
  * @locks: rmap locks of the current hold
  * @nr_notifier: mmu notifier ranges begun in the current hold
  * @notifier: those ranges
- * @nr_detached: tables of the current hold out of the tree, not yet freed
+ * @nr_detached: PTE tables of the current hold out of the tree, not yet freed
  * @detached: those tables
  */
 struct pgtc_call {
 	struct mm_struct *mm;
 	struct pgtable_cleanup_args args;
 
+	unsigned int level;
+	unsigned long span;
 	unsigned long pos;
 	unsigned long walk_end;
 	unsigned long range_end;
@@ -74,6 +83,26 @@ struct pgtc_call {
 	pgtable_t detached[PGTC_BATCH];
 };
 
+/**
+ * struct pgtc_upper - a PMD or PUD table in the tree
+ * @level: PGTC_PMD or PGTC_PUD
+ * @pud: the entry that points to a PMD table
+ * @p4d: the entry that points to a PUD table
+ * @pmd_table: first entry of a PMD table
+ * @pud_table: first entry of a PUD table
+ */
+struct pgtc_upper {
+	unsigned int level;
+	union {
+		pud_t *pud;
+		p4d_t *p4d;
+	};
+	union {
+		pmd_t *pmd_table;
+		pud_t *pud_table;
+	};
+};
+
 /* target.c */
 struct mm_struct *pgtc_target_get(int pidfd);
 
@@ -87,13 +116,20 @@ void pgtc_hold_end(struct pgtc_call *call);
 /* scan.c */
 void pgtc_scan(struct pgtc_call *call);
 int pgtc_vma_forbids(const struct vm_area_struct *vma);
+
+/* tree.c */
 int pgtc_classify(const pte_t *table);
 pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 		     unsigned long *next);
 bool pgtc_pmd_is_table(pmd_t entry);
+bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
+		     unsigned long addr, struct pgtc_upper *upper,
+		     unsigned long *next);
+bool pgtc_upper_empty(const struct pgtc_upper *upper);
 
 /* locks.c */
-int pgtc_lock_unit(struct pgtc_call *call, unsigned long unit);
+int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr);
+int pgtc_lock_table(struct pgtc_call *call, unsigned long addr);
 void pgtc_unlock_all(struct pgtc_call *call);
 
 /* reclaim.c */
@@ -108,6 +144,12 @@ int pgtc_kernel_check(bool allow_unproved);
 /* What pgtc_classify() and pgtc_vma_forbids() answer besides a skip reason. */
 #define PGTC_EMPTY	(-1)
 #define PGTC_ALLOWED	(-1)
+
+/* A count of all levels together. */
+static inline u64 pgtc_sum(const __u64 *per_level)
+{
+	return per_level[PGTC_PTE] + per_level[PGTC_PMD] + per_level[PGTC_PUD];
+}
 
 static inline void pgtc_skip(struct pgtc_call *call,
 			     enum pgtable_cleanup_skip reason)

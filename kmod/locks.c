@@ -2,6 +2,7 @@
 /* The locks that one batch needs beside the mmap lock. */
 #include "internal.h"
 
+#include "compat/mm.h"
 #include "compat/protocol.h"
 
 #include <linux/fs.h>
@@ -45,41 +46,70 @@ static void release_down_to(struct pgtc_rmap_locks *locks, unsigned int nr)
 }
 
 /* All anon_vmas of a VMA share one root, and so one lock. */
-static int take_vma(struct pgtc_rmap_locks *locks, struct vm_area_struct *vma)
+static int take_vma(struct pgtc_call *call, struct vm_area_struct *vma)
 {
+	bool upper = call->level != PGTC_PTE;
 	int err = 0;
 
-	if (PGTC_LOCK_I_MMAP && vma->vm_file)
-		err = take(locks, &vma->vm_file->f_mapping->i_mmap_rwsem);
-	if (!err && PGTC_LOCK_ANON_VMA && vma->anon_vma)
-		err = take(locks, &vma->anon_vma->root->rwsem);
+	if ((upper || PGTC_LOCK_I_MMAP) && vma->vm_file)
+		err = take(&call->locks,
+			   &vma->vm_file->f_mapping->i_mmap_rwsem);
+	if (!err && (upper || PGTC_LOCK_ANON_VMA) && vma->anon_vma)
+		err = take(&call->locks, &vma->anon_vma->root->rwsem);
 	return err;
 }
 
 /**
- * pgtc_lock_unit() - take the rmap locks of every VMA that overlaps a unit
- * @call: mmap lock held
- * @unit: 2 MiB aligned address
+ * pgtc_lock_vmas() - keep those out who hold a VMA lock but no mmap lock
+ * @call: mmap lock held for writing
+ * @addr: what the table maps first
  *
- * A table is shared by all VMAs that overlap its 2 MiB, so the locks of all of
- * them are needed, and each must allow it.
+ * Page faults (6.4+) and madvise() and smaps (7.x) go down the tree under a VMA
+ * lock; they tolerate a PTE table that vanished, but not an upper one.  Comes
+ * before every rmap lock.
+ *
+ * Return: 0, or -ENOSPC: too many VMAs share the table.
+ */
+int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
+{
+	struct vm_area_struct *vma;
+	unsigned int nr = 0;
+
+	for (vma = find_vma(call->mm, addr);
+	     vma && vma->vm_start < addr + call->span;
+	     vma = find_vma(call->mm, vma->vm_end)) {
+		if (++nr > PGTC_MAX_VMAS)
+			return -ENOSPC;
+		pgtc_vma_start_write(vma);
+	}
+	return 0;
+}
+
+/**
+ * pgtc_lock_table() - take the rmap locks of every VMA that overlaps a table
+ * @call: mmap lock held; under pgtc_lock_vmas() for an upper level
+ * @addr: what the table maps first
+ *
+ * A table is shared by all VMAs that overlap what it maps, so the locks of all
+ * of them are needed, and each must allow it.  Upper tables need them on every
+ * kernel: no rmap walk expects one to vanish.
  *
  * Return: 0; -ENOENT: no VMA is left there, or one that forbids it came;
  * -EBUSY: a lock that may not be waited for was taken; -ENOSPC: too many locks.
  * On error the locks held before are held still.
  */
-int pgtc_lock_unit(struct pgtc_call *call, unsigned long unit)
+int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 {
-	struct vm_area_struct *vma = find_vma(call->mm, unit);
+	struct vm_area_struct *vma = find_vma(call->mm, addr);
 	unsigned int before = call->locks.nr;
 	int err = -ENOENT;
 
-	while (vma && vma->vm_start < unit + PMD_SIZE) {
+	while (vma && vma->vm_start < addr + call->span) {
 		if (is_vm_hugetlb_page(vma) ||
 		    pgtc_vma_forbids(vma) != PGTC_ALLOWED)
 			err = -ENOENT;
 		else
-			err = take_vma(&call->locks, vma);
+			err = take_vma(call, vma);
 		if (err)
 			break;
 		vma = find_vma(call->mm, vma->vm_end);

@@ -11,8 +11,35 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 
-/* In place of a candidate that this call won't free. Not a 2 MiB address. */
+/* In place of a candidate that this call won't free: no table begins there. */
 #define STRUCK_OUT	1UL
+
+static void strike_out(struct pgtc_call *call, unsigned int i, int err)
+{
+	if (err == -EBUSY)
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CONTENDED);
+	else if (err == -ENOSPC)
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS);
+	else
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CHANGED);
+	call->candidate[i] = STRUCK_OUT;
+}
+
+/* Of all candidates left: VMA locks may not be taken under rmap locks. */
+static void lock_vmas(struct pgtc_call *call, unsigned int from)
+{
+	unsigned int i;
+
+	for (i = from; i < call->nr_candidates; i++) {
+		int err;
+
+		if (call->candidate[i] == STRUCK_OUT)
+			continue;
+		err = pgtc_lock_vmas(call, call->candidate[i]);
+		if (err)
+			strike_out(call, i, err);
+	}
+}
 
 /*
  * Lock candidates from @from on, until one must wait for the next hold; those
@@ -23,9 +50,14 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 {
 	unsigned int i, locked = 0;
 
+	if (call->level != PGTC_PTE)
+		lock_vmas(call, from);
 	for (i = from; i < call->nr_candidates; i++) {
-		int err = pgtc_lock_unit(call, call->candidate[i]);
+		int err;
 
+		if (call->candidate[i] == STRUCK_OUT)
+			continue;
+		err = pgtc_lock_table(call, call->candidate[i]);
 		if (!err) {
 			locked++;
 			continue;
@@ -33,13 +65,7 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 		/* Alone in a hold of its own it may still be had. */
 		if ((err == -EBUSY || err == -ENOSPC) && locked)
 			break;
-		if (err == -EBUSY)
-			pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CONTENDED);
-		else if (err == -ENOSPC)
-			pgtc_skip(call, PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS);
-		else
-			pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CHANGED);
-		call->candidate[i] = STRUCK_OUT;
+		strike_out(call, i, err);
 	}
 	return i;
 }
@@ -66,11 +92,12 @@ static void notifiers_begin(struct pgtc_call *call, unsigned int from,
 			continue;
 		}
 		for (run = 1; i + run < to; run++)
-			if (call->candidate[i + run] != start + run * PMD_SIZE)
+			if (call->candidate[i + run] !=
+			    start + run * call->span)
 				break;
 		range = &call->notifier[call->nr_notifier++];
 		pgtc_notifier_init(range, call->mm, start,
-				   start + run * PMD_SIZE);
+				   start + run * call->span);
 		pgtc_notifier_begin(range);
 		i += run;
 	}
@@ -97,10 +124,11 @@ static int clear_if_empty(pmd_t *pmd, pmd_t entry)
 }
 
 /*
- * Take one table out of the tree if it is still empty.
+ * Take one PTE table out of the tree if it is still empty.
  * Return: PGTC_EMPTY if it was, with the pmd entry in @entry; or why not.
  */
-static int detach(struct mm_struct *mm, unsigned long unit, pmd_t *entry)
+static int detach_pte_table(struct mm_struct *mm, unsigned long unit,
+			    pmd_t *entry)
 {
 	int found = PGTABLE_CLEANUP_SKIP_CHANGED;
 	spinlock_t *pmd_ptl, *pte_ptl;
@@ -142,7 +170,7 @@ static void flush(struct pgtc_call *call, unsigned long start,
  * Detach what is still empty among the locked candidates, until time is up.
  * Return: index of the first that was left for the next hold.
  */
-static unsigned int detach_candidates(struct pgtc_call *call, unsigned int from,
+static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 				      unsigned int to)
 {
 	unsigned long start = 0, end = 0;
@@ -158,7 +186,7 @@ static unsigned int detach_candidates(struct pgtc_call *call, unsigned int from,
 			continue;
 		if (end && pgtc_hold_expired(call))
 			break;
-		found = detach(call->mm, unit, &entry);
+		found = detach_pte_table(call->mm, unit, &entry);
 		if (found != PGTC_EMPTY) {
 			pgtc_skip(call, found);
 			continue;
@@ -174,6 +202,65 @@ static unsigned int detach_candidates(struct pgtc_call *call, unsigned int from,
 	return i;
 }
 
+/*
+ * Take one PMD or PUD table out of the tree if it is still empty, and hand it to
+ * the gather.  Every walker is locked out but gup_fast() and hardware, which
+ * the gather deals with as it does at exit.
+ */
+static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
+			      struct mmu_gather *tlb)
+{
+	struct mm_struct *mm = call->mm;
+	int found = PGTABLE_CLEANUP_SKIP_CHANGED;
+	struct pgtc_upper upper;
+	unsigned long next;
+
+	/* What pud_alloc() and pmd_alloc() fill the entry under. */
+	spin_lock(&mm->page_table_lock);
+	if (pgtc_find_upper(mm, call->level, addr, &upper, &next)) {
+		found = PGTABLE_CLEANUP_SKIP_REFILLED;
+		if (pgtc_upper_empty(&upper)) {
+			found = PGTC_EMPTY;
+			/* The setters know of PTI's second copy of the pgd. */
+			if (call->level == PGTC_PMD)
+				pud_clear(upper.pud);
+			else
+				p4d_clear(upper.p4d);
+		}
+	}
+	spin_unlock(&mm->page_table_lock);
+	if (found == PGTC_EMPTY)
+		pgtc_gather_upper(tlb, mm, &upper, addr);
+	return found;
+}
+
+/* As detach_pte_tables(); flushes and frees as well. */
+static unsigned int free_upper_tables(struct pgtc_call *call, unsigned int from,
+				      unsigned int to)
+{
+	unsigned int i, freed = 0;
+	struct mmu_gather tlb;
+
+	static_call(pgtc_tlb_gather_mmu)(&tlb, call->mm);
+	for (i = from; i < to; i++) {
+		int found;
+
+		if (call->candidate[i] == STRUCK_OUT)
+			continue;
+		if (freed && pgtc_hold_expired(call))
+			break;
+		found = detach_upper_table(call, call->candidate[i], &tlb);
+		if (found == PGTC_EMPTY)
+			freed++;
+		else
+			pgtc_skip(call, found);
+	}
+	static_call(pgtc_tlb_finish_mmu)(&tlb);
+	call->args.freed[call->level] += freed;
+	call->args.flushes += !!freed;
+	return i;
+}
+
 static void free_detached(struct pgtc_call *call)
 {
 	unsigned int i;
@@ -181,6 +268,7 @@ static void free_detached(struct pgtc_call *call)
 	for (i = 0; i < call->nr_detached; i++)
 		pgtc_free_pte_table(call->mm, call->detached[i]);
 	call->args.freed[PGTC_PTE] += call->nr_detached;
+	call->nr_detached = 0;
 }
 
 /**
@@ -191,18 +279,22 @@ static void free_detached(struct pgtc_call *call)
  */
 int pgtc_reclaim(struct pgtc_call *call)
 {
+	bool upper = call->level != PGTC_PTE;
 	unsigned int from = 0, to;
 
 	while (from < call->nr_candidates) {
-		if (pgtc_mmap_lock_killable(call->mm))
+		if (pgtc_mmap_lock_killable(call->mm, upper))
 			return -EINTR;
 		pgtc_hold_begin(call);
 		to = lock_candidates(call, from);
 		notifiers_begin(call, from, to);
-		from = detach_candidates(call, from, to);
+		if (upper)
+			from = free_upper_tables(call, from, to);
+		else
+			from = detach_pte_tables(call, from, to);
 		notifiers_finish(call);
 		pgtc_unlock_all(call);
-		pgtc_mmap_unlock(call->mm);
+		pgtc_mmap_unlock(call->mm, upper);
 		pgtc_hold_end(call);
 		free_detached(call);
 		cond_resched();

@@ -31,12 +31,19 @@ void pgtc_hold_end(struct pgtc_call *call)
 	call->args.longest_hold_ns = max(call->args.longest_hold_ns, held);
 }
 
+/* What one table of each level maps. */
+static const unsigned long spans[] = {
+	[PGTC_PTE] = PMD_SIZE,
+	[PGTC_PMD] = PUD_SIZE,
+	[PGTC_PUD] = P4D_SIZE,
+};
+
 static bool limit_reached(const struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
-	u64 done = args->flags & PGTABLE_CLEANUP_SCAN_ONLY ?
-			   args->tables[PGTC_PTE] :
-			   args->freed[PGTC_PTE];
+	u64 done = pgtc_sum(args->flags & PGTABLE_CLEANUP_SCAN_ONLY ?
+				    args->tables :
+				    args->freed);
 
 	return args->max_tables && done >= args->max_tables;
 }
@@ -76,31 +83,57 @@ static int one_batch(struct pgtc_call *call)
 	return signal_pending(current) || limit_reached(call);
 }
 
-static int one_range(struct pgtc_call *call, unsigned long start,
-		     unsigned long end, bool holes_count)
+/* One level of one range.  Return: as one_batch(). */
+static int one_walk(struct pgtc_call *call, unsigned long start,
+		    unsigned long end, bool holes_count)
 {
 	struct pgtable_cleanup_args *args = &call->args;
 	unsigned long from = args->next_addr ?: start;
 	int ret = 0;
 
-	if (start == end)
-		return 0;
-	call->pos = ALIGN_DOWN(from, PMD_SIZE);
-	call->walk_end = ALIGN(end, PMD_SIZE);
+	call->level = args->next_level;
+	call->span = spans[call->level];
+	call->pos = ALIGN_DOWN(from, call->span);
+	call->walk_end = ALIGN(end, call->span);
 	call->range_end = end;
-	call->mapped_to = holes_count ? from : end;
+	/* The walk of the PTE tables is the one that meets every VMA. */
+	call->mapped_to = holes_count && call->level == PGTC_PTE ? from : end;
 	while (call->pos < call->walk_end && !ret)
 		ret = one_batch(call);
 
-	/*
-	 * Go on at a place that is neither looked at nor checked for holes
-	 * twice: holes are known up to the VMA that made us stop at pos.
-	 */
-	args->next_addr = clamp(call->pos, start, end);
-	if (call->pos < call->walk_end)
+	if (call->pos < call->walk_end) {
+		/*
+		 * Where nothing is looked at nor checked for holes twice: holes
+		 * are known up to the VMA that made us stop at pos.
+		 */
+		args->next_addr = clamp(call->pos, start, end);
 		return ret;
+	}
 	if (call->mapped_to < end)
 		args->holes++;
+	args->next_level++;
+	args->next_addr = 0;
+	return ret;
+}
+
+static int one_range(struct pgtc_call *call, unsigned long start,
+		     unsigned long end, bool holes_count)
+{
+	struct pgtable_cleanup_args *args = &call->args;
+	int ret = 0;
+
+	while (args->next_level < PGTABLE_CLEANUP_NR_LEVELS && !ret) {
+		/* The first walk also looks for holes. */
+		if (start < end && (args->next_level == PGTC_PTE ||
+				    args->levels & BIT(args->next_level)))
+			ret = one_walk(call, start, end, holes_count);
+		else
+			args->next_level++;
+	}
+	if (args->next_level == PGTABLE_CLEANUP_NR_LEVELS) {
+		args->next_range++;
+		args->next_level = 0;
+	}
 	return ret;
 }
 
@@ -110,7 +143,7 @@ static int verdict(const struct pgtable_cleanup_args *args)
 	if (args->holes)
 		return -ENOMEM;
 	if (args->skipped[PGTABLE_CLEANUP_SKIP_CONTENDED] &&
-	    !args->freed[PGTC_PTE])
+	    !pgtc_sum(args->freed))
 		return -EAGAIN;
 	return 0;
 }
@@ -140,10 +173,6 @@ int pgtc_run(struct pgtc_call *call, const struct pgtable_cleanup_range *ranges)
 		ret = one_range(call, start, end, !whole);
 		if (ret < 0)
 			return ret;
-		if (start == end || call->pos >= call->walk_end) {
-			args->next_range++;
-			args->next_addr = 0;
-		}
 		if (ret && args->next_range < nr)
 			return 0;
 	}

@@ -13,8 +13,6 @@
 #include <linux/sched.h>
 #include <linux/userfaultfd_k.h>
 
-#define PTES_PER_LINE (L1_CACHE_BYTES / sizeof(pte_t))
-
 /**
  * pgtc_vma_forbids() - does this VMA keep every table it overlaps from us?
  * @vma: under the mmap lock
@@ -38,89 +36,6 @@ int pgtc_vma_forbids(const struct vm_area_struct *vma)
 	if (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO))
 		return PGTABLE_CLEANUP_SKIP_PFNMAP;
 	return PGTC_ALLOWED;
-}
-
-/**
- * pgtc_pmd_is_table() - does this entry point to a PTE table?
- * @entry: read once by the caller
- */
-bool pgtc_pmd_is_table(pmd_t entry)
-{
-	return pmd_present(entry) && !pmd_leaf(entry) && !pmd_bad(entry);
-}
-
-/* 0: every entry of the cache line is none */
-static unsigned long line_bits(const pte_t *line)
-{
-	unsigned long bits = 0;
-	unsigned int i;
-
-	for (i = 0; i < PTES_PER_LINE; i++)
-		bits |= READ_ONCE(line[i].pte);
-	return bits;
-}
-
-/**
- * pgtc_classify() - is this table empty, and if not, what does it hold?
- * @table: its first entry; under RCU or the pte lock
- *
- * Tests whole cache lines of raw zeros first and asks pte_none() only of what
- * isn't zero: erratum bits may be set in an entry that is none.
- *
- * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
- * what the last entry that isn't none holds.
- */
-int pgtc_classify(const pte_t *table)
-{
-	int reason = PGTC_EMPTY;
-	const pte_t *line;
-	unsigned int i;
-
-	for (line = table; line < table + PTRS_PER_PTE; line += PTES_PER_LINE) {
-		if (likely(!line_bits(line)))
-			continue;
-		for (i = 0; i < PTES_PER_LINE; i++) {
-			pte_t pte = READ_ONCE(line[i]);
-
-			if (pte_none(pte))
-				continue;
-			if (pte_present(pte))
-				return PGTABLE_CLEANUP_SKIP_MAPPED;
-			reason = pgtc_nonpresent_reason(pte);
-		}
-	}
-	return reason;
-}
-
-/**
- * pgtc_find_pmd() - the pmd entry of an address
- * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
- *	that the upper tables stay
- * @addr: the address
- * @next: written when there is none: where the next one may be
- *
- * Return: the entry, or NULL where an upper level is not a table.
- */
-pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
-		     unsigned long *next)
-{
-	pgd_t *pgd = pgd_offset(mm, addr);
-	p4d_t *p4d;
-	pud_t *pud, entry;
-
-	*next = ALIGN_DOWN(addr, PGDIR_SIZE) + PGDIR_SIZE;
-	if (pgd_none(*pgd) || pgd_bad(*pgd))
-		return NULL;
-	p4d = p4d_offset(pgd, addr);
-	*next = ALIGN_DOWN(addr, P4D_SIZE) + P4D_SIZE;
-	if (p4d_none(*p4d) || p4d_bad(*p4d))
-		return NULL;
-	pud = pud_offset(p4d, addr);
-	*next = ALIGN_DOWN(addr, PUD_SIZE) + PUD_SIZE;
-	entry = READ_ONCE(*pud);
-	if (!pud_present(entry) || pud_leaf(entry) || pud_bad(entry))
-		return NULL;
-	return pmd_offset(pud, addr);
 }
 
 static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit)
@@ -178,7 +93,7 @@ static unsigned int batch_room(const struct pgtc_call *call)
 	u64 left = PGTC_BATCH;
 
 	if (args->max_tables)
-		left = min(left, args->max_tables - args->freed[PGTC_PTE]);
+		left = min(left, args->max_tables - pgtc_sum(args->freed));
 	return left;
 }
 
@@ -189,7 +104,7 @@ static bool scan_full(const struct pgtc_call *call)
 
 	if (args->flags & PGTABLE_CLEANUP_SCAN_ONLY) {
 		if (args->max_tables &&
-		    args->tables[PGTC_PTE] >= args->max_tables)
+		    pgtc_sum(args->tables) >= args->max_tables)
 			return true;
 	} else if (call->nr_candidates >= batch_room(call)) {
 		return true;
@@ -270,16 +185,10 @@ static void skip_hugetlb(struct pgtc_call *call,
 	call->pos = end;
 }
 
-/**
- * pgtc_scan() - look for empty tables from the call's position on
- * @call: mmap read lock held; candidates, counts and position are written
- *
- * Goes by VMA and by populated pud, so that its cost follows the tables that
- * exist, not the address range.
- */
-void pgtc_scan(struct pgtc_call *call)
+static void scan_pte_tables(struct pgtc_call *call)
 {
-	call->nr_candidates = 0;
+	bool look = call->args.levels & PGTABLE_CLEANUP_LEVEL_PTE;
+
 	while (call->pos < call->walk_end) {
 		struct vm_area_struct *vma = find_vma(call->mm, call->pos);
 
@@ -289,7 +198,9 @@ void pgtc_scan(struct pgtc_call *call)
 		}
 		call->pos = max(call->pos, ALIGN_DOWN(vma->vm_start, PMD_SIZE));
 		note_mapped(call, vma);
-		if (is_vm_hugetlb_page(vma))
+		if (!look)
+			call->pos = min(vma->vm_end, call->walk_end);
+		else if (is_vm_hugetlb_page(vma))
 			skip_hugetlb(call, vma);
 		else if (call->pos < vma->vm_start ||
 			 vma->vm_end - call->pos < PMD_SIZE)
@@ -299,4 +210,69 @@ void pgtc_scan(struct pgtc_call *call)
 		if (scan_full(call))
 			return;
 	}
+}
+
+/* Does any VMA that overlaps the table's span forbid to free it? */
+static bool span_forbidden(struct mm_struct *mm, struct vm_area_struct *vma,
+			   unsigned long end)
+{
+	for (; vma && vma->vm_start < end; vma = find_vma(mm, vma->vm_end))
+		if (is_vm_hugetlb_page(vma) ||
+		    pgtc_vma_forbids(vma) != PGTC_ALLOWED)
+			return true;
+	return false;
+}
+
+static void scan_upper_table(struct pgtc_call *call, struct vm_area_struct *vma,
+			     const struct pgtc_upper *upper)
+{
+	struct pgtable_cleanup_args *args = &call->args;
+
+	args->tables[call->level]++;
+	if (!pgtc_upper_empty(upper))
+		return;
+	args->empty[call->level]++;
+	if (span_forbidden(call->mm, vma, call->pos + call->span))
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_VMA);
+	else if (!(args->flags & PGTABLE_CLEANUP_SCAN_ONLY))
+		call->candidate[call->nr_candidates++] = call->pos;
+}
+
+static void scan_upper_tables(struct pgtc_call *call)
+{
+	while (call->pos < call->walk_end) {
+		struct vm_area_struct *vma = find_vma(call->mm, call->pos);
+		struct pgtc_upper upper;
+		unsigned long next;
+
+		if (!vma || vma->vm_start >= call->walk_end) {
+			call->pos = call->walk_end;
+			return;
+		}
+		call->pos =
+			max(call->pos, ALIGN_DOWN(vma->vm_start, call->span));
+		if (pgtc_find_upper(call->mm, call->level, call->pos, &upper,
+				    &next))
+			scan_upper_table(call, vma, &upper);
+		/* next is 0 past the last entry of the top level. */
+		call->pos = next ? min(next, call->walk_end) : call->walk_end;
+		if (scan_full(call))
+			return;
+	}
+}
+
+/**
+ * pgtc_scan() - look for empty tables of one level from the call's position on
+ * @call: mmap read lock held; candidates, counts and position are written
+ *
+ * Goes by VMA and by populated pud, so that its cost follows the tables that
+ * exist, not the address range.
+ */
+void pgtc_scan(struct pgtc_call *call)
+{
+	call->nr_candidates = 0;
+	if (call->level == PGTC_PTE)
+		scan_pte_tables(call);
+	else
+		scan_upper_tables(call);
 }

@@ -10,6 +10,10 @@ DEFINE_STATIC_CALL_NULL(pgtc_kallsyms_lookup_name, kallsyms_lookup_name);
 DEFINE_STATIC_CALL_NULL(pgtc_pidfd_get_task, pidfd_get_task);
 DEFINE_STATIC_CALL_NULL(pgtc_mm_access, mm_access);
 DEFINE_STATIC_CALL_NULL(pgtc_flush_tlb_mm_range, flush_tlb_mm_range);
+DEFINE_STATIC_CALL_NULL(pgtc_tlb_gather_mmu, tlb_gather_mmu);
+DEFINE_STATIC_CALL_NULL(pgtc_tlb_finish_mmu, tlb_finish_mmu);
+DEFINE_STATIC_CALL_NULL(pgtc_pmd_free_tlb, ___pmd_free_tlb);
+DEFINE_STATIC_CALL_NULL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DEFINE_STATIC_CALL_NULL(pgtc_notifier_start,
 			__mmu_notifier_invalidate_range_start);
 DEFINE_STATIC_CALL_NULL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
@@ -54,6 +58,10 @@ int pgtc_symbols_init(void)
 	if (PGTC_FIND(pgtc_pidfd_get_task, pidfd_get_task) &&
 	    PGTC_FIND(pgtc_mm_access, mm_access) &&
 	    PGTC_FIND(pgtc_flush_tlb_mm_range, flush_tlb_mm_range) &&
+	    PGTC_FIND(pgtc_tlb_gather_mmu, tlb_gather_mmu) &&
+	    PGTC_FIND(pgtc_tlb_finish_mmu, tlb_finish_mmu) &&
+	    PGTC_FIND(pgtc_pmd_free_tlb, ___pmd_free_tlb) &&
+	    PGTC_FIND(pgtc_pud_free_tlb, ___pud_free_tlb) &&
 	    PGTC_FIND(pgtc_notifier_start,
 		      __mmu_notifier_invalidate_range_start) &&
 	    PGTC_FIND(pgtc_notifier_end, __mmu_notifier_invalidate_range_end) &&

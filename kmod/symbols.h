@@ -15,11 +15,17 @@
 #include <linux/sched/mm.h>
 #include <linux/static_call.h>
 
+#include <asm/pgalloc.h>
+
 #include "compat/unexported.h"
 
 DECLARE_STATIC_CALL(pgtc_pidfd_get_task, pidfd_get_task);
 DECLARE_STATIC_CALL(pgtc_mm_access, mm_access);
 DECLARE_STATIC_CALL(pgtc_flush_tlb_mm_range, flush_tlb_mm_range);
+DECLARE_STATIC_CALL(pgtc_tlb_gather_mmu, tlb_gather_mmu);
+DECLARE_STATIC_CALL(pgtc_tlb_finish_mmu, tlb_finish_mmu);
+DECLARE_STATIC_CALL(pgtc_pmd_free_tlb, ___pmd_free_tlb);
+DECLARE_STATIC_CALL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DECLARE_STATIC_CALL(pgtc_notifier_start, __mmu_notifier_invalidate_range_start);
 DECLARE_STATIC_CALL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
 

@@ -34,6 +34,14 @@ static inline bool pgtc_mm_unstable(struct mm_struct *mm)
 #endif
 }
 
+/* Keep out who goes down the tree under this VMA's own lock, which 6.4 brought. */
+static inline void pgtc_vma_start_write(struct vm_area_struct *vma)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	vma_start_write(vma);
+#endif
+}
+
 /*
  * Has the caller @cap in the user namespace that owns what the task executes?
  * 7.2 moved that namespace from the mm to the task's exec state.

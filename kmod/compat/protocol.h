@@ -11,9 +11,11 @@
 #include <linux/mmap_lock.h>
 #include <linux/version.h>
 
-#include <asm/pgalloc.h>
-
+#include "../internal.h"
 #include "../symbols.h"
+
+#include <asm/pgalloc.h>
+#include <asm/tlb.h>
 
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 3, 0) && \
 	LINUX_VERSION_CODE < KERNEL_VERSION(7, 4, 0)
@@ -51,16 +53,19 @@
 #error "only Linux 6.1, 6.12 and 7.3: no other kernel's walkers have been proved"
 #endif
 
-/* The mmap lock a reclaim needs; either way only SIGKILL ends the wait. */
-static inline int pgtc_mmap_lock_killable(struct mm_struct *mm)
+/*
+ * The mmap lock a reclaim needs: upper tables need it for writing on every
+ * kernel.  Either way only SIGKILL ends the wait.
+ */
+static inline int pgtc_mmap_lock_killable(struct mm_struct *mm, bool upper)
 {
-	return PGTC_MMAP_WRITE ? mmap_write_lock_killable(mm) :
-				 mmap_read_lock_killable(mm);
+	return PGTC_MMAP_WRITE || upper ? mmap_write_lock_killable(mm) :
+					  mmap_read_lock_killable(mm);
 }
 
-static inline void pgtc_mmap_unlock(struct mm_struct *mm)
+static inline void pgtc_mmap_unlock(struct mm_struct *mm, bool upper)
 {
-	if (PGTC_MMAP_WRITE)
+	if (PGTC_MMAP_WRITE || upper)
 		mmap_write_unlock(mm);
 	else
 		mmap_read_unlock(mm);
@@ -88,5 +93,27 @@ static inline void pgtc_free_pte_table(struct mm_struct *mm, pgtable_t table)
 	call_rcu(&table->rcu_head, pgtc_free_pte_table_rcu);
 }
 #endif
+
+/*
+ * Queue a detached PMD or PUD table in the gather, as free_pgtables() does: the
+ * kernel's own way to flush, and to wait for gup_fast() by IPI or RCU, whichever
+ * this kernel relies on.
+ */
+static inline void pgtc_gather_upper(struct mmu_gather *tlb,
+				     struct mm_struct *mm,
+				     const struct pgtc_upper *upper,
+				     unsigned long addr)
+{
+	tlb->freed_tables = 1;
+	if (upper->level == PGTC_PMD) {
+		tlb_flush_pud_range(tlb, addr, PAGE_SIZE);
+		static_call(pgtc_pmd_free_tlb)(tlb, upper->pmd_table);
+		mm_dec_nr_pmds(mm);
+	} else {
+		tlb_flush_p4d_range(tlb, addr, PAGE_SIZE);
+		static_call(pgtc_pud_free_tlb)(tlb, upper->pud_table);
+		mm_dec_nr_puds(mm);
+	}
+}
 
 #endif /* PGTC_COMPAT_PROTOCOL_H */

@@ -15,6 +15,7 @@ FORMAT = struct.Struct("=IIIiiIQQQIIQ37Q")
 SIZE = FORMAT.size
 SIZE_MIN = 64
 LEVEL_PTE = _uapi.LEVELS["pte"]
+ALL_LEVELS = sum(_uapi.LEVELS.values())
 RANGE = struct.Struct("=QQ")
 
 
@@ -33,21 +34,32 @@ class Args:
     max_tables: int = 0
     max_hold_ns: int = 0
     next_range: int = 0
-    reserved: int = 0
+    next_level: int = 0
     next_addr: int = 0
     tail: bytes = b""
+
+    def go_on(self, answer: Answer) -> bool:
+        """Take over where a call stopped; whether the ranges are not done."""
+        self.next_range = answer.next_range
+        self.next_level = answer.next_level
+        self.next_addr = answer.next_addr
+        return self.next_range < (1 if self.flags & _uapi.WHOLE_MM else len(self.ranges))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the kernel wrote."""
+    """What the kernel wrote: the counts of PTE tables, and of (PMD, PUD) tables."""
 
     next_range: int
+    next_level: int
     next_addr: int
     holes: int
     tables: int
     empty: int
     freed: int
+    upper_tables: tuple[int, int]
+    upper_empty: tuple[int, int]
+    upper_freed: tuple[int, int]
     skipped: dict[str, int]
     flushes: int
     longest_hold_ns: int
@@ -77,7 +89,7 @@ def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> 
         args.max_tables,
         args.max_hold_ns,
         args.next_range,
-        args.reserved,
+        args.next_level,
         args.next_addr,
         *[0] * 37,
     )
@@ -112,11 +124,15 @@ def _answer(buffer: bytearray) -> Answer:
     }
     return Answer(
         next_range=fields[9],
+        next_level=fields[10],
         next_addr=fields[11],
         holes=counts[0],
         tables=counts[1],
         empty=counts[4],
         freed=counts[7],
+        upper_tables=(counts[2], counts[3]),
+        upper_empty=(counts[5], counts[6]),
+        upper_freed=(counts[8], counts[9]),
         skipped=skipped,
         flushes=counts[35],
         longest_hold_ns=counts[36],

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from pathlib import Path
 from _raw import peek, poke, syscall
 
 UNIT = 2 << 20  # what one PTE table maps
+GIB = 1 << 30  # what one PMD table maps
+PUD_SPAN = 512 * GIB  # what one PUD table maps
 PAGE = mmap.PAGESIZE
 
 PROT_NONE, PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
@@ -91,20 +95,23 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 
 
 @contextmanager
-def reserved(units: int) -> Iterator[Area]:
-    """Address space for an area, nothing of it accessible yet."""
-    length = (units + 3) * UNIT
+def reserved(units: int, align: int = UNIT) -> Iterator[Area]:
+    """Address space for an area, nothing of it accessible yet.
+
+    Aligned to what one table of a level maps, it has the tables of that level for itself too.
+    """
+    length = units * UNIT + 3 * align
     base = syscall(SYS_MMAP, 0, length, PROT_NONE, ANON, -1, 0)
     try:
-        yield Area(base + UNIT + -base % UNIT, units)
+        yield Area(base + align + -base % align, units)
     finally:
         unmap(base, length)
 
 
 @contextmanager
-def area(units: int, flags: int = ANON, fd: int = -1) -> Iterator[Area]:
+def area(units: int, flags: int = ANON, fd: int = -1, align: int = UNIT) -> Iterator[Area]:
     """A mapping without huge pages."""
-    with reserved(units) as made:
+    with reserved(units, align) as made:
         map_at(made.addr, made.length, flags, fd)
         madvise(made.addr, made.length, MADV_NOHUGEPAGE)
         yield made
@@ -117,6 +124,20 @@ def memfd(length: int) -> Iterator[int]:
     try:
         os.ftruncate(fd, length)
         yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def userfaultfd(addr: int, length: int) -> Iterator[int]:
+    """Register missing-page tracking for a range, and unregister it at the end."""
+    api, register, unregister = 0xC018AA3F, 0xC020AA00, 0x8010AA01
+    fd = syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(fd, api, bytearray(struct.pack("=QQQ", 0xAA, 0, 0)))
+        fcntl.ioctl(fd, register, bytearray(struct.pack("=QQQQ", addr, length, 1, 0)))
+        yield fd
+        fcntl.ioctl(fd, unregister, bytearray(struct.pack("=QQ", addr, length)))
     finally:
         os.close(fd)
 

@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,6 @@ from guest.layout import (
     PAGE,
     PROT_RW,
     SHARED_ANON,
-    SYS_USERFAULTFD,
     UNIT,
     Area,
     area,
@@ -34,6 +33,7 @@ from guest.layout import (
     protect,
     punch_hole,
     reserved,
+    userfaultfd,
     vmpte,
 )
 
@@ -233,26 +233,12 @@ def test_io_memory_keeps_the_table_it_shares() -> None:
         assert (answer.tables, answer.freed, answer.skipped) == (2, 1, {"pfnmap": 1})
 
 
-@contextlib.contextmanager
-def _userfaultfd(addr: int, length: int) -> Iterator[int]:
-    """Register missing-page tracking for a range, and unregister it at the end."""
-    api, register, unregister = 0xC018AA3F, 0xC020AA00, 0x8010AA01
-    fd = syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
-    try:
-        fcntl.ioctl(fd, api, bytearray(struct.pack("=QQQ", 0xAA, 0, 0)))
-        fcntl.ioctl(fd, register, bytearray(struct.pack("=QQQQ", addr, length, 1, 0)))
-        yield fd
-        fcntl.ioctl(fd, unregister, bytearray(struct.pack("=QQ", addr, length)))
-    finally:
-        os.close(fd)
-
-
 def test_userfaultfd_on_any_overlapping_vma_keeps_the_table() -> None:
     with area(4) as made:
         made.touch()
         made.release()
         # The last page of unit 1 and the first of unit 2: two neighbours' tables.
-        with _userfaultfd(made.unit(2) - PAGE, 2 * PAGE):
+        with userfaultfd(made.unit(2) - PAGE, 2 * PAGE):
             answer = abi.call(abi.Args([made.span]))
             assert (answer.tables, answer.freed, answer.skipped) == (4, 2, {"uffd": 2})
         assert abi.call(abi.Args([made.span])).freed == 2
@@ -266,7 +252,7 @@ def test_pages_poisoned_by_userfaultfd_are_never_touched(series: str) -> None:
     with area(2) as made:
         made.touch()
         made.release()
-        with _userfaultfd(made.addr, PAGE) as fd:
+        with userfaultfd(made.addr, PAGE) as fd:
             fcntl.ioctl(fd, poison, bytearray(struct.pack("=QQQq", made.addr, PAGE, 0, 0)))
         answer = abi.call(abi.Args([made.span]))
         assert (answer.freed, answer.skipped) == (1, {"marker": 1})
@@ -286,7 +272,7 @@ def test_the_counts_add_up() -> None:
     with area(128) as made:
         made.touch()
         made.release(*range(0, 128, 3))
-        with _userfaultfd(made.unit(9), UNIT):
+        with userfaultfd(made.unit(9), UNIT):
             for flags in (_uapi.SCAN_ONLY, 0):
                 answer = abi.call(abi.Args(flags=flags | _uapi.WHOLE_MM))
                 kept = sum(answer.skipped.get(name, 0) for name in not_empty)

@@ -237,9 +237,10 @@ def test_a_pending_signal_ends_the_call_after_its_batch(number: signal.Signals) 
             sender = threading.Thread(target=_send_until, args=(stop, number))
             sender.start()
             try:
-                while args.next_range == 0:
+                more = True
+                while more:
                     answer = abi.call(args)
-                    args.next_range, args.next_addr = answer.next_range, answer.next_addr
+                    more = args.go_on(answer)
                     freed, seen, calls = freed + answer.freed, seen + answer.tables, calls + 1
             finally:
                 stop.set()
@@ -358,10 +359,11 @@ def test_max_tables_ends_the_call_and_the_cursor_goes_on() -> None:
         made.release()
         args = abi.Args([made.span], max_tables=77)
         total = []
-        while args.next_range == 0:
+        more = True
+        while more:
             answer = abi.call(args)
+            more = args.go_on(answer)
             total.append(answer.freed)
-            args.next_range, args.next_addr = answer.next_range, answer.next_addr
         assert sum(total) == 300
         assert total[:3] == [77, 77, 77]
 
@@ -387,14 +389,15 @@ def test_a_resumed_call_counts_no_hole_and_no_table_twice() -> None:
         assert refusal.errno == errno.ENOMEM
         args = abi.Args([made.span], flags=_uapi.SCAN_ONLY, max_tables=1)
         tables = holes = 0
-        while args.next_range == 0:
+        more = True
+        while more:
             try:
                 answer = abi.call(args)
             except abi.Refused as last:
                 assert last.errno == errno.ENOMEM
                 answer = last.answer
             tables, holes = tables + answer.tables, holes + answer.holes
-            args.next_range, args.next_addr = answer.next_range, answer.next_addr
+            more = args.go_on(answer)
         assert (tables, holes) == (whole.tables, whole.holes) == (64, 8)
 
 

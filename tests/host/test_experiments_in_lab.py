@@ -42,7 +42,7 @@ def vmpte(run: dict[str, Any], phase: str) -> int:
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
 def test_series(kernel: str, tmp_path: Path) -> None:
-    """100 MiB of tables come; the module leaves the PMD tables; only 7.3 at 2m does it itself."""
+    """100 MiB of tables come and go; 7.3 at 2m frees them itself, but for the PMD tables."""
     granularities = [f"--granularity={granularity}" for granularity in ("4k", "64k", "2m")]
     document = run_json(kernel, tmp_path, "series-50g", *granularities)
     runs = {(run["granularity"], run["backend"]): run for run in document["runs"]}
@@ -55,7 +55,7 @@ def test_series(kernel: str, tmp_path: Path) -> None:
             assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
             assert vmpte(run, "cleaned") == vmpte(run, "touched")
         else:
-            assert vmpte(run, "cleaned") <= 220 << 10
+            assert vmpte(run, "cleaned") <= (16 << 10 if backend == "module" else 220 << 10)
 
 
 def test_tebibyte(tmp_path: Path) -> None:
@@ -67,3 +67,4 @@ def test_tebibyte(tmp_path: Path) -> None:
     assert vmpte(run, "cleaned") < 0.003 * (2 << 30)
     assert run["survivors"] == 128
     assert run["freed"]["pte"] == run["empty_tables"] == (1 << 19) - 128
+    assert run["freed"]["pmd"] == run["empty_upper_tables"]["pmd"] >= 1024 - 128 - 1

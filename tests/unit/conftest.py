@@ -38,6 +38,7 @@ class FakeModule:
         skipped[0] = self.tables - self.empty
         counts = _uapi.Counts(
             next_range=1 if arguments["flags"] & _uapi.WHOLE_MM else len(arguments["ranges"]),
+            next_level=0,
             next_addr=0,
             holes=0,
             tables=(self.tables, 0, 0),

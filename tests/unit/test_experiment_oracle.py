@@ -61,7 +61,7 @@ def test_counts_what_was_built(
     census = oracle.census(vmpte, found, populated)
 
     assert census.empty_pte == len(tables - {address // UNIT for address in live})
-    assert census.empty == census.empty_pte + census.upper_empty
+    assert census.empty == census.empty_pte + census.pmd_empty + census.pud_empty
 
 
 def test_without_a_layout_upper_tables_count_as_empty() -> None:

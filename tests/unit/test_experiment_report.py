@@ -43,6 +43,7 @@ def made_run(backend: str, *, granularity: str = "4k", repeat: int = 0, freed: i
         },
         "empty_tables": 25600,
         "empty_tables_after": 25600 - freed,
+        "empty_upper_tables": {"pmd": 0, "pud": 0},
         "freed": {"pte": freed, "pmd": 0, "pud": 0},
         "skipped": {},
         "contents_intact": True,

@@ -42,7 +42,7 @@ class Model:
         ranges: Sequence[loop.Range],
         max_tables: int,
         max_hold_ns: int,
-        cursor: tuple[int, int],
+        cursor: tuple[int, int, int],
     ) -> _uapi.Counts:
         self.before()
         self.calls.append({"flags": flags, "ranges": ranges, "max_tables": max_tables})
@@ -50,7 +50,7 @@ class Model:
         whole = bool(flags & _uapi.WHOLE_MM)
         lengths = [self.whole] if whole else [length for _, length in ranges]
         room = min(self.batch, max_tables or self.batch)
-        index, done, seen = *cursor, 0
+        (index, _level, done), seen = cursor, 0
         while index < len(lengths) and seen < room:
             step = min(lengths[index] - done, room - seen)
             seen, done = seen + step, done + step
@@ -62,6 +62,7 @@ class Model:
             skipped[CONTENDED] = seen
         counts = _uapi.Counts(
             next_range=index,
+            next_level=0,
             next_addr=done,
             holes=self.holes,
             tables=(seen, 0, 0),

@@ -51,7 +51,8 @@ struct pgtable_cleanup_range {
  * enum pgtable_cleanup_skip - why a table was left alone
  *
  * Every PTE table seen is empty or counted under one of the reasons up to
- * PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY; every empty one that a reclaim did not
+ * PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY.  PMD and PUD tables that hold entries
+ * are just not empty.  Every empty table, of any level, that a reclaim did not
  * free is counted under one of the rest.  Units of 2 MiB that are mapped
  * without a PTE table are not tables: they are counted apart, under
  * PGTABLE_CLEANUP_SKIP_THP and PGTABLE_CLEANUP_SKIP_HUGETLB.
@@ -68,6 +69,8 @@ struct pgtable_cleanup_range {
  *	batch can lock
  * @PGTABLE_CLEANUP_SKIP_REFILLED: empty when scanned, not when locked
  * @PGTABLE_CLEANUP_SKIP_CHANGED: the table or its VMAs changed after the scan
+ * @PGTABLE_CLEANUP_SKIP_VMA: an empty PMD or PUD table that a VMA forbids to
+ *	free: hugetlb, userfaultfd, PFNMAP, MIXEDMAP or IO
  * @PGTABLE_CLEANUP_SKIP_THP: 2 MiB units mapped by a transparent huge page;
  *	an anonymous one keeps a deposited PTE table that can't be freed
  * @PGTABLE_CLEANUP_SKIP_HUGETLB: 2 MiB units of hugetlb mappings
@@ -85,6 +88,7 @@ enum pgtable_cleanup_skip {
 	PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS,
 	PGTABLE_CLEANUP_SKIP_REFILLED,
 	PGTABLE_CLEANUP_SKIP_CHANGED,
+	PGTABLE_CLEANUP_SKIP_VMA,
 	PGTABLE_CLEANUP_SKIP_THP,
 	PGTABLE_CLEANUP_SKIP_HUGETLB,
 	PGTABLE_CLEANUP_NR_SKIPS = 24,
@@ -107,13 +111,15 @@ enum pgtable_cleanup_skip {
  * @inode_fd: reserved, must be -1
  * @nr_ranges: entries of @ranges, at most PGTABLE_CLEANUP_MAX_RANGES; 0 does nothing
  * @ranges: pointer to an array of struct pgtable_cleanup_range
- * @max_tables: stop after freeing (SCAN_ONLY: seeing) so many tables; 0: no limit
+ * @max_tables: stop after freeing (SCAN_ONLY: seeing) so many tables, of all
+ *	levels together; 0: no limit
  * @max_hold_ns: bound on the time that one lock hold takes up work; 0: default
  *
  * Read and written, so that a call that stopped early goes on when repeated
  * with the same struct:
  * @next_range: index of the range to go on in, 0 to begin; nr_ranges (1 under
  *	WHOLE_MM): all done
+ * @next_level: index of the level that the walk of that range is at; 0 to begin
  * @next_addr: where in that range; 0: at its start
  *
  * Written by the kernel, for this call alone:
@@ -148,7 +154,7 @@ struct pgtable_cleanup_args {
 	__u64 max_hold_ns;
 
 	__u32 next_range;
-	__u32 reserved;
+	__u32 next_level;
 	__u64 next_addr;
 
 	__u64 holes;

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The page-table tree: the way down, and whether a table of it is empty. */
+#include "internal.h"
+
+#include "compat/mm.h"
+
+#include <linux/pgtable.h>
+
+#define PTES_PER_LINE (L1_CACHE_BYTES / sizeof(pte_t))
+
+/**
+ * pgtc_pmd_is_table() - does this entry point to a PTE table?
+ * @entry: read once by the caller
+ */
+bool pgtc_pmd_is_table(pmd_t entry)
+{
+	return pmd_present(entry) && !pmd_leaf(entry) && !pmd_bad(entry);
+}
+
+/* 0: every entry of the cache line is none */
+static unsigned long line_bits(const pte_t *line)
+{
+	unsigned long bits = 0;
+	unsigned int i;
+
+	for (i = 0; i < PTES_PER_LINE; i++)
+		bits |= READ_ONCE(line[i].pte);
+	return bits;
+}
+
+/**
+ * pgtc_classify() - is this PTE table empty, and if not, what does it hold?
+ * @table: its first entry; under RCU or the pte lock
+ *
+ * Tests whole cache lines of raw zeros first and asks pte_none() only of what
+ * isn't zero: erratum bits may be set in an entry that is none.
+ *
+ * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
+ * what the last entry that isn't none holds.
+ */
+int pgtc_classify(const pte_t *table)
+{
+	int reason = PGTC_EMPTY;
+	const pte_t *line;
+	unsigned int i;
+
+	for (line = table; line < table + PTRS_PER_PTE; line += PTES_PER_LINE) {
+		if (likely(!line_bits(line)))
+			continue;
+		for (i = 0; i < PTES_PER_LINE; i++) {
+			pte_t pte = READ_ONCE(line[i]);
+
+			if (pte_none(pte))
+				continue;
+			if (pte_present(pte))
+				return PGTABLE_CLEANUP_SKIP_MAPPED;
+			reason = pgtc_nonpresent_reason(pte);
+		}
+	}
+	return reason;
+}
+
+static p4d_t *find_p4d(struct mm_struct *mm, unsigned long addr,
+		       unsigned long *next)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+
+	*next = ALIGN_DOWN(addr, PGDIR_SIZE) + PGDIR_SIZE;
+	if (pgd_none(*pgd) || pgd_bad(*pgd))
+		return NULL;
+	*next = ALIGN_DOWN(addr, P4D_SIZE) + P4D_SIZE;
+	return p4d_offset(pgd, addr);
+}
+
+static pud_t *find_pud(struct mm_struct *mm, unsigned long addr,
+		       unsigned long *next)
+{
+	p4d_t *p4d = find_p4d(mm, addr, next);
+
+	if (!p4d || p4d_none(*p4d) || p4d_bad(*p4d))
+		return NULL;
+	*next = ALIGN_DOWN(addr, PUD_SIZE) + PUD_SIZE;
+	return pud_offset(p4d, addr);
+}
+
+static bool pud_is_table(pud_t entry)
+{
+	return pud_present(entry) && !pud_leaf(entry) && !pud_bad(entry);
+}
+
+/**
+ * pgtc_find_pmd() - the pmd entry of an address
+ * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
+ *	that the upper tables stay
+ * @addr: the address
+ * @next: written when there is none: where the next one may be
+ *
+ * Return: the entry, or NULL where an upper level is not a table.
+ */
+pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
+		     unsigned long *next)
+{
+	pud_t *pud = find_pud(mm, addr, next);
+
+	if (!pud || !pud_is_table(READ_ONCE(*pud)))
+		return NULL;
+	return pmd_offset(pud, addr);
+}
+
+/**
+ * pgtc_find_upper() - the PMD or PUD table of an address
+ * @mm: as for pgtc_find_pmd()
+ * @level: PGTC_PMD or PGTC_PUD
+ * @addr: the address
+ * @upper: written when there is one
+ * @next: written: where the next one may be
+ *
+ * Return: true if there is one.
+ */
+bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
+		     unsigned long addr, struct pgtc_upper *upper,
+		     unsigned long *next)
+{
+	upper->level = level;
+	if (level == PGTC_PMD) {
+		upper->pud = find_pud(mm, addr, next);
+		if (!upper->pud || !pud_is_table(READ_ONCE(*upper->pud)))
+			return false;
+		upper->pmd_table = pud_pgtable(*upper->pud);
+		return true;
+	}
+	upper->p4d = find_p4d(mm, addr, next);
+	if (!upper->p4d || p4d_none(*upper->p4d) || p4d_bad(*upper->p4d))
+		return false;
+	upper->pud_table = p4d_pgtable(*upper->p4d);
+	return true;
+}
+
+/** pgtc_upper_empty() - does this PMD or PUD table hold no entry at all? */
+bool pgtc_upper_empty(const struct pgtc_upper *upper)
+{
+	unsigned int i;
+
+	for (i = 0; i < PTRS_PER_PMD; i++) {
+		if (upper->level == PGTC_PMD ?
+			    !pmd_none(READ_ONCE(upper->pmd_table[i])) :
+			    !pud_none(READ_ONCE(upper->pud_table[i])))
+			return false;
+	}
+	return true;
+}
