@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
 GUEST_TESTS := $(KERNELS:%=test-guest-%)
+SHAPE_TESTS := $(KERNELS:%=test-shape-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx) \
@@ -57,14 +58,21 @@ test-host: build ## tests that try this machine
 	$(BIN)/pytest tests/host
 
 .PHONY: test-guest
-test-guest: $(GUEST_TESTS) ## tests of the module on every kernel; test-guest-6.12: on one
+test-guest: $(GUEST_TESTS) $(SHAPE_TESTS) ## tests of the module on every kernel; test-guest-6.12: on one
 
 # A test that hangs ends the tier, with the stacks of its threads.
+GUEST_PYTEST = $(CURDIR)/$(BIN)/pytest -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
+
 .PHONY: $(GUEST_TESTS)
 $(GUEST_TESTS): test-guest-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --disk 1G -- \
-		$(CURDIR)/$(BIN)/pytest tests/guest \
-		-o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
+		$(GUEST_PYTEST) tests/guest
+
+# The tree's other shape: 4 levels where the guests above have 5, and PTI's second copy of the top.
+.PHONY: $(SHAPE_TESTS)
+$(SHAPE_TESTS): test-shape-%: build
+	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --append pti=on -- \
+		$(GUEST_PYTEST) tests/guest/test_upper_levels.py
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest ../$(BIN)/mypy --config-file=../pyproject.toml
