@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "../symbols.h"
 
+#include <linux/pgtable.h>
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 DEFINE_STATIC_CALL_NULL(pgtc_pte_free_defer, pte_free_defer);
 
-bool pgtc_find_unexported(void)
+static bool find_pte_free(void)
 {
 	return PGTC_FIND(pgtc_pte_free_defer, pte_free_defer);
 }
@@ -17,13 +19,41 @@ void ptlock_free(struct page *page)
 	static_call(pgtc_ptlock_free)(page);
 }
 
-bool pgtc_find_unexported(void)
+static bool find_pte_free(void)
 {
 	return PGTC_FIND(pgtc_ptlock_free, ptlock_free);
 }
 #else
-bool pgtc_find_unexported(void)
+static bool find_pte_free(void)
 {
 	return true;
 }
 #endif
+
+/* 6.9 renamed the option. */
+#if !IS_ENABLED(CONFIG_PARAVIRT_XXL) &&                        \
+	(IS_ENABLED(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION) || \
+	 IS_ENABLED(CONFIG_PAGE_TABLE_ISOLATION))
+/* Where no paravirt operation stands in between, the inline p4d_clear() calls this. */
+DEFINE_STATIC_CALL_NULL(pgtc_pti_set_user_pgtbl, __pti_set_user_pgtbl);
+
+pgd_t __pti_set_user_pgtbl(pgd_t *pgdp, pgd_t pgd)
+{
+	return static_call(pgtc_pti_set_user_pgtbl)(pgdp, pgd);
+}
+
+static bool find_pti(void)
+{
+	return PGTC_FIND(pgtc_pti_set_user_pgtbl, __pti_set_user_pgtbl);
+}
+#else
+static bool find_pti(void)
+{
+	return true;
+}
+#endif
+
+bool pgtc_find_unexported(void)
+{
+	return find_pte_free() && find_pti();
+}
