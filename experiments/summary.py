@@ -46,6 +46,12 @@ class Summary:
         freed = self.first["freed"]
         return freed["pte"] + freed["pmd"] + freed["pud"]
 
+    @property
+    def empty_tables(self) -> int:
+        """Tables of all levels that mapped nothing before the cleaning."""
+        upper = self.first["empty_upper_tables"]
+        return self.first["empty_tables"] + upper["pmd"] + upper["pud"]
+
 
 def summaries(document: Document) -> list[Summary]:
     """One for each backend and granularity, in the order they were run."""

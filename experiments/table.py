@@ -44,7 +44,7 @@ def table(document: Document) -> Table:
             summary.granularity,
             summary.backend,
             *(size_text(summary.vmpte_bytes[phase]) for phase in PHASES),
-            f"{summary.freed_tables}/{run['empty_tables']}",
+            f"{summary.freed_tables}/{summary.empty_tables}",
             "" if summary.backend == "none" else f"{summary.seconds['cleaned'].median:.3f} s",
             "intact" if run["contents_intact"] else "CHANGED",
         )

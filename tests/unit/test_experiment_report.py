@@ -188,7 +188,7 @@ def test_summaries_take_repeats_together() -> None:
     none, module = summary.summaries(made_document())
     assert (none.repeats, module.repeats) == (1, 3)
     assert module.seconds["cleaned"] == summary.Spread(1.5, 0.5, 2.5)
-    assert module.freed_tables == 25600
+    assert module.freed_tables == module.empty_tables == 25600
 
 
 @pytest.mark.parametrize(
