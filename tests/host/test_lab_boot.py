@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from cleanup.lab import KernelReportError, LabError, build_module, get_kernel, run
+from cleanup.lab.session import Session
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
@@ -398,3 +399,13 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
     made = {path.name for path in (cache / "pgtable-cleanup").iterdir()}
     assert made <= {"apt", "kernels", "locks"}
     assert list((cache / "pgtable-cleanup").glob("kernels/*")) == []
+
+
+def test_a_boot_that_the_emulator_tripped_up_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once here; and never without end."""
+    lost = iter([True, False])
+    monkeypatch.setattr(Session, "lost_breakpoint", lambda _session: next(lost))
+    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
+    assert next(lost, None) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cleanup.lab import LabError
 from cleanup.lab.guest import Guest, initramfs, load_order
 from cleanup.lab.kernels import Kernel, kernel_in
-from cleanup.lab.session import Stream
+from cleanup.lab.session import Session, Stream
 
 TOKEN = "0123456789abcdef" * 2
 
@@ -137,3 +137,29 @@ def test_what_cannot_be_the_token_is_passed_on_at_once() -> None:
     passed_on: list[bytes] = []
     Stream(TOKEN, passed_on.append).feed(b"progress 012")
     assert passed_on == [b"progress "]
+
+
+OOPS = "[    1.592080] Oops: int3: 0000 [#1] SMP NOPTI\n"
+LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n"
+
+
+@pytest.mark.parametrize(
+    ("console", "uptimes", "lost"),
+    [
+        (OOPS, [], True),
+        ("[    1.6] int3: 0000 [#1] PREEMPT SMP NOPTI\n", [], True),
+        ("[    1.6] Oops: general protection fault: 0000 [#1] SMP\n", [], False),
+        (LOADED + OOPS, [], False),
+        (OOPS, [3.2], False),
+        ("", [], False),
+    ],
+    ids=["7.3", "6.1", "another oops", "after the module", "after the boot", "nothing"],
+)
+def test_only_a_breakpoint_lost_before_the_module_is_the_emulators_fault(
+    console: str, uptimes: list[float], lost: bool
+) -> None:
+    """All else that a guest's kernel says must fail the run."""
+    session = Session.__new__(Session)
+    session.console = bytearray(console.encode())
+    session.uptimes = uptimes
+    assert session.lost_breakpoint() == lost
