@@ -2,6 +2,7 @@
 """The experiments run for real on this machine's kernel, sized down."""
 
 import json
+import re
 import signal
 import subprocess
 import sysconfig
@@ -91,7 +92,8 @@ def test_table(tmp_path: Path) -> None:
     """Without --json."""
     done = experiment("series-50g", "--size=1g", "--backend=none", "--quick", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert "0/512" in done.stdout
+    # 512 PTE tables, and one or two PMD tables that nothing else shares.
+    assert re.search(r"\b0/51[234]\b", done.stdout)
     assert "series-50g: none at 4k" in done.stderr
 
 
