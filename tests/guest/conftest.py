@@ -51,3 +51,12 @@ def scratch() -> Path:
     where = os.environ.get("PGTABLE_CLEANUP_SCRATCH")
     assert where, "run the guest tier with --disk"
     return Path(where)
+
+
+@pytest.fixture
+def kvm() -> Iterator[int]:
+    """/dev/kvm of the guest: an emulated CPU has SVM, and KVM registers an mmu notifier."""
+    subprocess.run(["modprobe", "kvm_amd"], check=True)
+    fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    yield fd
+    os.close(fd)

@@ -2,6 +2,7 @@
 """PMD and PUD tables that became empty: freed with what was above them, and nothing else."""
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -33,6 +34,7 @@ from guest.layout import (
     vmpte,
 )
 
+KVM_CREATE_VM = 0xAE01
 PMD, PUD = _uapi.LEVELS["pmd"], _uapi.LEVELS["pud"]
 
 
@@ -211,3 +213,22 @@ def test_threads_that_fault_meanwhile_lose_nothing() -> None:
             thread.join()
         assert failures == []
         assert min(freed) > 0, freed
+
+
+def test_a_secondary_mmu_is_told(kvm: int) -> None:
+    """With KVM's mmu notifier on the address space: scattered and adjacent tables, all levels."""
+    vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+    try:
+        with area(4 * GIB // UNIT, align=GIB) as made:
+            made.touch(7)
+            made.release(*(index for index in range(made.units) if index % 7 not in (0, 1)))
+            kept = sum(index % 7 in (0, 1) for index in range(made.units))
+            answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
+            assert answer.freed == made.units - kept
+            expected = bytes(7 if index % 7 in (0, 1) else 0 for index in range(made.units))
+            assert made.values() == expected
+            made.release()
+            answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
+            assert answer.upper_freed[0] == 4
+    finally:
+        os.close(vm)
