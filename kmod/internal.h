@@ -116,6 +116,7 @@ void pgtc_hold_end(struct pgtc_call *call);
 /* scan.c */
 void pgtc_scan(struct pgtc_call *call);
 int pgtc_vma_forbids(const struct vm_area_struct *vma);
+bool pgtc_vma_forbids_table(struct vm_area_struct *vma);
 
 /* tree.c */
 int pgtc_classify(const pte_t *table);
@@ -144,6 +145,18 @@ int pgtc_kernel_check(bool allow_unproved);
 /* What pgtc_classify() and pgtc_vma_forbids() answer besides a skip reason. */
 #define PGTC_EMPTY	(-1)
 #define PGTC_ALLOWED	(-1)
+
+/*
+ * The first VMA that overlaps [@addr, @end), or NULL.  Not vma_find(): on 6.1 its
+ * end is inclusive.
+ */
+static inline struct vm_area_struct *
+pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+
+	return vma && vma->vm_start < end ? vma : NULL;
+}
 
 /* A count of all levels together. */
 static inline u64 pgtc_sum(const __u64 *per_level)

@@ -6,7 +6,6 @@
 #include "compat/protocol.h"
 
 #include <linux/fs.h>
-#include <linux/hugetlb.h>
 #include <linux/rmap.h>
 
 static bool held(const struct pgtc_rmap_locks *locks,
@@ -72,12 +71,12 @@ static int take_vma(struct pgtc_call *call, struct vm_area_struct *vma)
  */
 int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
 {
+	unsigned long end = addr + call->span;
 	struct vm_area_struct *vma;
 	unsigned int nr = 0;
 
-	for (vma = find_vma(call->mm, addr);
-	     vma && vma->vm_start < addr + call->span;
-	     vma = find_vma(call->mm, vma->vm_end)) {
+	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
+	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
 		if (++nr > PGTC_MAX_VMAS)
 			return -ENOSPC;
 		pgtc_vma_start_write(vma);
@@ -100,19 +99,19 @@ int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
  */
 int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 {
-	struct vm_area_struct *vma = find_vma(call->mm, addr);
+	unsigned long end = addr + call->span;
 	unsigned int before = call->locks.nr;
+	struct vm_area_struct *vma;
 	int err = -ENOENT;
 
-	while (vma && vma->vm_start < addr + call->span) {
-		if (is_vm_hugetlb_page(vma) ||
-		    pgtc_vma_forbids(vma) != PGTC_ALLOWED)
+	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
+	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
+		if (pgtc_vma_forbids_table(vma))
 			err = -ENOENT;
 		else
 			err = take_vma(call, vma);
 		if (err)
 			break;
-		vma = find_vma(call->mm, vma->vm_end);
 	}
 	if (err)
 		release_down_to(&call->locks, before);

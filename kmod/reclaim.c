@@ -9,7 +9,6 @@
 #include "compat/protocol.h"
 
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
 
 /* In place of a candidate that this call won't free: no table begins there. */
 #define STRUCK_OUT	1UL

@@ -11,7 +11,6 @@
 #include <linux/mmap_lock.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/userfaultfd_k.h>
 
 /**
  * pgtc_vma_forbids() - does this VMA keep every table it overlaps from us?
@@ -36,6 +35,17 @@ int pgtc_vma_forbids(const struct vm_area_struct *vma)
 	if (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO))
 		return PGTABLE_CLEANUP_SKIP_PFNMAP;
 	return PGTC_ALLOWED;
+}
+
+/**
+ * pgtc_vma_forbids_table() - as pgtc_vma_forbids(), asked of any VMA and level
+ * @vma: under the mmap lock
+ *
+ * Return: true also for hugetlb, whose PMD tables processes may share.
+ */
+bool pgtc_vma_forbids_table(struct vm_area_struct *vma)
+{
+	return is_vm_hugetlb_page(vma) || pgtc_vma_forbids(vma) != PGTC_ALLOWED;
 }
 
 static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit)
@@ -156,18 +166,19 @@ static void note_mapped(struct pgtc_call *call,
 	call->mapped_to = max(call->mapped_to, vma->vm_end);
 }
 
-/* A unit that VMAs share, or that @vma, the first in it, does not fill. */
-static void scan_shared_unit(struct pgtc_call *call, struct vm_area_struct *vma)
+/* A unit that VMAs share, or that its only one does not fill. */
+static void scan_shared_unit(struct pgtc_call *call)
 {
-	unsigned long unit = call->pos, next;
+	unsigned long unit = call->pos, end = unit + PMD_SIZE, next;
 	int forbidden = PGTC_ALLOWED;
+	struct vm_area_struct *vma;
 	pmd_t *pmd;
 
-	while (vma && vma->vm_start < unit + PMD_SIZE) {
+	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
+	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
 		note_mapped(call, vma);
 		if (forbidden == PGTC_ALLOWED)
 			forbidden = pgtc_vma_forbids(vma);
-		vma = find_vma(call->mm, vma->vm_end);
 	}
 	pmd = pgtc_find_pmd(call->mm, unit, &next);
 	if (pmd)
@@ -190,9 +201,10 @@ static void scan_pte_tables(struct pgtc_call *call)
 	bool look = call->args.levels & PGTABLE_CLEANUP_LEVEL_PTE;
 
 	while (call->pos < call->walk_end) {
-		struct vm_area_struct *vma = find_vma(call->mm, call->pos);
+		struct vm_area_struct *vma =
+			pgtc_vma_within(call->mm, call->pos, call->walk_end);
 
-		if (!vma || vma->vm_start >= call->walk_end) {
+		if (!vma) {
 			call->pos = call->walk_end;
 			return;
 		}
@@ -204,7 +216,7 @@ static void scan_pte_tables(struct pgtc_call *call)
 			skip_hugetlb(call, vma);
 		else if (call->pos < vma->vm_start ||
 			 vma->vm_end - call->pos < PMD_SIZE)
-			scan_shared_unit(call, vma);
+			scan_shared_unit(call);
 		else
 			scan_inside(call, vma);
 		if (scan_full(call))
@@ -212,18 +224,20 @@ static void scan_pte_tables(struct pgtc_call *call)
 	}
 }
 
-/* Does any VMA that overlaps the table's span forbid to free it? */
-static bool span_forbidden(struct mm_struct *mm, struct vm_area_struct *vma,
-			   unsigned long end)
+/* Does any VMA that overlaps the span at pos forbid to free its table? */
+static bool span_forbidden(const struct pgtc_call *call)
 {
-	for (; vma && vma->vm_start < end; vma = find_vma(mm, vma->vm_end))
-		if (is_vm_hugetlb_page(vma) ||
-		    pgtc_vma_forbids(vma) != PGTC_ALLOWED)
+	unsigned long end = call->pos + call->span;
+	struct vm_area_struct *vma;
+
+	for (vma = pgtc_vma_within(call->mm, call->pos, end); vma;
+	     vma = pgtc_vma_within(call->mm, vma->vm_end, end))
+		if (pgtc_vma_forbids_table(vma))
 			return true;
 	return false;
 }
 
-static void scan_upper_table(struct pgtc_call *call, struct vm_area_struct *vma,
+static void scan_upper_table(struct pgtc_call *call,
 			     const struct pgtc_upper *upper)
 {
 	struct pgtable_cleanup_args *args = &call->args;
@@ -232,7 +246,7 @@ static void scan_upper_table(struct pgtc_call *call, struct vm_area_struct *vma,
 	if (!pgtc_upper_empty(upper))
 		return;
 	args->empty[call->level]++;
-	if (span_forbidden(call->mm, vma, call->pos + call->span))
+	if (span_forbidden(call))
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_VMA);
 	else if (!(args->flags & PGTABLE_CLEANUP_SCAN_ONLY))
 		call->candidate[call->nr_candidates++] = call->pos;
@@ -241,11 +255,12 @@ static void scan_upper_table(struct pgtc_call *call, struct vm_area_struct *vma,
 static void scan_upper_tables(struct pgtc_call *call)
 {
 	while (call->pos < call->walk_end) {
-		struct vm_area_struct *vma = find_vma(call->mm, call->pos);
+		struct vm_area_struct *vma =
+			pgtc_vma_within(call->mm, call->pos, call->walk_end);
 		struct pgtc_upper upper;
 		unsigned long next;
 
-		if (!vma || vma->vm_start >= call->walk_end) {
+		if (!vma) {
 			call->pos = call->walk_end;
 			return;
 		}
@@ -253,7 +268,7 @@ static void scan_upper_tables(struct pgtc_call *call)
 			max(call->pos, ALIGN_DOWN(vma->vm_start, call->span));
 		if (pgtc_find_upper(call->mm, call->level, call->pos, &upper,
 				    &next))
-			scan_upper_table(call, vma, &upper);
+			scan_upper_table(call, &upper);
 		/* next is 0 past the last entry of the top level. */
 		call->pos = next ? min(next, call->walk_end) : call->walk_end;
 		if (scan_full(call))
