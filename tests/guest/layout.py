@@ -69,9 +69,11 @@ class Area:
             madvise(self.unit(index), PAGE, advice)
 
 
-def map_at(addr: int, length: int, flags: int, fd: int = -1, offset: int = 0) -> int:
+def map_at(
+    addr: int, length: int, flags: int, fd: int = -1, offset: int = 0, prot: int = PROT_RW
+) -> int:
     """mmap() at a fixed place."""
-    return syscall(SYS_MMAP, addr, length, PROT_RW, flags | MAP_FIXED, fd, offset)
+    return syscall(SYS_MMAP, addr, length, prot, flags | MAP_FIXED, fd, offset)
 
 
 def unmap(addr: int, length: int) -> None:

@@ -4,22 +4,14 @@
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from cleanup import _uapi
 from cleanup.experiments import _memory
+from cleanup.experiments.proc import pagetables_bytes, tlb_shootdowns
 from guest import abi
 from guest.layout import PAGE, area, child, vmpte
-
-
-def tlb_shootdowns() -> int:
-    """Of all CPUs since the boot."""
-    for line in Path("/proc/interrupts").read_text().splitlines():
-        if line.strip().startswith("TLB:"):
-            return sum(int(word) for word in line.split() if word.isdigit())
-    raise AssertionError("no TLB line in /proc/interrupts")
 
 
 def test_shootdowns_are_batched() -> None:
@@ -58,24 +50,16 @@ def test_freed_tables_are_the_fall_of_vmpte_and_of_the_whole_guest() -> None:
 
     with child(target) as quiet:
         pidfd = os.pidfd_open(quiet.pid)
-        before, host_before = vmpte(quiet.pid), page_tables_of_the_guest()
+        before, host_before = vmpte(quiet.pid), pagetables_bytes()
         answer = abi.call(abi.Args(flags=_uapi.WHOLE_MM, pidfd=pidfd))
         os.close(pidfd)
         assert answer.freed >= units // 2
         assert before - vmpte(quiet.pid) == answer.freed * PAGE
         # Freed after an RCU grace period; then the machine has them back, give or take a few.
         for _ in range(100):
-            fall = host_before - page_tables_of_the_guest()
+            fall = host_before - pagetables_bytes()
             if abs(fall - answer.freed * PAGE) <= 64 * PAGE:
                 break
             threading.Event().wait(0.05)
         else:
             raise AssertionError(f"PageTables fell by {fall}, not by {answer.freed * PAGE}")
-
-
-def page_tables_of_the_guest() -> int:
-    """Bytes."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("PageTables:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no PageTables in /proc/meminfo")

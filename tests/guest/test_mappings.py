@@ -11,12 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _raw import peek, poke, syscall
+from _raw import peek, poke
 
 from cleanup import _uapi
 from guest import abi
 from guest.layout import (
     ANON,
+    MADV_DONTNEED,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
     MADV_REMOVE,
@@ -71,11 +72,11 @@ def test_file_mapping(scratch: Path, flags: int) -> None:
 def test_read_only_file_mapping_of_the_page_cache() -> None:
     """What the page cache still has is mapped again by a fault, around it too."""
     with Path(sys.executable).resolve().open("rb") as file, reserved(1) as made:
-        syscall(9, made.addr, UNIT, mmap.PROT_READ, mmap.MAP_PRIVATE | 0x10, file.fileno(), 0)
+        map_at(made.addr, UNIT, mmap.MAP_PRIVATE, file.fileno(), prot=mmap.PROT_READ)
         expected = peek(made.addr, 8, 1)
         made.release()
         for page in range(16):
-            madvise(made.addr + page * PAGE, PAGE, 4)
+            madvise(made.addr + page * PAGE, PAGE, MADV_DONTNEED)
         assert abi.call(abi.Args([made.span])).freed == 1
         assert peek(made.addr, 8, 1) == expected
 
@@ -97,7 +98,7 @@ def test_table_shared_by_several_vmas_of_every_kind() -> None:
             answer = abi.call(abi.Args([made.span]))
             assert (answer.tables, answer.freed) == (8, 0), f"{piece} of 4 VMAs emptied"
             for index in range(8):
-                madvise(made.unit(index) + piece * quarter, PAGE, 4)
+                madvise(made.unit(index) + piece * quarter, PAGE, MADV_DONTNEED)
         before = vmpte()
         answer = abi.call(abi.Args([made.span]))
         assert (answer.tables, answer.freed) == (8, 8)
@@ -124,7 +125,7 @@ def test_more_vmas_in_a_table_than_one_batch_can_lock(series: str) -> None:
                 map_at(made.addr + index * piece, piece, mmap.MAP_SHARED, fd)
                 poke(made.addr + index * piece, 1, 1, 1)
             for index in range(64):
-                madvise(made.addr + index * piece, piece, 4)
+                madvise(made.addr + index * piece, piece, MADV_DONTNEED)
             answer = abi.call(abi.Args([made.span]))
         if series == "7.3":
             assert answer.freed == 1
@@ -145,7 +146,7 @@ def test_memfd_with_punched_holes_in_two_processes_and_three_vmas() -> None:
             size = min(third, length - start)
             map_at(made.addr + start, size, mmap.MAP_SHARED, fd, start)
         # Another protection in the middle keeps the kernel from merging them into one.
-        syscall(10, made.addr + third, third, PROT_RW | mmap.PROT_EXEC)
+        protect(made.addr + third, third, PROT_RW | mmap.PROT_EXEC)
         madvise(made.addr, length, MADV_NOHUGEPAGE)
 
     def target(pause: Callable[[], None]) -> None:

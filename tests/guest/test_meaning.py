@@ -21,11 +21,15 @@ from guest import abi
 from guest.layout import (
     ANON,
     MADV_GUARD_INSTALL,
+    MADV_NOHUGEPAGE,
     MADV_PAGEOUT,
+    MADV_REMOVE,
     PAGE,
     PROT_NONE,
+    PROT_RW,
     SHARED_ANON,
     SYS_MADVISE,
+    SYS_MMAP,
     UNIT,
     Area,
     area,
@@ -309,7 +313,7 @@ def test_everything_blocked_by_contention_is_eagain(series: str) -> None:
         try:
             for _ in range(3000):
                 made.touch()
-                madvise(made.addr, half, 9)  # MADV_REMOVE
+                madvise(made.addr, half, MADV_REMOVE)
                 try:
                     assert abi.call(abi.Args([made.span])).freed == 1
                 except abi.Refused as refusal:
@@ -332,7 +336,7 @@ def _hammer(fd: int) -> int:
     pid = os.fork()
     if pid == 0:
         while True:
-            addr = syscall(9, 0, PAGE, 3, mmap.MAP_SHARED, fd, 0)
+            addr = syscall(SYS_MMAP, 0, PAGE, PROT_RW, mmap.MAP_SHARED, fd, 0)
             unmap(addr, PAGE)
     return pid
 
@@ -413,7 +417,7 @@ def test_cost_follows_the_tables_not_the_address_range() -> None:
     units = (64 << 40) // UNIT
     with reserved(units) as made:
         map_at(made.addr, made.length, ANON)
-        madvise(made.addr, made.length, 15)
+        madvise(made.addr, made.length, MADV_NOHUGEPAGE)
         last = Area(made.unit(units - 1), 1)
         first = Area(made.addr, 1)
         for ends in (first, last):

@@ -16,6 +16,7 @@ from guest import abi
 from guest.layout import (
     ANON,
     GIB,
+    MADV_DONTNEED,
     MADV_NOHUGEPAGE,
     MADV_REMOVE,
     PAGE,
@@ -43,7 +44,7 @@ def touch_each(made: Area, stride: int, value: int = 1) -> None:
     poke(made.addr, made.length // stride, stride, value)
 
 
-def release_each(made: Area, stride: int, advice: int = 4) -> None:
+def release_each(made: Area, stride: int, advice: int = MADV_DONTNEED) -> None:
     """The same pages back, by 4 KiB calls."""
     for offset in range(0, made.length, stride):
         madvise(made.addr + offset, PAGE, advice)
@@ -53,7 +54,7 @@ def test_empty_pmd_tables_are_freed_and_live_ones_kept() -> None:
     with area(8 * GIB // UNIT, align=GIB) as made:
         touch_each(made, GIB, 7)
         for index in range(7):
-            madvise(made.addr + index * GIB, PAGE, 4)
+            madvise(made.addr + index * GIB, PAGE, MADV_DONTNEED)
         before = vmpte()
         answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
         assert (answer.tables, answer.freed) == (8, 7)
@@ -69,7 +70,7 @@ def test_everything_above_a_mapping_goes(flags: int) -> None:
     with area(2 * PUD_SPAN // UNIT, flags, align=PUD_SPAN) as made:
         before_all = vmpte()
         touch_each(made, PUD_SPAN // 4)
-        release_each(made, PUD_SPAN // 4, MADV_REMOVE if flags == SHARED_ANON else 4)
+        release_each(made, PUD_SPAN // 4, MADV_REMOVE if flags == SHARED_ANON else MADV_DONTNEED)
         before = vmpte()
         assert before - before_all == (8 + 8 + 2) * PAGE
         answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
@@ -126,7 +127,7 @@ def test_a_table_shared_by_files_and_anonymous_memory() -> None:
         for piece in range(4):
             answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
             assert answer.upper_freed == (0, 0)
-            madvise(made.addr + piece * quarter, PAGE, 4)
+            madvise(made.addr + piece * quarter, PAGE, MADV_DONTNEED)
         before = vmpte()
         answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
         assert (answer.freed, answer.upper_freed) == (1, (1, 0))
@@ -199,7 +200,7 @@ def test_threads_that_fault_meanwhile_lose_nothing() -> None:
             if peek(base, strides, GIB // 8) != bytes([value] * strides):
                 failures.append((lane, turn))
             for index in range(strides):
-                madvise(base + index * (GIB // 8), PAGE, 4)
+                madvise(base + index * (GIB // 8), PAGE, MADV_DONTNEED)
 
     with area(8 * GIB // UNIT, align=GIB) as made:
         threads = [threading.Thread(target=busy, args=(made, lane)) for lane in range(2)]
