@@ -153,6 +153,12 @@ cdef unsigned char *checked(unsigned char[::1] memory, size_t first, size_t last
     return base
 
 
+cdef int check_block(size_t block) except -1:
+    if block == 0 or block % PAGE or UNIT % block:
+        raise ValueError(f"a block of {block} bytes does not divide 2 MiB into whole pages")
+    return 0
+
+
 def touched_offset(size_t unit, uint64_t seed):
     return touched(unit, seed)
 
@@ -182,8 +188,7 @@ def release(
     cdef size_t unit
     cdef int64_t begin
     cdef int failed = 0
-    if block == 0 or block % PAGE or UNIT % block:
-        raise ValueError(f"a block of {block} bytes does not divide 2 MiB into whole pages")
+    check_block(block)
     with nogil:
         begin = now_ns()
         for unit in range(first, last):
@@ -210,8 +215,7 @@ def touch_and_release(
     cdef int64_t begin, middle, end
     cdef int64_t touching = 0, releasing = 0
     cdef int failed = 0
-    if block == 0 or block % PAGE or UNIT % block:
-        raise ValueError(f"a block of {block} bytes does not divide 2 MiB into whole pages")
+    check_block(block)
     with nogil:
         end = now_ns()
         for unit in range(first, last):
