@@ -2,10 +2,8 @@
 """`pgtable-cleanup features`."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -51,12 +49,8 @@ def _lab() -> Facility:
 
 
 def _kvm() -> Facility:
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return Facility(False, ("/dev/kvm is not there, or not open to this user",))
-    if not any(Path("/sys/module", module).exists() for module in machine.KVM_MODULES):
-        return Facility(
-            False, (f"/dev/kvm is there, but none of {', '.join(machine.KVM_MODULES)} is",)
-        )
+    if obstacle := machine.kvm_obstacle():
+        return Facility(False, (obstacle,))
     return Facility(None, ("the lab tries it with each kernel: some hang under a nested KVM",))
 
 

@@ -12,7 +12,7 @@ from typing import IO, Any, TypedDict, TypeVar, Unpack
 
 import click
 
-from cleanup.lab import DEFAULT, SOURCES, GuestResult, LabError, get_kernel, machine, run
+from cleanup.lab import DEFAULT, SOURCES, GuestResult, LabError, get_kernel, kernels, machine, run
 from cleanup.lab.progress import on_stderr
 from cleanup.lab.runner import DEFAULT_TIMEOUT
 
@@ -48,13 +48,10 @@ class _Kernel(click.ParamType[str]):
     name = "kernel"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ANN401 -- click's signature
-        if value not in SOURCES and not Path(value).is_dir():
-            self.fail(
-                f"unknown kernel {value!r}: give one of {', '.join(SOURCES)}, or a directory with "
-                "a kernel's extracted packages",
-                param,
-                ctx,
-            )
+        try:
+            kernels.check_name(value)
+        except LabError as error:
+            self.fail(str(error), param, ctx)
         return str(value)
 
 

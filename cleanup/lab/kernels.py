@@ -53,13 +53,9 @@ def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = F
     Raises LabError if there is no such kernel or it can't be had.
     """
     progress = progress or Silent()
+    check_name(name)
     if name not in SOURCES:
-        if Path(name).is_dir():
-            return kernel_in(name, Path(name).resolve())
-        raise LabError(
-            f"unknown kernel {name!r}: give one of {', '.join(SOURCES)}, "
-            "or a directory with a kernel's extracted packages"
-        )
+        return kernel_in(name, Path(name).resolve())
     tree = cache_dir() / "kernels" / name
     if refresh or not tree.exists():
         with lock(f"kernel {name}", progress):
@@ -67,6 +63,15 @@ def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = F
             if refresh or not tree.exists():
                 _update(name, tree, progress)
     return kernel_in(name, tree)
+
+
+def check_name(name: str) -> None:
+    """Raise LabError unless the name is one of SOURCES or a directory."""
+    if name not in SOURCES and not Path(name).is_dir():
+        raise LabError(
+            f"unknown kernel {name!r}: give one of {', '.join(SOURCES)}, "
+            "or a directory with a kernel's extracted packages"
+        )
 
 
 def kernel_in(name: str, tree: Path) -> Kernel:

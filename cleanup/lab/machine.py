@@ -166,15 +166,22 @@ def host_tsc_khz() -> int | None:
     return None
 
 
+def kvm_obstacle() -> str | None:
+    """Why KVM can't even be tried here, or None."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "/dev/kvm is not there, or not open to this user"
+    if not any(Path("/sys/module", module).exists() for module in KVM_MODULES):
+        return f"/dev/kvm is there, but none of {', '.join(KVM_MODULES)} is"
+    return None
+
+
 def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
     """``kvm`` if this kernel boots under it here, else ``tcg``.
 
     A /dev/kvm that opens may still hang a stock kernel, so it is tried, once per boot of the host,
     kernel and QEMU.
     """
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        return "tcg"
-    if not any(Path("/sys/module", module).exists() for module in KVM_MODULES):
+    if kvm_obstacle():
         return "tcg"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     numbers = ".".join(str(part) for part in version)
