@@ -51,6 +51,8 @@ need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.g
 need dpkg command -v dpkg-deb
 need e2fsprogs command -v mkfs.ext4
 need util-linux command -v setpriv
+# Guests see the host's programs; their tests load the kernel's modules.
+need kmod command -v modprobe
 
 [ "$missing" ] || exit 0
 
