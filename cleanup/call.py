@@ -42,6 +42,7 @@ def reclaim(
     levels: Iterable[str] | None = None,
     max_tables: int | None = None,
     max_hold_ns: int | None = None,
+    zero_pages: bool = False,
     progress: loop.Progress | None = None,
 ) -> Result:
     """Free the page tables that hold no entry at all; never data, nor a table that has state.
@@ -57,14 +58,17 @@ def reclaim(
     the address space of a process; without them all of its mappings are meant. `levels` are some of
     "pte", "pmd" and "pud", by default all that the module serves. `max_tables` ends the work after
     so many freed tables (`Result.complete` tells), `max_hold_ns` bounds each hold of the target's
-    mmap lock, in nanoseconds. `progress` is called with the result so far after each system call.
+    mmap lock, in nanoseconds. With `zero_pages`, entries of private anonymous memory that map the
+    shared zero page are dropped first. `progress` is called with the result so far after each
+    system call.
 
     Raises OSError by its subclasses in `cleanup.errors`: ModuleMissing, AbiMismatch, NotPermitted
     (EPERM, EACCES), ProcessGone (ESRCH), Unmapped (ENOMEM, after all the rest is done), Contended
     (EAGAIN), CallFailed (EINVAL, EOPNOTSUPP, ...). TypeError or ValueError for a target or option
     that can't be meant; BufferError or ValueError for memory that is not contiguous.
     """
-    return _run(0, target, ranges, levels, max_tables, max_hold_ns, progress)
+    flags = _uapi.ZERO_PAGES if zero_pages else 0
+    return _run(flags, target, ranges, levels, max_tables, max_hold_ns, progress)
 
 
 def _run(

@@ -16,8 +16,10 @@ from posix.unistd cimport pread
 
 cdef extern from "<sys/mman.h>" nogil:
     int MADV_DONTNEED
+    int _MADV_PAGEOUT "MADV_PAGEOUT"
     int _MAP_NORESERVE "MAP_NORESERVE"
     int madvise(void *address, size_t length, int advice)
+    int mincore(void *address, size_t length, unsigned char *residency)
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
@@ -52,8 +54,15 @@ cdef extern from *:
     #define PAGE_IS_FILE (1 << 2)
     #define PAGE_IS_PRESENT (1 << 3)
     #define PAGE_IS_SWAPPED (1 << 4)
+    #define PAGE_IS_PFNZERO (1 << 5)
     #define PAGE_IS_HUGE (1 << 6)
     #endif
+
+    /* A load that no compiler leaves out. */
+    static inline void load(const volatile unsigned char *byte)
+    {
+        (void)*byte;
+    }
 
     static void spin_until(const unsigned char *stop)
     {
@@ -80,10 +89,13 @@ cdef extern from *:
     uint64_t PAGE_IS_FILE
     uint64_t PAGE_IS_PRESENT
     uint64_t PAGE_IS_SWAPPED
+    uint64_t PAGE_IS_PFNZERO
     uint64_t PAGE_IS_HUGE
 
+    void load(const unsigned char *byte) nogil
     void spin_until(const unsigned char *stop) nogil
 
+MADV_PAGEOUT = _MADV_PAGEOUT
 MAP_NORESERVE = _MAP_NORESERVE
 
 cdef enum:
@@ -96,6 +108,8 @@ cdef enum:
 
 # Bit 55 says soft-dirty, which a new mapping's pages are even where no entry exists.
 cdef uint64_t PAGEMAP_SOFT_DIRTY = (<uint64_t>1) << 55
+cdef uint64_t PAGEMAP_PRESENT = (<uint64_t>1) << 63
+cdef uint64_t PAGEMAP_FRAME = PAGEMAP_SOFT_DIRTY - 1
 
 
 cdef inline uint64_t splitmix64(uint64_t value) noexcept nogil:
@@ -116,38 +130,45 @@ cdef inline int64_t now_ns() noexcept nogil:
     return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
 
 
+cdef inline void touch_page(unsigned char *page, bint write) noexcept nogil:
+    if write:
+        page[0] = 1
+    else:
+        load(page)
+
+
 cdef inline void touch_unit(
-    unsigned char *base, size_t unit, uint64_t seed, bint every_page
+    unsigned char *base, size_t unit, uint64_t seed, bint every_page, bint write
 ) noexcept nogil:
     cdef size_t offset = unit * UNIT
     cdef size_t end = offset + UNIT
     if not every_page:
-        base[touched(unit, seed)] = 1
+        touch_page(base + touched(unit, seed), write)
         return
     while offset < end:
-        base[offset] = 1
+        touch_page(base + offset, write)
         offset += PAGE
 
 
 cdef inline int release_unit(
-    unsigned char *base, size_t unit, uint64_t seed, bint every_page, size_t block
+    unsigned char *base, size_t unit, uint64_t seed, bint every_page, size_t block, int advice
 ) noexcept nogil:
     cdef size_t offset = unit * UNIT
     cdef size_t end = offset + UNIT
     if not every_page:
-        return madvise(base + touched(unit, seed) // block * block, block, MADV_DONTNEED)
+        return madvise(base + touched(unit, seed) // block * block, block, advice)
     while offset < end:
-        if madvise(base + offset, block, MADV_DONTNEED):
+        if madvise(base + offset, block, advice):
             return -1
         offset += block
     return 0
 
 
-cdef unsigned char *checked(unsigned char[::1] memory, size_t first, size_t last) except NULL:
+cdef unsigned char *checked(const unsigned char[::1] memory, size_t first, size_t last) except NULL:
     cdef unsigned char *base
     if not first <= last <= <size_t>memory.shape[0] // UNIT or memory.shape[0] == 0:
         raise ValueError(f"units {first} to {last} are not within {memory.shape[0]} bytes")
-    base = &memory[0]
+    base = <unsigned char *>&memory[0]
     if <uintptr_t>base % UNIT:
         raise ValueError("the memory does not start on a 2 MiB boundary")
     return base
@@ -163,14 +184,22 @@ def touched_offset(size_t unit, uint64_t seed):
     return touched(unit, seed)
 
 
-def touch(unsigned char[::1] memory, size_t first, size_t last, *, uint64_t seed, bint every_page):
+def touch(
+    unsigned char[::1] memory,
+    size_t first,
+    size_t last,
+    *,
+    uint64_t seed,
+    bint every_page,
+    bint write=True,
+):
     cdef unsigned char *base = checked(memory, first, last)
     cdef size_t unit
     cdef int64_t begin
     with nogil:
         begin = now_ns()
         for unit in range(first, last):
-            touch_unit(base, unit, seed, every_page)
+            touch_unit(base, unit, seed, every_page, write)
         begin = now_ns() - begin
     return begin
 
@@ -183,6 +212,7 @@ def release(
     uint64_t seed,
     bint every_page,
     size_t block,
+    int advice=MADV_DONTNEED,
 ):
     cdef unsigned char *base = checked(memory, first, last)
     cdef size_t unit
@@ -192,7 +222,7 @@ def release(
     with nogil:
         begin = now_ns()
         for unit in range(first, last):
-            failed = release_unit(base, unit, seed, every_page, block)
+            failed = release_unit(base, unit, seed, every_page, block, advice)
             if failed:
                 break
         begin = now_ns() - begin
@@ -220,9 +250,9 @@ def touch_and_release(
         end = now_ns()
         for unit in range(first, last):
             begin = end
-            touch_unit(base, unit, seed, every_page)
+            touch_unit(base, unit, seed, every_page, True)
             middle = now_ns()
-            failed = release_unit(base, unit, seed, every_page, block)
+            failed = release_unit(base, unit, seed, every_page, block, MADV_DONTNEED)
             if failed:
                 break
             end = now_ns()
@@ -233,12 +263,41 @@ def touch_and_release(
     return touching, releasing
 
 
+def resident(
+    const unsigned char[::1] memory,
+    size_t first,
+    size_t last,
+    *,
+    uint64_t seed,
+    bint every_page,
+):
+    cdef unsigned char *base = checked(memory, first, last)
+    cdef unsigned char residency[UNIT_PAGES]
+    cdef size_t unit, index, found = 0
+    cdef size_t count = UNIT_PAGES if every_page else 1
+    cdef int failed = 0
+    with nogil:
+        for unit in range(first, last):
+            failed = mincore(
+                base + (unit * UNIT if every_page else touched(unit, seed)),
+                count * PAGE,
+                residency,
+            )
+            if failed:
+                break
+            for index in range(count):
+                found += residency[index] & 1
+    if failed:
+        PyErr_SetFromErrno(OSError)
+    return found
+
+
 def spin(const unsigned char[::1] stop):
     with nogil:
         spin_until(&stop[0])
 
 
-def scan_units(int fd, uint64_t start, uint64_t end):
+def scan_units(int fd, uint64_t start, uint64_t end, *, bint zero_pages=True):
     cdef pm_scan_arg scan
     cdef page_region *regions
     cdef page_region *region
@@ -258,7 +317,7 @@ def scan_units(int fd, uint64_t start, uint64_t end):
             scan.vec = <uint64_t><uintptr_t>regions
             scan.vec_len = REGIONS
             scan.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED
-            scan.return_mask = PAGE_IS_HUGE | PAGE_IS_FILE
+            scan.return_mask = PAGE_IS_HUGE | PAGE_IS_FILE | PAGE_IS_PFNZERO
             with nogil:
                 found = ioctl(fd, PAGEMAP_SCAN, &scan)
             if found < 0:
@@ -268,6 +327,11 @@ def scan_units(int fd, uint64_t start, uint64_t end):
                 scan.walk_end = start
             for index in range(found):
                 region = &regions[index]
+                # The huge zero page has a deposited table, as any other huge page.
+                if not zero_pages and region.categories & (
+                    PAGE_IS_PFNZERO | PAGE_IS_HUGE
+                ) == PAGE_IS_PFNZERO:
+                    continue
                 unit = region.start // UNIT
                 last = (region.end - 1) // UNIT
                 if unit < next_unit:
@@ -288,7 +352,7 @@ def scan_units(int fd, uint64_t start, uint64_t end):
     return units, anonymous, file
 
 
-def read_units(int fd, uint64_t start, uint64_t end):
+def read_units(int fd, uint64_t start, uint64_t end, *, uint64_t zero_frame=0):
     cdef uint64_t *entries
     cdef uint64_t page = start // PAGE
     cdef uint64_t last = end // PAGE
@@ -311,7 +375,11 @@ def read_units(int fd, uint64_t start, uint64_t end):
                 break
             index = 0
             while index < count:
-                if entries[index] & ~PAGEMAP_SOFT_DIRTY:
+                if entries[index] & ~PAGEMAP_SOFT_DIRTY and not (
+                    zero_frame
+                    and entries[index] & (PAGEMAP_PRESENT | PAGEMAP_FRAME)
+                    == (PAGEMAP_PRESENT | zero_frame)
+                ):
                     unit = (page + index) // UNIT_PAGES
                     units.append(unit)
                     index = (unit + 1) * UNIT_PAGES - page

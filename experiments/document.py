@@ -39,8 +39,10 @@ class Run(TypedDict):
     (after the module: the tables of any level) those after it, `empty_upper_tables` the
     PMD and PUD tables that map nothing, all by the oracle; `freed` is the backend's own
     count where it has one, else the difference of the oracle's.  `tlb_shootdowns` were
-    counted in a rehearsal over `tlb_tables` empty tables.  `violations` says which
-    invariant failed.
+    counted in a rehearsal over `tlb_tables` empty tables.  `counts` are the workload's
+    own.  `violations` says which invariant failed.
+
+    Where the backend drops zero pages, tables that hold nothing else count as empty.
     """
 
     backend: str
@@ -54,6 +56,7 @@ class Run(TypedDict):
     skipped: dict[str, int]
     contents_intact: bool
     survivors: int
+    counts: dict[str, int]
     tlb_shootdowns: int
     tlb_tables: int
     flushes: NotRequired[int]

@@ -29,6 +29,7 @@ def run(
         [command, "experiment", "run", workload.name, "--host", "--json", *arguments],
         kernel=kernel,
         memory=workload.guest_memory,
+        disk=workload.guest_disk,
         timeout=timeout_seconds,
         on_stderr=_forward,
         progress=on_stderr(),

@@ -15,7 +15,7 @@ from cleanup.errors import CleanupError
 from cleanup.experiments import oracle
 from cleanup.experiments.document import SCHEMA, Document, Freed, Phase, Run
 from cleanup.experiments.proc import pagetables_bytes, settled_pagetables_bytes
-from cleanup.experiments.workload import PHASES, Parameters, Workload
+from cleanup.experiments.workload import NO_RELEASE, PHASES, Parameters, Workload
 
 BACKENDS = ("none", "zap", "module")
 
@@ -30,6 +30,7 @@ class ExperimentError(CleanupError):
 class _Observed:
     """What was read of the target so far."""
 
+    drops_zero_pages: bool
     phases: dict[str, Phase] = field(default_factory=dict)
     censuses: dict[str, oracle.Census] = field(default_factory=dict)
 
@@ -48,7 +49,9 @@ class _Observed:
             }
         self.phases[phase]["seconds"] = seconds + (before["seconds"] if before else 0.0)
         if phase != "touched":
-            self.censuses[phase] = oracle.observe(pid, populated)
+            self.censuses[phase] = oracle.observe(
+                pid, populated, zero_pages=not self.drops_zero_pages
+            )
 
 
 def usable_backends(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
@@ -92,7 +95,8 @@ def run(
         for backend in chosen:
             for repeat in range(repeats):
                 progress(
-                    f"{workload.name}: {backend} at {setting.granularity}"
+                    f"{workload.name}: {backend}"
+                    + (f" at {setting.granularity}" if setting.granularity != NO_RELEASE else "")
                     + (f", {repeat + 1} of {repeats}" if repeats > 1 else "")
                 )
                 runs.append(_run_once(workload, setting, backend, repeat))
@@ -115,7 +119,7 @@ def run(
 
 
 def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: int) -> Run:
-    observed = _Observed()
+    observed = _Observed(workload.zero_pages)
     order = {"workload": workload.name, "backend": backend, "parameters": asdict(parameters)}
     # A session of its own: Ctrl-C is for this process, which then ends the target.
     with subprocess.Popen(
@@ -185,6 +189,7 @@ def _result(
         "skipped": reported.get("skipped", {}),
         "contents_intact": outcome["contents_intact"],
         "survivors": outcome["survivors"],
+        "counts": outcome["counts"],
         "tlb_shootdowns": outcome["tlb_shootdowns"],
         "tlb_tables": outcome["tlb_tables"],
         "violations": [],

@@ -11,11 +11,14 @@ nothing else looks empty: compare two readings of one process.
 """
 
 import errno
+import mmap
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cleanup import _uapi
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
 from cleanup.experiments.proc import kilobytes
@@ -24,6 +27,9 @@ PAGE = 4096
 UNIT = 2 << 20
 _UNITS_PER_PMD_TABLE = 512
 _UNITS_PER_PUD_TABLE = 512 * 512
+# A pagemap entry's page frame, and the bit KPF_ZERO_PAGE of kpageflags.
+_FRAME = (1 << 55) - 1
+_ZERO_PAGE = 1 << 24
 
 Range = tuple[int, int]
 
@@ -68,21 +74,24 @@ class Census:
         return self.empty - self.pmd_empty - self.pud_empty
 
 
-def observe(pid: int, populated: Iterable[Range] = ()) -> Census:
+def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = True) -> Census:
     """Count the tables of `pid`, which must not run meanwhile.
 
     `populated` are address ranges of which every GiB has held a page: their PMD and PUD
     tables stay until they are unmapped, which tells these from empty PTE tables.  Empty
     without it, they are counted among the PTE tables.
 
+    Without `zero_pages`, entries that map the shared zero page don't count: a table that
+    holds no other is empty.
+
     Sources: VmPTE and HugetlbPages of /proc/PID/status, /proc/PID/maps, pagemap and
     smaps_rollup.  OracleError where the process maps hugetlb pages, whose tables pagemap
-    can't tell; OSError where /proc denies the look.
+    can't tell, and where the zero page can't be told; OSError where /proc denies the look.
     """
     status = kilobytes(Path(f"/proc/{pid}/status"))
     if status.get("HugetlbPages"):
         raise OracleError(f"process {pid} maps hugetlb pages: its tables can't be told by pagemap")
-    return census(status["VmPTE"], _entries(pid), populated)
+    return census(status["VmPTE"], _entries(pid, zero_pages), populated)
 
 
 def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) -> Census:
@@ -109,16 +118,16 @@ def _units(start: int, end: int, size: int) -> range:
     return range(start // size, -(-end // size))
 
 
-def _entries(pid: int) -> Entries:
+def _entries(pid: int, zero_pages: bool) -> Entries:
     ranges = _mapped(pid)
     pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            return scanned(pagemap, ranges)
+            return scanned(pagemap, ranges, zero_pages=zero_pages)
         except OSError as error:
             if error.errno != errno.ENOTTY:  # before Linux 6.7
                 raise
-        units = read(pagemap, ranges)
+        units = read(pagemap, ranges, zero_frame=0 if zero_pages else _zero_frame())
     finally:
         os.close(pagemap)
     huge = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
@@ -129,23 +138,57 @@ def _entries(pid: int) -> Entries:
     )
 
 
-def scanned(pagemap: int, ranges: Sequence[Range]) -> Entries:
-    """Entries within `ranges` by PAGEMAP_SCAN; OSError: ENOTTY before Linux 6.7."""
+def scanned(pagemap: int, ranges: Sequence[Range], *, zero_pages: bool = True) -> Entries:
+    """Entries within `ranges` by PAGEMAP_SCAN; OSError: ENOTTY before Linux 6.7.
+
+    Without `zero_pages`, those that map the shared zero page are left out.
+    """
     found: set[int] = set()
     anonymous_huge = file_huge = 0
     for start, end in ranges:
-        units, anonymous, file = _memory.scan_units(pagemap, start, end)
+        units, anonymous, file = _memory.scan_units(
+            pagemap, start, end, zero_pages=zero_pages
+        )
         found.update(units)
         anonymous_huge += anonymous
         file_huge += file
     return Entries(frozenset(found), anonymous_huge, file_huge)
 
 
-def read(pagemap: int, ranges: Sequence[Range]) -> frozenset[int]:
-    """Units with entries within `ranges` by reading the pagemap."""
+def read(pagemap: int, ranges: Sequence[Range], *, zero_frame: int = 0) -> frozenset[int]:
+    """Units with entries within `ranges` by reading the pagemap.
+
+    Entries that map the page frame `zero_frame`, if it isn't 0, are left out.
+    """
     return frozenset(
-        unit for start, end in ranges for unit in _memory.read_units(pagemap, start, end)
+        unit
+        for start, end in ranges
+        for unit in _memory.read_units(pagemap, start, end, zero_frame=zero_frame)
     )
+
+
+def _zero_frame() -> int:
+    """The page frame of the shared zero page: what an unwritten page of ours maps once read.
+
+    /proc/kpageflags says whether it is.  OracleError without the privilege to see it.
+    """
+    with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page[:1]  # noqa: B018 -- reading it is the point
+        entry = _number(Path("/proc/self/pagemap"), _uapi.address_of(page) // PAGE)
+    frame = entry & _FRAME
+    if not frame or not _number(Path("/proc/kpageflags"), frame) & _ZERO_PAGE:
+        raise OracleError(
+            "the zero page can't be told from others: before Linux 6.7 this takes CAP_SYS_ADMIN: "
+            "run in the lab or as root"
+        )
+    return frame
+
+
+def _number(path: Path, index: int) -> int:
+    """One of the 64-bit numbers of a file."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(index * 8)
+        return int.from_bytes(file.read(8), sys.byteorder)
 
 
 def _mapped(pid: int) -> list[Range]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cleanup.experiments.document import Document
 from cleanup.experiments.summary import Spread, Summary, duration_text, size_text, summaries
-from cleanup.experiments.workload import GRANULARITIES, PHASES
+from cleanup.experiments.workload import GRANULARITIES, NO_RELEASE, PHASES
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
 _STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
@@ -38,7 +38,7 @@ def _grid(
 ) -> Figure:
     rows = [(document, summaries(document)) for document in documents]
     present = {summary.granularity for _, row in rows for summary in row}
-    granularities = [name for name in GRANULARITIES if name in present]
+    granularities = [name for name in (NO_RELEASE, *GRANULARITIES) if name in present]
     figure = Figure(
         figsize=(0.8 + 3.8 * len(granularities), 1.2 + 2.9 * len(rows)), layout="constrained"
     )
@@ -47,8 +47,8 @@ def _grid(
         for granularity, axis in zip(granularities, line, strict=True):
             shown = [summary for summary in row if summary.granularity == granularity]
             axis.set_title(
-                f"Linux {document['kernel']} ({document['accelerator']}),\n"
-                f"released {granularity} a call",
+                f"Linux {document['kernel']} ({document['accelerator']})"
+                + (f",\nreleased {granularity} a call" if granularity != NO_RELEASE else ""),
                 fontsize=10,
             )
             axis.spines[["top", "right"]].set_visible(False)

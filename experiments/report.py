@@ -12,7 +12,7 @@ from cleanup.experiments import plot
 from cleanup.experiments.document import Document
 from cleanup.experiments.summary import seconds_text, size_text, summaries
 from cleanup.experiments.verdict import verdicts
-from cleanup.experiments.workload import PHASES
+from cleanup.experiments.workload import NO_RELEASE, PHASES
 
 
 def write_all(documents: Sequence[Document], out: Path) -> list[Path]:
@@ -42,6 +42,7 @@ def render(groups: Sequence[Sequence[Document]], pictures: dict[str, list[Path]]
         verdicts=verdicts(documents),
         summaries=summaries,
         phases=PHASES,
+        no_release=NO_RELEASE,
     )
 
 

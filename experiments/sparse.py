@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A sparse private mapping, touched and released by units of 2 MiB: one PTE table each."""
+"""A sparse mapping, touched and released by units of 2 MiB: one PTE table each."""
 
 import mmap
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
 
 from cleanup import _uapi
 from cleanup.errors import CleanupError
@@ -20,7 +23,8 @@ GIB_UNITS = (1 << 30) // UNIT
 class SparseMapping:
     """`view` starts on a GiB, `block` is the size of each release call in bytes.
 
-    Units count from the start of the view, `last` excluded; times are in seconds.
+    `write` says whether touching a page writes to it or only reads, `advice` which
+    madvise() releases it.  Units count from the start of the view, `last` excluded; times are in seconds.
     """
 
     view: memoryview
@@ -28,6 +32,8 @@ class SparseMapping:
     seed: int
     every_page: bool
     block: int
+    write: bool
+    advice: int
 
     @property
     def units(self) -> int:
@@ -39,19 +45,29 @@ class SparseMapping:
         return self.address, self.address + len(self.view)
 
     def touch(self, first: int, last: int) -> float:
-        """Write to each unit: to one page chosen by the seed, or to all."""
+        """Touch each unit: one page chosen by the seed, or all."""
         return 1e-9 * _memory.touch(
-            self.view, first, last, seed=self.seed, every_page=self.every_page
+            self.view, first, last, seed=self.seed, every_page=self.every_page, write=self.write
         )
 
     def release(self, first: int, last: int) -> float:
-        """MADV_DONTNEED over what `touch` touched; OSError."""
+        """madvise() over what `touch` touched; OSError."""
         return 1e-9 * _memory.release(
-            self.view, first, last, seed=self.seed, every_page=self.every_page, block=self.block
+            self.view,
+            first,
+            last,
+            seed=self.seed,
+            every_page=self.every_page,
+            block=self.block,
+            advice=self.advice,
         )
 
+    def resident(self, first: int, last: int, *, every_page: bool) -> int:
+        """How many pages are in memory, of all or of those touched one a unit; OSError."""
+        return _memory.resident(self.view, first, last, seed=self.seed, every_page=every_page)
+
     def touch_and_release(self, first: int, last: int) -> tuple[float, float]:
-        """Both, one unit after the other; the time of each."""
+        """Write to a unit and MADV_DONTNEED it, one after the other; the time of each."""
         touching, releasing = _memory.touch_and_release(
             self.view, first, last, seed=self.seed, every_page=self.every_page, block=self.block
         )
@@ -62,9 +78,13 @@ class SparseMapping:
         _uapi.madvise(self.address + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
 
     def page(self, unit: int) -> memoryview:
-        """The page that `touch` touches in a unit."""
+        """The page that `touch` touches in a unit, if not all."""
         offset = _memory.touched_offset(unit, self.seed)
         return self.view[offset : offset + PAGE]
+
+    def store(self) -> None:
+        """Have what was written stored in the file; OSError."""
+        cast(mmap.mmap, self.view.obj).flush()
 
     def released_reads_zero(self, empty: Sequence[tuple[int, int]], sample: int) -> bool:
         """Whether pages in `empty` runs of units read as zeros and then hold what is written.
@@ -87,28 +107,62 @@ class SparseMapping:
 
 @contextmanager
 def sparse_mapping(
-    size_bytes: int, *, seed: int, every_page: bool, block: int
+    size_bytes: int,
+    *,
+    seed: int,
+    every_page: bool = False,
+    block: int = PAGE,
+    write: bool = True,
+    directory: Path | None = None,
 ) -> Iterator[SparseMapping]:
     """Map memory of no reservation and without huge pages, unmapped at the end.
 
-    CleanupError where the kernel refuses so much address space.
+    It is private and anonymous, and released by MADV_DONTNEED; with `directory` it is a
+    sparse file there that has no name, shared, without readahead, and released by
+    MADV_PAGEOUT.  CleanupError where the kernel refuses so much address space or so large
+    a file.
     """
     gib = 1 << 30
-    try:
-        memory = mmap.mmap(
-            -1,
-            # Whole GiB, so that the number of PMD tables does not depend on the address.
-            size_bytes + gib,
-            flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _memory.MAP_NORESERVE,
-        )
-    except OSError as error:
-        raise CleanupError(
-            f"mapping {size_bytes >> 30} GiB failed: {error.strerror}: allow it with "
-            "vm.overcommit_memory=0 and without a limit on address space (ulimit -v)"
-        ) from error
-    with memory:
+    # Whole GiB, so that the number of PMD tables does not depend on the address.
+    length = size_bytes + gib
+    with ExitStack() as stack:
+        fd = -1
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        if directory is not None:
+            fd = stack.enter_context(_sparse_file(directory, length)).fileno()
+            flags = mmap.MAP_SHARED
+        try:
+            memory = mmap.mmap(fd, length, flags=flags | _memory.MAP_NORESERVE)
+        except OSError as error:
+            raise CleanupError(
+                f"mapping {size_bytes >> 30} GiB failed: {error.strerror}: allow it with "
+                "vm.overcommit_memory=0 and without a limit on address space (ulimit -v)"
+            ) from error
+        stack.enter_context(memory)
         memory.madvise(mmap.MADV_NOHUGEPAGE)
+        if directory is not None:
+            memory.madvise(mmap.MADV_RANDOM)
         base = _uapi.address_of(memory)
         offset = -base % gib
         with memoryview(memory)[offset : offset + size_bytes] as view:
-            yield SparseMapping(view, base + offset, seed, every_page, block)
+            yield SparseMapping(
+                view,
+                base + offset,
+                seed,
+                every_page,
+                block,
+                write,
+                mmap.MADV_DONTNEED if directory is None else _memory.MADV_PAGEOUT,
+            )
+
+
+def _sparse_file(directory: Path, size_bytes: int) -> IO[bytes]:
+    try:
+        file = tempfile.TemporaryFile(dir=directory)
+        file.truncate(size_bytes)
+    except OSError as error:
+        raise CleanupError(
+            f"making a sparse file of {size_bytes >> 30} GiB in {directory} failed: "
+            f"{error.strerror}: let TMPDIR name a directory on ext4 or xfs"
+        ) from error
+    return file

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import cleanup
@@ -46,30 +46,35 @@ class _Pipe:
         self.receive()
 
 
-def _clean(
-    backend: str, mapping: SparseMapping, empty: Sequence[tuple[int, int]]
-) -> dict[str, Any] | None:
-    """Have the backend clean, and return what it says of it; OSError."""
-    if backend == "module":
-        return cleanup.reclaim(mapping.view).to_json()
-    if backend == "zap":
-        for first, last in empty:
-            mapping.zap(first, last)
-    return None
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    name: str
+    zero_pages: bool
+
+    def clean(
+        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]
+    ) -> dict[str, Any] | None:
+        """Clean, and return what the backend says of it; OSError."""
+        if self.name == "module":
+            return cleanup.reclaim(mapping.view, zero_pages=self.zero_pages).to_json()
+        if self.name == "zap":
+            for first, last in empty:
+                mapping.zap(first, last)
+        return None
 
 
 class _Timed:
     """Cleans in the run proper."""
 
-    def __init__(self, backend: str, measure: Measure) -> None:
+    def __init__(self, backend: _Backend, measure: Measure) -> None:
         self._backend, self._measure = backend, measure
         self.result: dict[str, Any] | None = None
 
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
         begin = time.monotonic()
-        self.result = _clean(self._backend, mapping, empty)
+        self.result = self._backend.clean(mapping, empty)
         # The module frees upper tables too: what is left of them is for the oracle to find.
-        populated = [] if self._backend == "module" else [mapping.range]
+        populated = [] if self._backend.name == "module" else [mapping.range]
         self._measure("cleaned", time.monotonic() - begin, populated)
 
 
@@ -81,14 +86,14 @@ class _Counted:
     a busy host, each interrupt waits for its CPU's turn there.
     """
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: _Backend) -> None:
         self._backend = backend
         self.shootdowns = self.tables = 0
 
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
         with _second_thread():
             before = tlb_shootdowns()
-            _clean(self._backend, mapping, empty)
+            self._backend.clean(mapping, empty)
             self.shootdowns = tlb_shootdowns() - before
         self.tables = sum(last - first for first, last in empty)
 
@@ -115,10 +120,10 @@ def main() -> int:
     """Obey one order, and report."""
     pipe = _Pipe(sys.stdin, sys.stdout)
     order = pipe.receive()
-    backend = order["backend"]
     try:
         workload = registry()[order["workload"]]
         parameters = Parameters(**order["parameters"])
+        backend = _Backend(order["backend"], workload.zero_pages)
         # What a first run alone does, such as growing the heap, would show in VmPTE.
         counted = _Counted(backend)
         rehearsal = replace(parameters, size_bytes=workload.rehearsal_bytes)
@@ -131,6 +136,7 @@ def main() -> int:
     pipe.send(
         contents_intact=outcome.contents_intact,
         survivors=outcome.survivors,
+        counts=outcome.counts,
         result=timed.result,
         tlb_shootdowns=counted.shootdowns,
         tlb_tables=counted.tables,

@@ -2,13 +2,15 @@
 """What a workload is, to those who write one and to those who run it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cleanup.experiments.sparse import SparseMapping
 
 PHASES = ("start", "touched", "released", "cleaned")
 GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
+# The granularity of a workload that releases nothing.
+NO_RELEASE = "-"
 TOUCHES = ("one", "all")
 
 
@@ -16,8 +18,9 @@ TOUCHES = ("one", "all")
 class Parameters:
     """What a run depends on.
 
-    `size_bytes` are mapped; `granularity` is the size of each release call, `touch` how
-    many pages of each 2 MiB are touched; `seed` chooses pages and contents.
+    `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
+    are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and
+    contents.
     """
 
     size_bytes: int
@@ -28,10 +31,15 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`contents_intact`: what was kept reads as written, and what was released as zero."""
+    """`contents_intact`: all reads as it should, what was released or never written as zero.
+
+    `survivors` are pages kept; `counts` is what else the workload counted, each by a name
+    that says what.
+    """
 
     contents_intact: bool
-    survivors: int
+    survivors: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Measure(Protocol):
@@ -50,25 +58,29 @@ class Clean(Protocol):
     """Has the backend free page tables, and measures the phase `cleaned`."""
 
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
-        """`empty`: the runs of 2 MiB units, first and past the last, that hold no page."""
+        """`empty`: the runs of 2 MiB units, first and past the last, that hold no data."""
 
 
 class Workload(Protocol):
     """Makes page tables, releases the memory under them, and has them cleaned.
 
-    `size_bytes`, `touches` (the first), `granularity` and `repeats` are its defaults;
-    --quick runs it once.  `rehearsal_bytes` suffice for each thing a run does to happen
-    once; `guest_memory` is what a lab guest needs.
+    `size_bytes` and `repeats` are its defaults, as are the first of `touches` and of
+    `granularities`; --quick runs it once.  `rehearsal_bytes` suffice for each thing a run
+    does to happen once; `guest_memory` and `guest_disk`, a scratch disk, are what a lab
+    guest needs.  With `zero_pages` its tables hold the shared zero page: the module drops
+    such entries, and the oracle judges tables that hold no other as empty.
     """
 
     name: str
     description: str
     size_bytes: int
-    touches: tuple[str, ...]
-    granularity: str
-    repeats: int
+    touches: tuple[str, ...] = ("one",)
+    granularities: tuple[str, ...] = tuple(GRANULARITIES)
+    repeats: int = 1
     rehearsal_bytes: int
-    guest_memory: str
+    guest_memory: str = "2G"
+    guest_disk: str | None = None
+    zero_pages: bool = False
 
     def details(self, parameters: Parameters) -> Mapping[str, Any]:
         """What else of the run's make-up belongs in the JSON's parameters."""

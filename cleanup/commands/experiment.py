@@ -61,9 +61,13 @@ class Options:
         touch = self.touch or workload.touches[0]
         if touch not in workload.touches:
             raise click.UsageError(f"{workload.name} has no --touch {touch}")
+        granularities = self.granularities or workload.granularities[:1]
+        for granularity in granularities:
+            if granularity not in workload.granularities:
+                raise click.UsageError(f"{workload.name} has no --granularity {granularity}")
         return [
             Parameters(self.size_bytes or workload.size_bytes, granularity, touch, self.seed)
-            for granularity in self.granularities or (workload.granularity,)
+            for granularity in granularities
         ]
 
     def repeats_of(self, workload: Workload) -> int:
@@ -99,7 +103,7 @@ def list_(as_json: bool) -> None:
                 "description": workload.description,
                 "size_bytes": workload.size_bytes,
                 "touch": list(workload.touches),
-                "granularity": workload.granularity,
+                "granularity": list(workload.granularities),
                 "repeats": workload.repeats,
                 "guest_memory": workload.guest_memory,
             }
@@ -107,8 +111,9 @@ def list_(as_json: bool) -> None:
         ]
         click.echo(json.dumps({"experiments": described}, indent=1))
         return
+    width = max(len(workload.name) for workload in workloads)
     for workload in workloads:
-        click.echo(f"{workload.name:12}  {workload.description}")
+        click.echo(f"{workload.name:{width}}  {workload.description}")
 
 
 @experiment.command("run")

@@ -17,17 +17,15 @@ from cleanup.experiments.workload import (
 _SAMPLE = 64
 
 
-class Series:
+class Series(Workload):
     """See `Workload`."""
 
     name = "series-50g"
     description = "touch and release 50 GiB, 2 MiB at a time: the kernel series' own workload"
     size_bytes = 50 << 30
-    touches: tuple[str, ...] = ("one", "all")
-    granularity = "4k"
+    touches = ("one", "all")
     repeats = 3
     rehearsal_bytes = 8 << 30
-    guest_memory = "2G"
 
     def details(self, parameters: Parameters) -> Mapping[str, Any]:
         """The units that are touched before they are released."""
@@ -53,7 +51,7 @@ class Series:
             measure("released", releasing, [mapping.range])
             empty = [(0, mapping.units)]
             clean(mapping, empty)
-            return Outcome(mapping.released_reads_zero(empty, _SAMPLE), survivors=0)
+            return Outcome(mapping.released_reads_zero(empty, _SAMPLE))
 
 
 WORKLOAD: Workload = Series()

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+"""The tebibyte without survivors: all of its tables become empty, those of upper levels too."""
+
+from cleanup.experiments.workload import Workload
+from cleanup.experiments.workloads.tebibyte import Tebibyte
+
+
+class TebibyteEmpty(Tebibyte):
+    """See `Workload`."""
+
+    name = "tebibyte-empty"
+    description = "touch one page per 2 MiB of 1 TiB, release each alone, keep none"
+    keeps = False
+
+
+WORKLOAD: Workload = TebibyteEmpty()
