@@ -127,7 +127,7 @@ def _entries(pid: int, zero_pages: bool) -> Entries:
         except OSError as error:
             if error.errno != errno.ENOTTY:  # before Linux 6.7
                 raise
-        units = read(pagemap, ranges, zero_frame=0 if zero_pages else _zero_frame())
+        units = read(pagemap, ranges, zero_frame=0 if zero_pages else zero_frame())
     finally:
         os.close(pagemap)
     huge = kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
@@ -146,9 +146,7 @@ def scanned(pagemap: int, ranges: Sequence[Range], *, zero_pages: bool = True) -
     found: set[int] = set()
     anonymous_huge = file_huge = 0
     for start, end in ranges:
-        units, anonymous, file = _memory.scan_units(
-            pagemap, start, end, zero_pages=zero_pages
-        )
+        units, anonymous, file = _memory.scan_units(pagemap, start, end, zero_pages=zero_pages)
         found.update(units)
         anonymous_huge += anonymous
         file_huge += file
@@ -167,13 +165,13 @@ def read(pagemap: int, ranges: Sequence[Range], *, zero_frame: int = 0) -> froze
     )
 
 
-def _zero_frame() -> int:
+def zero_frame() -> int:
     """The page frame of the shared zero page: what an unwritten page of ours maps once read.
 
     /proc/kpageflags says whether it is.  OracleError without the privilege to see it.
     """
     with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page[:1]  # noqa: B018 -- reading it is the point
+        page[:1]
         entry = _number(Path("/proc/self/pagemap"), _uapi.address_of(page) // PAGE)
     frame = entry & _FRAME
     if not frame or not _number(Path("/proc/kpageflags"), frame) & _ZERO_PAGE:

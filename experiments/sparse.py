@@ -24,7 +24,8 @@ class SparseMapping:
     """`view` starts on a GiB, `block` is the size of each release call in bytes.
 
     `write` says whether touching a page writes to it or only reads, `advice` which
-    madvise() releases it.  Units count from the start of the view, `last` excluded; times are in seconds.
+    madvise() releases it.  Units count from the start of the view, `last` excluded; times
+    are in seconds.
     """
 
     view: memoryview
@@ -158,7 +159,7 @@ def sparse_mapping(
 
 def _sparse_file(directory: Path, size_bytes: int) -> IO[bytes]:
     try:
-        file = tempfile.TemporaryFile(dir=directory)
+        file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 -- the caller closes it
         file.truncate(size_bytes)
     except OSError as error:
         raise CleanupError(

@@ -62,11 +62,11 @@ class SparseFile(Workload):
             measure("touched", mapping.touch(0, mapping.units))
             before = _resident(mapping)
             releasing = 0.0
-            for rounds in range(1, _ROUNDS + 1):
+            rounds, after = 0, before
+            while after and rounds < _ROUNDS:
                 releasing += mapping.release(0, mapping.units)
                 after = _resident(mapping)
-                if not after:
-                    break
+                rounds += 1
             if after >= before:
                 raise CleanupError(
                     f"MADV_PAGEOUT left all {after} pages of a file in {directory} in memory: "

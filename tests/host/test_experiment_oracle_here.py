@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.experiments import oracle
+from cleanup.experiments import _memory, oracle
 from cleanup.experiments.proc import kilobytes
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
@@ -69,6 +69,43 @@ def test_half_released() -> None:
 def test_all_live() -> None:
     """A table with one page in it is not empty."""
     assert empty_tables(touch_all) == 0
+
+
+def read_all_write_half(mapping: SparseMapping) -> None:
+    """The zero page in each unit, and beside it data in each of the second half."""
+    _memory.touch(mapping.view, 0, UNITS, seed=mapping.seed, every_page=False, write=False)
+    for unit in range(UNITS // 2, UNITS):
+        mapping.view[unit * UNIT + UNIT - 1] = 1
+
+
+def test_zero_pages_are_entries_unless_asked_otherwise() -> None:
+    """Both judgements of one process, by whichever way this kernel has."""
+    with halted_child(nothing) as (child, _):
+        before = [oracle.observe(child, zero_pages=count).empty_pte for count in (True, False)]
+    with halted_child(read_all_write_half) as (child, addresses):
+        after = [
+            oracle.observe(child, [addresses], zero_pages=count).empty_pte
+            for count in (True, False)
+        ]
+    assert after[0] - before[0] == 0
+    assert after[1] - before[1] == UNITS // 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="page frames are shown to root alone")
+def test_both_ways_of_finding_zero_pages_agree(pagemap: int) -> None:
+    """PAGEMAP_SCAN knows the zero page, and kpageflags does."""
+    with sparse_mapping(SIZE, seed=7) as mapping:
+        read_all_write_half(mapping)
+        start, end = mapping.range
+        first = start // UNIT
+        written = set(range(first + UNITS // 2, first + UNITS))
+        frame = oracle.zero_frame()
+        assert oracle.read(pagemap, [mapping.range], zero_frame=frame) == written
+        try:
+            scanned = oracle.scanned(pagemap, [(start, end)], zero_pages=False)
+        except OSError as error:
+            pytest.skip(f"PAGEMAP_SCAN came with Linux 6.7: {error}")
+        assert scanned.units == written
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 """The experiments run for real on this machine's kernel, sized down."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -110,6 +111,30 @@ def test_without_the_module(tmp_path: Path) -> None:
     document = run_json(out, "series-50g", "--size=1g")
     assert "/dev/pgtable_cleanup" in document["unavailable"]["module"]
     assert "module" not in {run["backend"] for run in document["runs"]}
+
+
+def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On a tmpfs nothing is paged out without swap: a message that says so, and what to do."""
+    shm = Path("/dev/shm")  # noqa: S108 -- any tmpfs
+    if psutil.swap_memory().total:
+        pytest.skip("this machine has swap, to which a tmpfs is paged out")
+    if not os.access(shm, os.W_OK):
+        pytest.skip(f"there is no {shm} to write to")
+    monkeypatch.setenv("TMPDIR", str(shm))
+    done = experiment("sparse-file-256g", "--size=1g", "--backend=none", f"--out={tmp_path}")
+    assert done.returncode == 1
+    assert "let TMPDIR name a directory on ext4 or xfs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_zero_pages(tmp_path: Path) -> None:
+    """4 GiB of them; a table that holds nothing else counts as empty."""
+    document = run_json(tmp_path, "zero-pages-256g", "--size=4g", "--backend=none")
+    (run,) = document["runs"]
+    assert run["violations"] == []
+    assert run["contents_intact"]
+    assert run["empty_tables"] == 2048
+    assert run["empty_upper_tables"]["pmd"] == 4
 
 
 def test_too_much_address_space(tmp_path: Path) -> None:

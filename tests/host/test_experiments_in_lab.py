@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+# Above VmPTE before the mapping, in bytes.
+LEFT_AT_MOST = 16 << 10
+
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
 
 
@@ -55,7 +58,7 @@ def test_series(kernel: str, tmp_path: Path) -> None:
             assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
             assert vmpte(run, "cleaned") == vmpte(run, "touched")
         else:
-            assert vmpte(run, "cleaned") <= (16 << 10 if backend == "module" else 220 << 10)
+            assert vmpte(run, "cleaned") <= (LEFT_AT_MOST if backend == "module" else 220 << 10)
 
 
 def test_tebibyte(tmp_path: Path) -> None:
@@ -68,3 +71,40 @@ def test_tebibyte(tmp_path: Path) -> None:
     assert run["survivors"] == 128
     assert run["freed"]["pte"] == run["empty_tables"] == (1 << 19) - 128
     assert run["freed"]["pmd"] == run["empty_upper_tables"]["pmd"] >= 1024 - 128 - 1
+
+
+def the_run(document: dict[str, Any], *, units: int) -> dict[str, Any]:
+    """The document's one run, which freed every table of so many units, level by level."""
+    (run,) = document["runs"]
+    upper = run["empty_upper_tables"]
+    # On whole GiB; how many 512 GiB the mapping overlaps, and shares, is up to its address.
+    assert run["empty_tables"] == units
+    assert upper["pmd"] == units // 512
+    assert run["freed"] == {"pte": units, **upper}
+    assert run["empty_tables_after"] == 0
+    assert vmpte(run, "released") >= (units + units // 512) * 4096
+    assert vmpte(run, "cleaned") <= LEFT_AT_MOST
+    return run
+
+
+def test_tebibyte_without_survivors(tmp_path: Path) -> None:
+    """2 GiB of PTE and 4 MiB of PMD tables, all of them gone."""
+    document = run_json("6.12", tmp_path, "tebibyte-empty", "--backend=module")
+    run = the_run(document, units=1 << 19)
+    assert run["survivors"] == 0
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_sparse_file(kernel: str, tmp_path: Path) -> None:
+    """513 MiB of tables that page reclaim left empty, under a file that keeps its contents."""
+    document = run_json(kernel, tmp_path, "sparse-file-256g", "--backend=module")
+    run = the_run(document, units=1 << 17)
+    assert run["counts"]["resident pages before"] == 1 << 17
+    assert run["counts"]["resident pages after"] == 0
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_zero_pages(kernel: str, tmp_path: Path) -> None:
+    """513 MiB of tables that hold the zero page alone; without dropping it nothing is empty."""
+    document = run_json(kernel, tmp_path, "zero-pages-256g", "--backend=module")
+    the_run(document, units=1 << 17)

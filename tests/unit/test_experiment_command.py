@@ -21,7 +21,9 @@ def invoke(*arguments: str) -> Result:
 
 def test_list() -> None:
     """Every module of the package is found."""
-    assert set(registry()) == {"series-50g", "tebibyte"}
+    assert set(registry()) == {
+        *["series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty", "zero-pages-256g"]
+    }
     shown = invoke("list")
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in registry())
@@ -32,7 +34,7 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "tebibit"], "choose from series-50g, tebibyte"),
+        (["run", "tebibit"], "choose from series-50g, sparse-file-256g, tebibyte"),
         (["run"], "name an experiment, or give --all"),
         (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
         (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
@@ -41,6 +43,7 @@ def test_list() -> None:
         (["run", "tebibyte", "--size", "0g"], "such as 64g"),
         (["run", "tebibyte", "--backend", "remap"], "remap"),
         (["run", "tebibyte", "--granularity", "8k"], "8k"),
+        (["run", "zero-pages-256g", "--granularity", "4k"], "has no --granularity 4k"),
         (["run", "tebibyte", "--repeat", "0"], "repeat"),
     ],
 )
@@ -115,8 +118,9 @@ def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     fake = FakeLab(json.dumps(made_document()).encode())
     monkeypatch.setattr(lab, "run", fake.run)
     assert invoke("run", "--all", "--quick", "--json", f"--out={tmp_path}").exit_code == 0
-    assert [command[3] for command, _ in fake.asked] == ["series-50g", "tebibyte"]
+    assert [command[3] for command, _ in fake.asked] == list(registry())
     for command, asked in fake.asked:
+        assert asked["disk"] == registry()[command[3]].guest_disk
         assert asked["kernel"] == "6.12"
         assert "--repeat=1" in command
         assert not any(argument.startswith("--size") for argument in command)

@@ -98,6 +98,25 @@ def test_only_the_ranges_count(tmp_path: Path) -> None:
         os.close(fd)
 
 
+def test_entries_of_the_zero_page_are_left_out_if_asked(tmp_path: Path) -> None:
+    """A unit counts if it holds any other entry; a swap entry is never taken for the zero page."""
+    frame = 4711
+    entries = {
+        0: PRESENT | SOFT_DIRTY | frame,
+        UNIT: PRESENT | frame,
+        UNIT + PAGE: PRESENT | frame + 1,
+        2 * UNIT: SWAPPED | frame,
+        3 * UNIT: SWAPPED,  # as the unprivileged see it
+    }
+    fd = write_pagemap(tmp_path / "pagemap", entries)
+    try:
+        ranges = [(0, 4 * UNIT)]
+        assert oracle.read(fd, ranges) == {0, 1, 2, 3}
+        assert oracle.read(fd, ranges, zero_frame=frame) == {1, 2, 3}
+    finally:
+        os.close(fd)
+
+
 def test_a_pagemap_that_ends_early(tmp_path: Path) -> None:
     """A read of nothing is the end."""
     path = tmp_path / "pagemap"

@@ -14,6 +14,7 @@ from cleanup.experiments import plot, report, summary, table
 from cleanup.experiments.document import Document, Run
 from cleanup.experiments.measure import violations
 from cleanup.experiments.verdict import verdicts
+from cleanup.experiments.workload import NO_RELEASE
 
 MIB = 1 << 20
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,6 +49,7 @@ def made_run(backend: str, *, granularity: str = "4k", repeat: int = 0, freed: i
         "skipped": {},
         "contents_intact": True,
         "survivors": 0,
+        "counts": {},
         "tlb_shootdowns": 32,
         "tlb_tables": 4096,
         "violations": [],
@@ -117,6 +119,30 @@ def test_the_report_says_what_matters(tmp_path: Path) -> None:
         "they agree",
     ):
         assert said in text
+
+
+def test_what_a_workload_counted_is_shown(tmp_path: Path) -> None:
+    """And only where it counted anything."""
+    document = made_document()
+    report.write_all([document], tmp_path)
+    said = "counted by the workload"
+    assert said not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    document["runs"][0]["counts"] = {"rounds": 2}
+    report.write_all([document], tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert text.count(said) == 1
+    assert "rounds 2." in text
+
+
+def test_a_workload_that_releases_nothing(tmp_path: Path) -> None:
+    """It is drawn and told without the size of a call."""
+    document = made_document(name="zero-pages-256g")
+    for run in document["runs"]:
+        run["granularity"] = NO_RELEASE
+    written = report.write_all([document], tmp_path)
+    assert all(path.stat().st_size > 0 for path in written)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "a call:" not in text[text.index("Verdict") : text.index("Method")]
 
 
 def test_a_result_of_another_commit_is_pointed_out(tmp_path: Path) -> None:
