@@ -75,6 +75,7 @@ def test_tebibyte(tmp_path: Path) -> None:
 
 def the_run(document: dict[str, Any], *, units: int) -> dict[str, Any]:
     """The document's one run, which freed every table of so many units, level by level."""
+    run: dict[str, Any]
     (run,) = document["runs"]
     upper = run["empty_upper_tables"]
     # On whole GiB; how many 512 GiB the mapping overlaps, and shares, is up to its address.
