@@ -28,6 +28,7 @@ class _Options(TypedDict):
     disk: str | None
     numa: int
     append: str
+    icount: bool
     no_module: bool
     module_args: str
     results: Path | None
@@ -79,6 +80,11 @@ def _guest_options(function: Function) -> Function:
                 help="NUMA nodes that share the memory and the CPUs.",
             ),
             click.option("--append", default="", metavar="ARGS", help="More for the kernel."),
+            click.option(
+                "--icount",
+                is_flag=True,
+                help="The guest's clock counts instructions, one a nanosecond: noise-free costs.",
+            ),
             click.option("--no-module", is_flag=True, help="Don't load the module."),
             click.option(
                 "--module-args", default="", metavar="ARGS", help="Parameters of the module."
@@ -180,6 +186,7 @@ def _arguments(options: _Options) -> dict[str, Any]:
         "disk": options["disk"],
         "numa": options["numa"],
         "append": options["append"],
+        "icount": options["icount"],
         "load_module": not options["no_module"],
         "module_args": shlex.split(options["module_args"]),
         "results": options["results"],

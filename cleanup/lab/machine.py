@@ -19,6 +19,9 @@ QEMU = "qemu-system-x86_64"
 KVM_PROBE_SECONDS = 6.0
 KVM_MODULES = ("kvm_intel", "kvm_amd")
 
+# One instruction a nanosecond.
+ICOUNT_TSC_KHZ = 1_000_000
+
 # Printed with everything worse than a notice; an oops panics, and a panic ends the run.
 KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=8M"
 
@@ -37,6 +40,8 @@ class Machine:
     """``tcg`` or ``kvm``"""
     qemu_version: tuple[int, ...]
     qemu_args: Sequence[str] = ()
+    icount: bool = False
+    """The guest's clock counts its instructions, one a nanosecond; TCG alone can."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,18 @@ def qemu_arguments(
     if tcg and machine.qemu_version < (10,):
         # These QEMUs break the flags after cmpxchg16b, which the kernel's allocator uses.
         arguments += " clearcpuid=141"
-    if tcg and (khz := host_tsc_khz()) is not None:
-        # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
+    # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
+    khz = ICOUNT_TSC_KHZ if machine.icount else host_tsc_khz()
+    if tcg and khz is not None:
         arguments += f" tsc_early_khz={khz}"
     line = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
     # A node takes whole sockets.
     line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
-    line += ["-accel", "tcg,thread=multi" if tcg else "kvm", "-m", machine.memory]
+    line += ["-accel", _accelerator(machine), "-m", machine.memory]
+    if machine.icount:
+        # Idle time passes at once.
+        line += ["-icount", "shift=0,sleep=off"]
     line += ["-kernel", str(kernel.vmlinuz), "-initrd", f"/proc/self/fd/{channels.initrd}"]
     line += ["-append", f"{arguments} {machine.append}".strip()]
     line += [*_socket("console", channels.console), "-serial", "chardev:console"]
@@ -109,6 +118,13 @@ def qemu_arguments(
         line += ["-drive", f"file={file},if=none,id=disk,format=raw,cache=unsafe,discard=unmap"]
         line += ["-device", "virtio-blk-pci,drive=disk"]
     return [*line, *_numa(machine), *machine.qemu_args]
+
+
+def _accelerator(machine: Machine) -> str:
+    if machine.accelerator != "tcg":
+        return machine.accelerator
+    # Instructions are counted of one processor after the other.
+    return f"tcg,thread={'single' if machine.icount else 'multi'}"
 
 
 def _socket(name: str, descriptor: int) -> list[str]:

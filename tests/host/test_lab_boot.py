@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The lab, by really booting: what goes in, what comes out, and every way in which it can end."""
 
+import itertools
 import json
 import os
 import pty
@@ -184,6 +185,22 @@ def test_json_and_a_kernel_by_its_directory() -> None:
     assert document["accelerator"] in ("tcg", "kvm")
     assert document["clock_ok"]
     assert 1.5 < document["guest_seconds"] < 4
+
+
+@pytest.mark.usefixtures("temporary")
+def test_a_clock_that_counts_instructions_repeats_itself() -> None:
+    """The same loop, over and over in one boot: within 2 % however busy the host is."""
+    loop = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
+    clock = "awk '$1 == \"now\" && !n++ {print $3}' /proc/timer_list"
+    script = f"for turn in 1 2 3 4; do {clock}; {loop}; done; {clock}; echo $PGTABLE_CLEANUP_ICOUNT"
+    done = lab("--icount", "--cpus", "1", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    assert "clock counted" not in done.stderr
+    *times, icount = done.stdout.split()
+    assert icount == "1"
+    nanoseconds = [int(time) for time in times]
+    _, *costs = (after - before for before, after in itertools.pairwise(nanoseconds))
+    assert max(costs) < 1.02 * min(costs), costs
 
 
 @pytest.mark.usefixtures("temporary")

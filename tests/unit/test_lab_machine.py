@@ -49,6 +49,14 @@ def test_the_hosts_root_is_read_only() -> None:
     assert "readonly" not in results
 
 
+def test_counting_instructions_takes_one_thread_and_a_clock_of_its_own() -> None:
+    assert "-accel tcg,thread=multi" in line()
+    counted = line(replace(MACHINE, icount=True))
+    assert "-accel tcg,thread=single" in counted
+    assert "-icount shift=0" in counted
+    assert "tsc_early_khz=1000000" in counted
+
+
 def test_an_oops_ends_the_run() -> None:
     assert "panic=-1 oops=panic" in line()
     assert "-no-reboot" in line()
