@@ -24,7 +24,9 @@
 /* A PUD table may be shared by 65530 VMAs: too many to lock in one hold. */
 #define PGTC_MAX_VMAS			256
 
-#define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | PGTABLE_CLEANUP_WHOLE_MM)
+#define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | \
+			 PGTABLE_CLEANUP_WHOLE_MM | \
+			 PGTABLE_CLEANUP_ZERO_PAGES)
 #define PGTC_LEVELS	(PGTABLE_CLEANUP_LEVEL_PTE | \
 			 PGTABLE_CLEANUP_LEVEL_PMD | \
 			 PGTABLE_CLEANUP_LEVEL_PUD)
@@ -53,11 +55,14 @@ struct pgtc_rmap_locks {
  * @range_end: end of the range
  * @mapped_to: the range has been checked for holes up to here
  * @hold_start: when the current hold of the mmap lock began
+ * @exclusive: these candidates need every page fault kept out: tables of an
+ *	upper level, or with zero-page entries to drop
  * @nr_candidates: tables found empty by the scan, not yet reclaimed
  * @candidate: the addresses they begin to map, ascending
  * @locks: rmap locks of the current hold
  * @nr_notifier: mmu notifier ranges begun in the current hold
  * @notifier: those ranges
+ * @dropped_entries: zero-page entries were dropped in the current hold
  * @nr_detached: PTE tables of the current hold out of the tree, not yet freed
  * @detached: those tables
  */
@@ -73,12 +78,14 @@ struct pgtc_call {
 	unsigned long mapped_to;
 	u64 hold_start;
 
+	bool exclusive;
 	unsigned int nr_candidates;
 	unsigned long candidate[PGTC_BATCH];
 
 	struct pgtc_rmap_locks locks;
 	unsigned int nr_notifier;
 	struct mmu_notifier_range notifier[PGTC_BATCH];
+	bool dropped_entries;
 	unsigned int nr_detached;
 	pgtable_t detached[PGTC_BATCH];
 };
@@ -117,12 +124,14 @@ void pgtc_hold_end(struct pgtc_call *call);
 void pgtc_scan(struct pgtc_call *call);
 int pgtc_vma_forbids(const struct vm_area_struct *vma);
 bool pgtc_vma_forbids_table(struct vm_area_struct *vma);
+int pgtc_vma_keeps_zero_pages(const struct vm_area_struct *vma);
 
 /* tree.c */
-int pgtc_classify(const pte_t *table);
+int pgtc_classify(const pte_t *table, bool zero_pages);
 pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 		     unsigned long *next);
 bool pgtc_pmd_is_table(pmd_t entry);
+bool pgtc_is_huge_zero(pmd_t entry);
 bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
 		     unsigned long addr, struct pgtc_upper *upper,
 		     unsigned long *next);
@@ -142,8 +151,10 @@ int pgtc_symbols_init(void);
 /* compat/proved.c */
 int pgtc_kernel_check(bool allow_unproved);
 
-/* What pgtc_classify() and pgtc_vma_forbids() answer besides a skip reason. */
-#define PGTC_EMPTY	(-1)
+/* What pgtc_classify() answers besides a skip reason... */
+#define PGTC_EMPTY	(-2)
+#define PGTC_ZERO_PAGES	(-1)
+/* ...and what pgtc_vma_forbids() and pgtc_vma_keeps_zero_pages() do. */
 #define PGTC_ALLOWED	(-1)
 
 /*
@@ -162,6 +173,11 @@ pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
 static inline u64 pgtc_sum(const __u64 *per_level)
 {
 	return per_level[PGTC_PTE] + per_level[PGTC_PMD] + per_level[PGTC_PUD];
+}
+
+static inline bool pgtc_drops_zero_pages(const struct pgtc_call *call)
+{
+	return call->args.flags & PGTABLE_CLEANUP_ZERO_PAGES;
 }
 
 static inline void pgtc_skip(struct pgtc_call *call,

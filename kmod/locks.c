@@ -64,8 +64,9 @@ static int take_vma(struct pgtc_call *call, struct vm_area_struct *vma)
  * @addr: what the table maps first
  *
  * Page faults (6.4+) and madvise() and smaps (7.x) go down the tree under a VMA
- * lock; they tolerate a PTE table that vanished, but not an upper one.  Comes
- * before every rmap lock.
+ * lock; they tolerate a PTE table that vanished, but not an upper one, and a
+ * fault must not map anything before the flush where zero pages were dropped.
+ * Comes before every rmap lock.
  *
  * Return: 0, or -ENOSPC: too many VMAs share the table.
  */

@@ -49,7 +49,7 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 {
 	unsigned int i, locked = 0;
 
-	if (call->level != PGTC_PTE)
+	if (call->exclusive)
 		lock_vmas(call, from);
 	for (i = from; i < call->nr_candidates; i++) {
 		int err;
@@ -110,26 +110,68 @@ static void notifiers_finish(struct pgtc_call *call)
 		pgtc_notifier_finish(&call->notifier[i]);
 }
 
-/* Under the pmd and pte locks: whoever fills an entry holds the latter. */
-static int clear_if_empty(pmd_t *pmd, pmd_t entry)
+/*
+ * May zero-page entries of this table be dropped?  Only in an exclusive hold:
+ * until the flush other CPUs may read zeros by their TLBs, and a page that a
+ * fault mapped meanwhile would be written beside what they read.
+ */
+static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 {
-	int found = pgtc_classify((pte_t *)pmd_page_vaddr(entry));
+	unsigned long end = unit + PMD_SIZE;
+	struct vm_area_struct *vma;
 
-	if (found == PGTC_EMPTY)
-		pmd_clear(pmd);
-	else
-		found = PGTABLE_CLEANUP_SKIP_REFILLED;
-	return found;
+	if (!call->exclusive)
+		return false;
+	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
+	     vma = pgtc_vma_within(call->mm, vma->vm_end, end))
+		if (pgtc_vma_keeps_zero_pages(vma) != PGTC_ALLOWED)
+			return false;
+	return true;
+}
+
+/* They are in no rss counter and on no rmap: clearing them is all. */
+static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
+			    pte_t *table)
+{
+	unsigned int i;
+
+	for (i = 0; i < PTRS_PER_PTE; i++) {
+		if (pte_none(READ_ONCE(table[i])))
+			continue;
+		ptep_get_and_clear(call->mm, unit + i * PAGE_SIZE, &table[i]);
+		call->args.zero_pages_dropped++;
+	}
+	call->dropped_entries = true;
+}
+
+/*
+ * Under the pmd and pte locks: whoever fills an entry holds the latter.
+ * @zero_pages: those may go, too
+ */
+static int clear_if_empty(struct pgtc_call *call, unsigned long unit,
+			  pmd_t *pmd, pmd_t entry, bool zero_pages)
+{
+	pte_t *table = (pte_t *)pmd_page_vaddr(entry);
+	int found = pgtc_classify(table, zero_pages);
+
+	if (found == PGTC_ZERO_PAGES)
+		drop_zero_pages(call, unit, table);
+	else if (found != PGTC_EMPTY)
+		return PGTABLE_CLEANUP_SKIP_REFILLED;
+	pmd_clear(pmd);
+	return PGTC_EMPTY;
 }
 
 /*
  * Take one PTE table out of the tree if it is still empty.
  * Return: PGTC_EMPTY if it was, with the pmd entry in @entry; or why not.
  */
-static int detach_pte_table(struct mm_struct *mm, unsigned long unit,
+static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 			    pmd_t *entry)
 {
 	int found = PGTABLE_CLEANUP_SKIP_CHANGED;
+	bool zero_pages = zero_pages_may_go(call, unit);
+	struct mm_struct *mm = call->mm;
 	spinlock_t *pmd_ptl, *pte_ptl;
 	unsigned long next;
 	pmd_t *pmd;
@@ -142,10 +184,12 @@ static int detach_pte_table(struct mm_struct *mm, unsigned long unit,
 	if (pgtc_pmd_is_table(*entry)) {
 		pte_ptl = pte_lockptr(mm, pmd);
 		if (pte_ptl == pmd_ptl) {
-			found = clear_if_empty(pmd, *entry);
+			found = clear_if_empty(call, unit, pmd, *entry,
+					       zero_pages);
 		} else {
 			spin_lock_nested(pte_ptl, SINGLE_DEPTH_NESTING);
-			found = clear_if_empty(pmd, *entry);
+			found = clear_if_empty(call, unit, pmd, *entry,
+					       zero_pages);
 			spin_unlock(pte_ptl);
 		}
 	}
@@ -156,12 +200,15 @@ static int detach_pte_table(struct mm_struct *mm, unsigned long unit,
 /*
  * CPUs, lazy ones too, must forget the detached tables before those are freed:
  * their paging-structure caches may still point there, hence freed_tables.
+ * Translations of dropped zero pages must go as well, page by page, whereas an
+ * empty table has none: one address of each 2 MiB does.
  */
 static void flush(struct pgtc_call *call, unsigned long start,
 		  unsigned long end)
 {
-	static_call(pgtc_flush_tlb_mm_range)(call->mm, start, end, PMD_SHIFT,
-					     true);
+	static_call(pgtc_flush_tlb_mm_range)(
+		call->mm, start, end,
+		call->dropped_entries ? PAGE_SHIFT : PMD_SHIFT, true);
 	call->args.flushes++;
 }
 
@@ -176,6 +223,7 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 	unsigned int i;
 
 	call->nr_detached = 0;
+	call->dropped_entries = false;
 	for (i = from; i < to; i++) {
 		unsigned long unit = call->candidate[i];
 		pmd_t entry;
@@ -185,7 +233,7 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 			continue;
 		if (end && pgtc_hold_expired(call))
 			break;
-		found = detach_pte_table(call->mm, unit, &entry);
+		found = detach_pte_table(call, unit, &entry);
 		if (found != PGTC_EMPTY) {
 			pgtc_skip(call, found);
 			continue;
@@ -278,22 +326,21 @@ static void free_detached(struct pgtc_call *call)
  */
 int pgtc_reclaim(struct pgtc_call *call)
 {
-	bool upper = call->level != PGTC_PTE;
 	unsigned int from = 0, to;
 
 	while (from < call->nr_candidates) {
-		if (pgtc_mmap_lock_killable(call->mm, upper))
+		if (pgtc_mmap_lock_killable(call->mm, call->exclusive))
 			return -EINTR;
 		pgtc_hold_begin(call);
 		to = lock_candidates(call, from);
 		notifiers_begin(call, from, to);
-		if (upper)
+		if (call->level != PGTC_PTE)
 			from = free_upper_tables(call, from, to);
 		else
 			from = detach_pte_tables(call, from, to);
 		notifiers_finish(call);
 		pgtc_unlock_all(call);
-		pgtc_mmap_unlock(call->mm, upper);
+		pgtc_mmap_unlock(call->mm, call->exclusive);
 		pgtc_hold_end(call);
 		free_detached(call);
 		cond_resched();

@@ -48,7 +48,50 @@ bool pgtc_vma_forbids_table(struct vm_area_struct *vma)
 	return is_vm_hugetlb_page(vma) || pgtc_vma_forbids(vma) != PGTC_ALLOWED;
 }
 
-static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit)
+/**
+ * pgtc_vma_keeps_zero_pages() - do zero-page entries mean something here?
+ * @vma: under the mmap lock
+ *
+ * Return: the reason to keep a table that holds them, or PGTC_ALLOWED.
+ */
+int pgtc_vma_keeps_zero_pages(const struct vm_area_struct *vma)
+{
+	/*
+	 * Only anonymous memory reads as zero where nothing is mapped: over a
+	 * file (UFFDIO_ZEROPAGE on a private memfd) such an entry is data.
+	 */
+	if (!vma_is_anonymous((struct vm_area_struct *)vma) ||
+	    vma->vm_flags & VM_SHARED)
+		return PGTABLE_CLEANUP_SKIP_MAPPED;
+	/* mlock() promises that no access faults. */
+	if (vma->vm_flags & VM_LOCKED)
+		return PGTABLE_CLEANUP_SKIP_LOCKED;
+	if (pgtc_ksm_may_hide(vma))
+		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
+	return PGTC_ALLOWED;
+}
+
+/*
+ * What the VMAs that overlap a unit ask for: the reason to leave its table
+ * alone, and to keep a table of zero pages, or PGTC_ALLOWED.
+ */
+struct rules {
+	int table;
+	int zero_pages;
+};
+
+static const struct rules no_rules = { PGTC_ALLOWED, PGTC_ALLOWED };
+
+static void heed(struct rules *rules, const struct vm_area_struct *vma)
+{
+	if (rules->table == PGTC_ALLOWED)
+		rules->table = pgtc_vma_forbids(vma);
+	if (rules->zero_pages == PGTC_ALLOWED)
+		rules->zero_pages = pgtc_vma_keeps_zero_pages(vma);
+}
+
+static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
+		       const struct rules *rules)
 {
 	pmd_t entry;
 	int found;
@@ -63,37 +106,44 @@ static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit)
 		rcu_read_unlock();
 		return;
 	}
-	found = pgtc_classify((pte_t *)pmd_page_vaddr(entry));
+	found = pgtc_classify((pte_t *)pmd_page_vaddr(entry),
+			      pgtc_drops_zero_pages(call));
 	rcu_read_unlock();
 
 	call->args.tables[PGTC_PTE]++;
-	if (found != PGTC_EMPTY) {
+	if (found == PGTC_ZERO_PAGES && rules->zero_pages != PGTC_ALLOWED)
+		found = rules->zero_pages;
+	if (found != PGTC_EMPTY && found != PGTC_ZERO_PAGES) {
 		pgtc_skip(call, found);
 		return;
 	}
 	call->args.empty[PGTC_PTE]++;
-	if (!(call->args.flags & PGTABLE_CLEANUP_SCAN_ONLY))
-		call->candidate[call->nr_candidates++] = unit;
+	if (call->args.flags & PGTABLE_CLEANUP_SCAN_ONLY)
+		return;
+	call->candidate[call->nr_candidates++] = unit;
+	if (found == PGTC_ZERO_PAGES)
+		call->exclusive = true;
 }
 
-/* @forbidden: reason not to look into the table, or PGTC_ALLOWED */
 static void scan_unit(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
-		      int forbidden)
+		      const struct rules *rules)
 {
 	pmd_t entry = READ_ONCE(*pmd);
 
 	if (pmd_none(entry))
 		return;
-	if (!pmd_present(entry) || pmd_leaf(entry)) {
+	if (pgtc_is_huge_zero(entry)) {
+		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_HUGE_ZERO);
+	} else if (!pmd_present(entry) || pmd_leaf(entry)) {
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_THP);
 	} else if (pmd_bad(entry)) {
 		call->args.tables[PGTC_PTE]++;
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_OTHER);
-	} else if (forbidden != PGTC_ALLOWED) {
+	} else if (rules->table != PGTC_ALLOWED) {
 		call->args.tables[PGTC_PTE]++;
-		pgtc_skip(call, forbidden);
+		pgtc_skip(call, rules->table);
 	} else {
-		scan_table(call, pmd, unit);
+		scan_table(call, pmd, unit, rules);
 	}
 }
 
@@ -129,8 +179,9 @@ static void scan_inside(struct pgtc_call *call,
 {
 	unsigned long end =
 		min(ALIGN_DOWN(vma->vm_end, PMD_SIZE), call->walk_end);
-	int forbidden = pgtc_vma_forbids(vma);
+	struct rules rules = no_rules;
 
+	heed(&rules, vma);
 	while (call->pos < end) {
 		unsigned long next;
 		pmd_t *pmd = pgtc_find_pmd(call->mm, call->pos, &next);
@@ -147,7 +198,7 @@ static void scan_inside(struct pgtc_call *call,
 		for (; call->pos < next; pmd++) {
 			bool looked = !pmd_none(READ_ONCE(*pmd));
 
-			scan_unit(call, pmd, call->pos, forbidden);
+			scan_unit(call, pmd, call->pos, &rules);
 			call->pos += PMD_SIZE;
 			if (looked && scan_full(call))
 				return;
@@ -170,19 +221,18 @@ static void note_mapped(struct pgtc_call *call,
 static void scan_shared_unit(struct pgtc_call *call)
 {
 	unsigned long unit = call->pos, end = unit + PMD_SIZE, next;
-	int forbidden = PGTC_ALLOWED;
+	struct rules rules = no_rules;
 	struct vm_area_struct *vma;
 	pmd_t *pmd;
 
 	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
 	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
 		note_mapped(call, vma);
-		if (forbidden == PGTC_ALLOWED)
-			forbidden = pgtc_vma_forbids(vma);
+		heed(&rules, vma);
 	}
 	pmd = pgtc_find_pmd(call->mm, unit, &next);
 	if (pmd)
-		scan_unit(call, pmd, unit, forbidden);
+		scan_unit(call, pmd, unit, &rules);
 	call->pos += PMD_SIZE;
 }
 
@@ -286,6 +336,7 @@ static void scan_upper_tables(struct pgtc_call *call)
 void pgtc_scan(struct pgtc_call *call)
 {
 	call->nr_candidates = 0;
+	call->exclusive = call->level != PGTC_PTE;
 	if (call->level == PGTC_PTE)
 		scan_pte_tables(call);
 	else

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Look up, once and at load, the functions of symbols.h. Fails closed. */
+/* Look up, once and at load, the symbols of symbols.h. Fails closed. */
 #include "internal.h"
 #include "symbols.h"
 
@@ -17,6 +17,8 @@ DEFINE_STATIC_CALL_NULL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DEFINE_STATIC_CALL_NULL(pgtc_notifier_start,
 			__mmu_notifier_invalidate_range_start);
 DEFINE_STATIC_CALL_NULL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
+
+const unsigned long *pgtc_huge_zero_pfn;
 
 /* kallsyms_lookup_name() itself is unexported: a kprobe on it tells where it is. */
 static int find_lookup(void)
@@ -44,8 +46,16 @@ unsigned long pgtc_find_symbol(const char *symbol)
 	return addr;
 }
 
+static bool find_huge_zero_pfn(void)
+{
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE))
+		return true;
+	pgtc_huge_zero_pfn = (void *)pgtc_find_symbol("huge_zero_pfn");
+	return pgtc_huge_zero_pfn;
+}
+
 /**
- * pgtc_symbols_init() - resolve every function of symbols.h
+ * pgtc_symbols_init() - resolve every symbol of symbols.h
  *
  * Return: 0, or -ENOENT with the missing one named in the log.
  */
@@ -65,7 +75,7 @@ int pgtc_symbols_init(void)
 	    PGTC_FIND(pgtc_notifier_start,
 		      __mmu_notifier_invalidate_range_start) &&
 	    PGTC_FIND(pgtc_notifier_end, __mmu_notifier_invalidate_range_end) &&
-	    pgtc_find_unexported())
+	    find_huge_zero_pfn() && pgtc_find_unexported())
 		return 0;
 	return -ENOENT;
 }

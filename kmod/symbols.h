@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The kernel functions this module needs and that are not exported.
+ * What of the kernel this module needs and is not exported.
  *
- * Each is reached through a static call, which is patched into a direct CALL:
+ * Each function is reached through a static call, which is patched into a direct CALL:
  * their ENDBR is sealed, so a call through a pointer would fault where IBT is
  * on.  The types are the kernel's own prototypes.
  */
@@ -29,7 +29,10 @@ DECLARE_STATIC_CALL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DECLARE_STATIC_CALL(pgtc_notifier_start, __mmu_notifier_invalidate_range_start);
 DECLARE_STATIC_CALL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
 
-/* Address of an unexported function; 0, said in the log, if there is none. */
+/* What is_huge_zero_pmd() compares with. */
+extern const unsigned long *pgtc_huge_zero_pfn;
+
+/* Address of an unexported symbol; 0, said in the log, if there is none. */
 unsigned long pgtc_find_symbol(const char *symbol);
 
 /* Point static call @call_name at @function, found by its name. */

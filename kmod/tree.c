@@ -3,6 +3,7 @@
 #include "internal.h"
 
 #include "compat/mm.h"
+#include "symbols.h"
 
 #include <linux/pgtable.h>
 
@@ -17,6 +18,17 @@ bool pgtc_pmd_is_table(pmd_t entry)
 	return pmd_present(entry) && !pmd_leaf(entry) && !pmd_bad(entry);
 }
 
+/**
+ * pgtc_is_huge_zero() - does this entry map the huge zero page?
+ * @entry: read once by the caller
+ */
+bool pgtc_is_huge_zero(pmd_t entry)
+{
+	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && pmd_present(entry) &&
+	       pmd_leaf(entry) &&
+	       pmd_pfn(entry) == READ_ONCE(*pgtc_huge_zero_pfn);
+}
+
 /* 0: every entry of the cache line is none */
 static unsigned long line_bits(const pte_t *line)
 {
@@ -28,19 +40,41 @@ static unsigned long line_bits(const pte_t *line)
 	return bits;
 }
 
+/*
+ * What a present entry is, once zero pages count for nothing.  The rest of what
+ * makes them worth keeping is up to the VMA: pgtc_vma_keeps_zero_pages().
+ */
+static int classify_present(pte_t pte)
+{
+	if (!pte_special(pte) || !is_zero_pfn(pte_pfn(pte)))
+		return PGTABLE_CLEANUP_SKIP_MAPPED;
+	/*
+	 * Since 6.6 KSM marks those that it placed, and counts them: its
+	 * ksm_zero_pages would stay too high for ever.
+	 */
+	if (pte_dirty(pte))
+		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
+	/* mremap() moved it: soft-dirty state that a checkpoint may go by. */
+	if (pte_soft_dirty(pte))
+		return PGTABLE_CLEANUP_SKIP_MAPPED;
+	return PGTC_ZERO_PAGES;
+}
+
 /**
  * pgtc_classify() - is this PTE table empty, and if not, what does it hold?
  * @table: its first entry; under RCU or the pte lock
+ * @zero_pages: tell zero pages from others
  *
  * Tests whole cache lines of raw zeros first and asks pte_none() only of what
  * isn't zero: erratum bits may be set in an entry that is none.
  *
  * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
- * what the last entry that isn't none holds.
+ * what the last entry that isn't none holds.  With @zero_pages, of the entries
+ * that map the zero page: PGTC_ZERO_PAGES or KSM_ZERO if there is nothing else.
  */
-int pgtc_classify(const pte_t *table)
+int pgtc_classify(const pte_t *table, bool zero_pages)
 {
-	int reason = PGTC_EMPTY;
+	int found, zeros = PGTC_EMPTY, reason = PGTC_EMPTY;
 	const pte_t *line;
 	unsigned int i;
 
@@ -52,12 +86,19 @@ int pgtc_classify(const pte_t *table)
 
 			if (pte_none(pte))
 				continue;
-			if (pte_present(pte))
-				return PGTABLE_CLEANUP_SKIP_MAPPED;
-			reason = pgtc_nonpresent_reason(pte);
+			if (!pte_present(pte)) {
+				reason = pgtc_nonpresent_reason(pte);
+				continue;
+			}
+			found = zero_pages ? classify_present(pte) :
+					     PGTABLE_CLEANUP_SKIP_MAPPED;
+			if (found == PGTABLE_CLEANUP_SKIP_MAPPED)
+				return found;
+			/* KSM's outweigh the others, and those none. */
+			zeros = max(zeros, found);
 		}
 	}
-	return reason;
+	return reason == PGTC_EMPTY ? zeros : reason;
 }
 
 static p4d_t *find_p4d(struct mm_struct *mm, unsigned long addr,

@@ -64,6 +64,16 @@ static inline bool pgtc_target_capable(struct task_struct *task,
 #endif
 }
 
+/* May a zero page of this VMA be KSM's without our seeing it?  6.6 marks them. */
+static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+	return false;
+#else
+	return vma->vm_flags & VM_MERGEABLE;
+#endif
+}
+
 /* What a non-present, not-none entry holds. */
 static inline enum pgtable_cleanup_skip pgtc_nonpresent_reason(pte_t pte)
 {

@@ -54,18 +54,19 @@
 #endif
 
 /*
- * The mmap lock a reclaim needs: upper tables need it for writing on every
- * kernel.  Either way only SIGKILL ends the wait.
+ * The mmap lock a reclaim needs: to keep every fault out, upper tables and zero
+ * pages need it for writing on every kernel.  Either way only SIGKILL ends the
+ * wait.
  */
-static inline int pgtc_mmap_lock_killable(struct mm_struct *mm, bool upper)
+static inline int pgtc_mmap_lock_killable(struct mm_struct *mm, bool exclusive)
 {
-	return PGTC_MMAP_WRITE || upper ? mmap_write_lock_killable(mm) :
-					  mmap_read_lock_killable(mm);
+	return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm) :
+					      mmap_read_lock_killable(mm);
 }
 
-static inline void pgtc_mmap_unlock(struct mm_struct *mm, bool upper)
+static inline void pgtc_mmap_unlock(struct mm_struct *mm, bool exclusive)
 {
-	if (PGTC_MMAP_WRITE || upper)
+	if (PGTC_MMAP_WRITE || exclusive)
 		mmap_write_unlock(mm);
 	else
 		mmap_read_unlock(mm);

@@ -4,10 +4,25 @@
 
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport errno
-from libc.stdint cimport uint8_t, uintptr_t
+from libc.stdint cimport uint8_t, uint64_t, uintptr_t
+from libc.string cimport memcpy
 
 cdef extern from "<unistd.h>" nogil:
     long _syscall "syscall"(long number, ...)
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, void *argument)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int MADV_DONTNEED
+    int madvise(void *address, size_t length, int advice)
+
+cdef extern from * nogil:
+    uint64_t load_acquire "__atomic_load_n"(uint64_t *from_, int order)
+    void store_release "__atomic_store_n"(uint64_t *to, uint64_t value, int order)
+    int ACQUIRE "__ATOMIC_ACQUIRE"
+    int RELEASE "__ATOMIC_RELEASE"
+    void relax "__builtin_ia32_pause"()
 
 
 def syscall(long number, *arguments):
@@ -42,3 +57,87 @@ def peek(uintptr_t address, size_t count, size_t stride) -> bytes:
             for i in range(count):
                 view[i] = (<volatile uint8_t *>(address + i * stride))[0]
     return bytes(found)
+
+
+# What the two sides of a race tell each other, each number on a cache line of its own.
+cdef enum:
+    READY = 0  # batches whose pages the reader has seen as zeros
+    WRITTEN = 8  # pages written
+    CHECKED = 16  # batches that the reader has read back
+    RESET = 24  # batches released
+    CALLED = 32  # batches that the cleaner is at
+    WORDS = 40
+
+
+cdef void wait_for(uint64_t *word, uint64_t value) noexcept nogil:
+    while load_acquire(word, ACQUIRE) < value:
+        relax()
+
+
+def shared_words() -> bytearray:
+    """Memory for `write_behind_reader` and `read_behind_writer` to meet in."""
+    return bytearray(WORDS * 8)
+
+
+def write_behind_reader(
+    uintptr_t address, size_t pages, size_t stride, uint64_t batches, uint64_t[::1] shared
+):
+    """Write each of `pages` once the reader has seen zeros in all, then release them: a batch."""
+    cdef uint64_t batch
+    cdef size_t i
+    with nogil:
+        for batch in range(batches):
+            wait_for(&shared[CALLED], batch + 1)
+            # The call has its whole course to be met in.
+            for i in range(batch * 37 % 4096):
+                relax()
+            for i in range(pages):
+                (<volatile uint8_t *>(address + i * stride))[0] = batch % 255 + 1
+                store_release(&shared[WRITTEN], batch * pages + i + 1, RELEASE)
+            wait_for(&shared[CHECKED], batch + 1)
+            madvise(<void *>address, pages * stride, MADV_DONTNEED)
+            store_release(&shared[RESET], batch + 1, RELEASE)
+
+
+def call_beside(
+    int fd, unsigned long request, bytes args, size_t counter, uint64_t batches, uint64_t[::1] shared
+) -> int:
+    """One ioctl a batch, once its pages are mapped; the sum of the number at byte `counter`."""
+    cdef bytearray buffer = bytearray(args)
+    cdef uint8_t *own = buffer
+    cdef const uint8_t *given = args
+    cdef size_t length = len(args)
+    cdef uint64_t total = 0
+    cdef uint64_t batch
+    cdef int result = 0
+    with nogil:
+        for batch in range(batches):
+            wait_for(&shared[READY], batch + 1)
+            memcpy(own, given, length)
+            store_release(&shared[CALLED], batch + 1, RELEASE)
+            result |= ioctl(fd, request, own)
+            total += (<uint64_t *>(own + counter))[0]
+    if result:
+        PyErr_SetFromErrno(OSError)
+    return total
+
+
+def read_behind_writer(
+    uintptr_t address, size_t pages, size_t stride, uint64_t batches, uint64_t[::1] shared
+) -> tuple[int, int]:
+    """Read each of `pages` before it is written and right after; how often either was wrong."""
+    cdef uint64_t batch
+    cdef size_t not_zero = 0
+    cdef size_t stale = 0
+    cdef size_t i
+    with nogil:
+        for batch in range(batches):
+            wait_for(&shared[RESET], batch)
+            for i in range(pages):
+                not_zero += (<volatile uint8_t *>(address + i * stride))[0] != 0
+            store_release(&shared[READY], batch + 1, RELEASE)
+            for i in range(pages):
+                wait_for(&shared[WRITTEN], batch * pages + i + 1)
+                stale += (<volatile uint8_t *>(address + i * stride))[0] != batch % 255 + 1
+            store_release(&shared[CHECKED], batch + 1, RELEASE)
+    return not_zero, stale

@@ -14,6 +14,7 @@ from cleanup import _uapi
 FORMAT = struct.Struct("=IIIiiIQQQIIQ37Q")
 SIZE = FORMAT.size
 SIZE_MIN = 64
+ZERO_PAGES_DROPPED = SIZE - 27 * 8  # the offset of that count
 LEVEL_PTE = _uapi.LEVELS["pte"]
 ALL_LEVELS = sum(_uapi.LEVELS.values())
 RANGE = struct.Struct("=QQ")
@@ -60,6 +61,7 @@ class Answer:
     upper_tables: tuple[int, int]
     upper_empty: tuple[int, int]
     upper_freed: tuple[int, int]
+    zero_pages_dropped: int
     skipped: dict[str, int]
     flushes: int
     longest_hold_ns: int
@@ -76,9 +78,30 @@ class Refused(Exception):
 
 def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Answer:
     """One PGTABLE_CLEANUP_IOC_RECLAIM; raises Refused."""
-    packed_ranges = bytearray(b"".join(RANGE.pack(*span) for span in args.ranges))
+    packed_ranges = pack_ranges(args)
+    buffer = bytearray(pack(args, packed_ranges) + args.tail)
+    own = fd is None
+    device = os.open(_uapi.DEVICE, os.O_RDWR | os.O_CLOEXEC) if fd is None else fd
+    try:
+        fcntl.ioctl(device, number, buffer)
+    except OSError as error:
+        assert error.errno is not None
+        raise Refused(error.errno, _answer(buffer)) from error
+    finally:
+        if own:
+            os.close(device)
+    return _answer(buffer)
+
+
+def pack_ranges(args: Args) -> bytearray:
+    """What `pack` points to: to be kept as long as its result is in use."""
+    return bytearray(b"".join(RANGE.pack(*span) for span in args.ranges))
+
+
+def pack(args: Args, packed_ranges: bytearray) -> bytes:
+    """The struct as the kernel reads it."""
     pointer = _uapi.address_of(packed_ranges) if packed_ranges else 0
-    packed = FORMAT.pack(
+    return FORMAT.pack(
         args.size,
         args.flags,
         args.levels,
@@ -93,18 +116,6 @@ def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> 
         args.next_addr,
         *[0] * 37,
     )
-    buffer = bytearray(packed + args.tail)
-    own = fd is None
-    device = os.open(_uapi.DEVICE, os.O_RDWR | os.O_CLOEXEC) if fd is None else fd
-    try:
-        fcntl.ioctl(device, number, buffer)
-    except OSError as error:
-        assert error.errno is not None
-        raise Refused(error.errno, _answer(buffer)) from error
-    finally:
-        if own:
-            os.close(device)
-    return _answer(buffer)
 
 
 def refused(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Refused:
@@ -133,6 +144,7 @@ def _answer(buffer: bytearray) -> Answer:
         upper_tables=(counts[2], counts[3]),
         upper_empty=(counts[5], counts[6]),
         upper_freed=(counts[8], counts[9]),
+        zero_pages_dropped=counts[10],
         skipped=skipped,
         flushes=counts[35],
         longest_hold_ns=counts[36],

@@ -55,8 +55,19 @@ def scratch() -> Path:
 
 @pytest.fixture
 def kvm() -> Iterator[int]:
-    """/dev/kvm of the guest: an emulated CPU has SVM, and KVM registers an mmu notifier."""
-    subprocess.run(["modprobe", "kvm_amd"], check=True)
-    fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    yield fd
-    os.close(fd)
+    """/dev/kvm of the guest: an emulated CPU has SVM, and KVM registers an mmu notifier.
+
+    A first and a last virtual machine have the kernel patch its scheduler, by way of a breakpoint
+    that QEMU's TCG may have another CPU run into once it is gone: no other is on meanwhile.
+    """
+    others = list(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
+    for switch in others:
+        switch.write_text("0")
+    try:
+        subprocess.run(["modprobe", "kvm_amd"], check=True)
+        fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        yield fd
+        os.close(fd)
+    finally:
+        for switch in others:
+            switch.write_text("1")

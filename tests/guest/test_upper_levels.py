@@ -231,5 +231,10 @@ def test_a_secondary_mmu_is_told(kvm: int) -> None:
             made.release()
             answer = abi.call(abi.Args([made.span], levels=abi.ALL_LEVELS))
             assert answer.upper_freed[0] == 4
+            peek(made.addr, 8, 3 * UNIT)
+            made.touch(5, first=3, count=1)
+            answer = abi.call(abi.Args([made.span], flags=_uapi.ZERO_PAGES))
+            assert (answer.freed, answer.zero_pages_dropped) == (7, 7)
+            assert made.values() == b"\0\0\0\5" + bytes(made.units - 4)
     finally:
         os.close(vm)

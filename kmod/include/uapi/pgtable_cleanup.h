@@ -39,7 +39,13 @@ struct pgtable_cleanup_range {
 /* pgtable_cleanup_args.flags; the mask of those supported is in the features */
 #define PGTABLE_CLEANUP_SCAN_ONLY	0x1 /* count, free nothing */
 #define PGTABLE_CLEANUP_WHOLE_MM	0x2 /* all mappings; no ranges, no ENOMEM */
-#define PGTABLE_CLEANUP_ZERO_PAGES	0x4 /* also drop zero-page entries */
+/*
+ * A table that holds nothing but entries for the shared zero page counts as
+ * empty too, and its entries are dropped: in private anonymous memory they hold
+ * no data.  Those that KSM placed, those of locked memory and those that
+ * mremap() moved (soft-dirty) stay, and so does their table.
+ */
+#define PGTABLE_CLEANUP_ZERO_PAGES	0x4
 
 /* pgtable_cleanup_args.levels, and the index of each level's counts */
 #define PGTABLE_CLEANUP_LEVEL_PTE	0x1
@@ -50,12 +56,11 @@ struct pgtable_cleanup_range {
 /**
  * enum pgtable_cleanup_skip - why a table was left alone
  *
- * Every PTE table seen is empty or counted under one of the reasons up to
- * PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY.  PMD and PUD tables that hold entries
- * are just not empty.  Every empty table, of any level, that a reclaim did not
- * free is counted under one of the rest.  Units of 2 MiB that are mapped
- * without a PTE table are not tables: they are counted apart, under
- * PGTABLE_CLEANUP_SKIP_THP and PGTABLE_CLEANUP_SKIP_HUGETLB.
+ * Every PTE table seen is empty or counted under one of the reasons in the
+ * first group.  PMD and PUD tables that hold entries are just not empty.  Every
+ * empty table, of any level, that a reclaim did not free is counted under one
+ * of the second group.  Units of 2 MiB that are mapped without a PTE table are
+ * not tables: they are counted apart, under the third group.
  *
  * @PGTABLE_CLEANUP_SKIP_MAPPED: at least one entry maps a page
  * @PGTABLE_CLEANUP_SKIP_SWAP: no page, but swapped-out data
@@ -64,6 +69,12 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_OTHER: some other entry that is not none
  * @PGTABLE_CLEANUP_SKIP_UFFD: userfaultfd on a VMA that overlaps the table
  * @PGTABLE_CLEANUP_SKIP_PFNMAP: a PFNMAP, MIXEDMAP or IO VMA overlaps the table
+ * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: zero pages alone, and KSM placed some of them
+ *	(told under PGTABLE_CLEANUP_ZERO_PAGES; else such a table is MAPPED).
+ *	Before Linux 6.6 these can't be told: any in a VM_MERGEABLE VMA count
+ * @PGTABLE_CLEANUP_SKIP_LOCKED: zero pages alone, and a VM_LOCKED VMA overlaps
+ *	the table (told likewise)
+ *
  * @PGTABLE_CLEANUP_SKIP_CONTENDED: a lock that may not be waited for was taken
  * @PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS: more VMAs share the table than one
  *	batch can lock
@@ -71,9 +82,13 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_CHANGED: the table or its VMAs changed after the scan
  * @PGTABLE_CLEANUP_SKIP_VMA: an empty PMD or PUD table that a VMA forbids to
  *	free: hugetlb, userfaultfd, PFNMAP, MIXEDMAP or IO
+ *
  * @PGTABLE_CLEANUP_SKIP_THP: 2 MiB units mapped by a transparent huge page;
  *	an anonymous one keeps a deposited PTE table that can't be freed
+ * @PGTABLE_CLEANUP_SKIP_HUGE_ZERO: 2 MiB units mapped by the huge zero page,
+ *	which keep a deposited PTE table likewise
  * @PGTABLE_CLEANUP_SKIP_HUGETLB: 2 MiB units of hugetlb mappings
+ *
  * @PGTABLE_CLEANUP_NR_SKIPS: room in the counts; further reasons fit in it
  */
 enum pgtable_cleanup_skip {
@@ -91,10 +106,11 @@ enum pgtable_cleanup_skip {
 	PGTABLE_CLEANUP_SKIP_VMA,
 	PGTABLE_CLEANUP_SKIP_THP,
 	PGTABLE_CLEANUP_SKIP_HUGETLB,
+	PGTABLE_CLEANUP_SKIP_KSM_ZERO,
+	PGTABLE_CLEANUP_SKIP_LOCKED,
+	PGTABLE_CLEANUP_SKIP_HUGE_ZERO,
 	PGTABLE_CLEANUP_NR_SKIPS = 24,
 };
-
-#define PGTABLE_CLEANUP_SKIP_LAST_NOT_EMPTY	PGTABLE_CLEANUP_SKIP_PFNMAP
 
 #define PGTABLE_CLEANUP_MAX_RANGES	1024
 
