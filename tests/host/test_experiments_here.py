@@ -127,6 +127,16 @@ def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "Traceback" not in done.stderr
 
 
+def test_zero_pages(tmp_path: Path) -> None:
+    """4 GiB of them; a table that holds nothing else counts as empty."""
+    document = run_json(tmp_path, "zero-pages-256g", "--size=4g", "--backend=none")
+    (run,) = document["runs"]
+    assert run["violations"] == []
+    assert run["contents_intact"]
+    assert run["empty_tables"] == 2048
+    assert run["empty_upper_tables"]["pmd"] == 4
+
+
 def test_too_much_address_space(tmp_path: Path) -> None:
     """A mapping that the kernel refuses is a message, not a stack trace."""
     done = experiment("tebibyte", "--size=512t", "--backend=none", f"--out={tmp_path / 'out'}")

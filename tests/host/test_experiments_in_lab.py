@@ -102,3 +102,10 @@ def test_sparse_file(kernel: str, tmp_path: Path) -> None:
     run = the_run(document, units=1 << 17)
     assert run["counts"]["resident pages before"] == 1 << 17
     assert run["counts"]["resident pages after"] == 0
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12", "7.3"])
+def test_zero_pages(kernel: str, tmp_path: Path) -> None:
+    """513 MiB of tables that hold the zero page alone; without dropping it nothing is empty."""
+    document = run_json(kernel, tmp_path, "zero-pages-256g", "--backend=module")
+    the_run(document, units=1 << 17)

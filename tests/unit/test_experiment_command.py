@@ -21,7 +21,9 @@ def invoke(*arguments: str) -> Result:
 
 def test_list() -> None:
     """Every module of the package is found."""
-    assert set(registry()) == {*["series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty"]}
+    assert set(registry()) == {
+        *["series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty", "zero-pages-256g"]
+    }
     shown = invoke("list")
     assert shown.exit_code == 0
     assert all(name in shown.stdout for name in registry())
@@ -41,6 +43,7 @@ def test_list() -> None:
         (["run", "tebibyte", "--size", "0g"], "such as 64g"),
         (["run", "tebibyte", "--backend", "remap"], "remap"),
         (["run", "tebibyte", "--granularity", "8k"], "8k"),
+        (["run", "zero-pages-256g", "--granularity", "4k"], "has no --granularity 4k"),
         (["run", "tebibyte", "--repeat", "0"], "repeat"),
     ],
 )

@@ -136,7 +136,7 @@ def test_what_a_workload_counted_is_shown(tmp_path: Path) -> None:
 
 def test_a_workload_that_releases_nothing(tmp_path: Path) -> None:
     """It is drawn and told without the size of a call."""
-    document = made_document(name="releases-nothing")
+    document = made_document(name="zero-pages-256g")
     for run in document["runs"]:
         run["granularity"] = NO_RELEASE
     written = report.write_all([document], tmp_path)
