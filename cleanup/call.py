@@ -64,7 +64,7 @@ def reclaim(
 
     Raises OSError by its subclasses in `cleanup.errors`: ModuleMissing, AbiMismatch, NotPermitted
     (EPERM, EACCES), ProcessGone (ESRCH), Unmapped (ENOMEM, after all the rest is done), Contended
-    (EAGAIN), CallFailed (EINVAL, EOPNOTSUPP, ...). TypeError or ValueError for a target or option
+    (EAGAIN), CallFailed (EINVAL, ...). TypeError or ValueError for a target or option
     that can't be meant; BufferError or ValueError for memory that is not contiguous.
     """
     flags = _uapi.ZERO_PAGES if zero_pages else 0

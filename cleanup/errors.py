@@ -82,11 +82,4 @@ def from_errno(number: int, what: str, result: Result | None) -> CallFailed:
             f"{what}: every empty table was blocked by other work on the address space: try again",
             result,
         )
-    if number == errno.EOPNOTSUPP:
-        return CallFailed(
-            number,
-            f"{what}: the loaded module does not serve a level or flag asked for: "
-            "`pgtable-cleanup features` lists those it does",
-            result,
-        )
     return CallFailed(number, f"{what}: {os.strerror(number).lower()}", result)

@@ -19,13 +19,6 @@ MODULE_PARM_DESC(allow_unproved, "load on another vendor's build of a supported 
 
 static bool kernel_proved;
 
-#define KNOWN_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | \
-			 PGTABLE_CLEANUP_WHOLE_MM | \
-			 PGTABLE_CLEANUP_ZERO_PAGES)
-#define KNOWN_LEVELS	(PGTABLE_CLEANUP_LEVEL_PTE | \
-			 PGTABLE_CLEANUP_LEVEL_PMD | \
-			 PGTABLE_CLEANUP_LEVEL_PUD)
-
 /* The first field of both structs says how much of it the caller knows. */
 static int copy_sized(void *to, size_t known, size_t least,
 		      const void __user *from, u32 *size)
@@ -43,11 +36,9 @@ static int check_args(const struct pgtable_cleanup_args *args)
 {
 	u32 nr_walked = args->nr_ranges;
 
-	if (args->flags & ~KNOWN_FLAGS || args->levels & ~KNOWN_LEVELS ||
+	if (args->flags & ~PGTC_FLAGS || args->levels & ~PGTC_LEVELS ||
 	    !args->levels || args->inode_fd != -1)
 		return -EINVAL;
-	if (args->flags & ~PGTC_FLAGS || args->levels & ~PGTC_LEVELS)
-		return -EOPNOTSUPP;
 	if (args->flags & PGTABLE_CLEANUP_WHOLE_MM) {
 		if (args->nr_ranges || args->ranges)
 			return -EINVAL;

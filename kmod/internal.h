@@ -38,10 +38,13 @@ enum { PGTC_PTE, PGTC_PMD, PGTC_PUD };
  * struct pgtc_rmap_locks - rmap locks held for writing by one hold
  * @sem: the locks, in the order taken
  * @nr: how many
+ * @vma: the VMA last dealt with, if it filled all that its table maps: what is
+ *	inside it as well needs no other locks
  */
 struct pgtc_rmap_locks {
 	struct rw_semaphore *sem[PGTC_MAX_RMAP_LOCKS];
 	unsigned int nr;
+	const struct vm_area_struct *vma;
 };
 
 /**
@@ -55,6 +58,7 @@ struct pgtc_rmap_locks {
  * @range_end: end of the range
  * @mapped_to: the range has been checked for holes up to here
  * @hold_start: when the current hold of the mmap lock began
+ * @clock_turn: counts the questions whether it has expired
  * @exclusive: these candidates need every page fault kept out: tables of an
  *	upper level, or with zero-page entries to drop
  * @nr_candidates: tables found empty by the scan, not yet reclaimed
@@ -77,6 +81,7 @@ struct pgtc_call {
 	unsigned long range_end;
 	unsigned long mapped_to;
 	u64 hold_start;
+	unsigned int clock_turn;
 
 	bool exclusive;
 	unsigned int nr_candidates;
@@ -95,6 +100,7 @@ struct pgtc_call {
  * @level: PGTC_PMD or PGTC_PUD
  * @pud: the entry that points to a PMD table
  * @p4d: the entry that points to a PUD table
+ * @table: its first entry
  * @pmd_table: first entry of a PMD table
  * @pud_table: first entry of a PUD table
  */
@@ -105,6 +111,7 @@ struct pgtc_upper {
 		p4d_t *p4d;
 	};
 	union {
+		const void *table;
 		pmd_t *pmd_table;
 		pud_t *pud_table;
 	};
@@ -117,7 +124,7 @@ struct mm_struct *pgtc_target_get(int pidfd);
 int pgtc_run(struct pgtc_call *call,
 	     const struct pgtable_cleanup_range *ranges);
 void pgtc_hold_begin(struct pgtc_call *call);
-bool pgtc_hold_expired(const struct pgtc_call *call);
+bool pgtc_hold_expired(struct pgtc_call *call);
 void pgtc_hold_end(struct pgtc_call *call);
 
 /* scan.c */
@@ -167,6 +174,20 @@ pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
 	struct vm_area_struct *vma = find_vma(mm, addr);
 
 	return vma && vma->vm_start < end ? vma : NULL;
+}
+
+/* Each VMA that overlaps [@addr, @end): all of those that share a table. */
+#define pgtc_for_each_vma_within(vma, mm, addr, end)              \
+	for ((vma) = pgtc_vma_within(mm, addr, end); (vma);       \
+	     (vma) = (vma)->vm_end < (end) ?                      \
+			     pgtc_vma_within(mm, (vma)->vm_end, end) : \
+			     NULL)
+
+/* Is it the only one that overlaps [@addr, @end)?  NULL is none. */
+static inline bool pgtc_vma_covers(const struct vm_area_struct *vma,
+				   unsigned long addr, unsigned long end)
+{
+	return vma && vma->vm_start <= addr && end <= vma->vm_end;
 }
 
 /* A count of all levels together. */

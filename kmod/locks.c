@@ -76,8 +76,7 @@ int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
 	struct vm_area_struct *vma;
 	unsigned int nr = 0;
 
-	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
-	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
+	pgtc_for_each_vma_within (vma, call->mm, addr, end) {
 		if (++nr > PGTC_MAX_VMAS)
 			return -ENOSPC;
 		pgtc_vma_start_write(vma);
@@ -105,14 +104,17 @@ int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 	struct vm_area_struct *vma;
 	int err = -ENOENT;
 
-	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
-	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
+	if (pgtc_vma_covers(call->locks.vma, addr, end))
+		return 0;
+	pgtc_for_each_vma_within (vma, call->mm, addr, end) {
 		if (pgtc_vma_forbids_table(vma))
 			err = -ENOENT;
 		else
 			err = take_vma(call, vma);
 		if (err)
 			break;
+		if (pgtc_vma_covers(vma, addr, end))
+			call->locks.vma = vma;
 	}
 	if (err)
 		release_down_to(&call->locks, before);
@@ -123,4 +125,5 @@ int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 void pgtc_unlock_all(struct pgtc_call *call)
 {
 	release_down_to(&call->locks, 0);
+	call->locks.vma = NULL;
 }

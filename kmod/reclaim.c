@@ -122,8 +122,7 @@ static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 
 	if (!call->exclusive)
 		return false;
-	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
-	     vma = pgtc_vma_within(call->mm, vma->vm_end, end))
+	pgtc_for_each_vma_within (vma, call->mm, unit, end)
 		if (pgtc_vma_keeps_zero_pages(vma) != PGTC_ALLOWED)
 			return false;
 	return true;

@@ -158,7 +158,7 @@ static unsigned int batch_room(const struct pgtc_call *call)
 }
 
 /* Is this hold over: enough found, or others want the lock or the CPU? */
-static bool scan_full(const struct pgtc_call *call)
+static bool scan_full(struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
 
@@ -225,8 +225,7 @@ static void scan_shared_unit(struct pgtc_call *call)
 	struct vm_area_struct *vma;
 	pmd_t *pmd;
 
-	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
-	     vma = pgtc_vma_within(call->mm, vma->vm_end, end)) {
+	pgtc_for_each_vma_within (vma, call->mm, unit, end) {
 		note_mapped(call, vma);
 		heed(&rules, vma);
 	}
@@ -280,8 +279,7 @@ static bool span_forbidden(const struct pgtc_call *call)
 	unsigned long end = call->pos + call->span;
 	struct vm_area_struct *vma;
 
-	for (vma = pgtc_vma_within(call->mm, call->pos, end); vma;
-	     vma = pgtc_vma_within(call->mm, vma->vm_end, end))
+	pgtc_for_each_vma_within (vma, call->mm, call->pos, end)
 		if (pgtc_vma_forbids_table(vma))
 			return true;
 	return false;

@@ -7,7 +7,8 @@
 
 #include <linux/pgtable.h>
 
-#define PTES_PER_LINE (L1_CACHE_BYTES / sizeof(pte_t))
+/* Entries looked at together: four cache lines of a table of any level. */
+#define STRETCH 32
 
 /**
  * pgtc_pmd_is_table() - does this entry point to a PTE table?
@@ -29,15 +30,20 @@ bool pgtc_is_huge_zero(pmd_t entry)
 	       pmd_pfn(entry) == READ_ONCE(*pgtc_huge_zero_pfn);
 }
 
-/* 0: every entry of the cache line is none */
-static unsigned long line_bits(const pte_t *line)
-{
-	unsigned long bits = 0;
-	unsigned int i;
+#define LINE(entry) \
+	((entry)[0] | (entry)[1] | (entry)[2] | (entry)[3] | \
+	 (entry)[4] | (entry)[5] | (entry)[6] | (entry)[7])
 
-	for (i = 0; i < PTES_PER_LINE; i++)
-		bits |= READ_ONCE(line[i].pte);
-	return bits;
+/*
+ * 0: all the entries of a stretch are none.  Whole cache lines, and by plain
+ * loads: reading entries is most of what the module costs, and only plain loads
+ * become operands of the OR.  An entry that is being filled meanwhile shows or
+ * not, as it would with READ_ONCE(); what counts is read again under its lock.
+ */
+static __always_inline u64 stretch_bits(const u64 *entry)
+{
+	return data_race(LINE(entry) | LINE(entry + 8) | LINE(entry + 16) |
+			 LINE(entry + 24));
 }
 
 /*
@@ -65,7 +71,7 @@ static int classify_present(pte_t pte)
  * @table: its first entry; under RCU or the pte lock
  * @zero_pages: tell zero pages from others
  *
- * Tests whole cache lines of raw zeros first and asks pte_none() only of what
+ * Tests whole stretches of raw zeros first and asks pte_none() only of what
  * isn't zero: erratum bits may be set in an entry that is none.
  *
  * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
@@ -75,14 +81,13 @@ static int classify_present(pte_t pte)
 int pgtc_classify(const pte_t *table, bool zero_pages)
 {
 	int found, zeros = PGTC_EMPTY, reason = PGTC_EMPTY;
-	const pte_t *line;
-	unsigned int i;
+	unsigned int start, i;
 
-	for (line = table; line < table + PTRS_PER_PTE; line += PTES_PER_LINE) {
-		if (likely(!line_bits(line)))
+	for (start = 0; start < PTRS_PER_PTE; start += STRETCH) {
+		if (likely(!stretch_bits((const u64 *)table + start)))
 			continue;
-		for (i = 0; i < PTES_PER_LINE; i++) {
-			pte_t pte = READ_ONCE(line[i]);
+		for (i = start; i < start + STRETCH; i++) {
+			pte_t pte = READ_ONCE(table[i]);
 
 			if (pte_none(pte))
 				continue;
@@ -124,6 +129,16 @@ static pud_t *find_pud(struct mm_struct *mm, unsigned long addr,
 	return pud_offset(p4d, addr);
 }
 
+/* Past a 1 GiB without a table, and those after it: most of a reservation. */
+static unsigned long past_none(const pud_t *pud, unsigned long addr)
+{
+	do {
+		addr = ALIGN_DOWN(addr, PUD_SIZE) + PUD_SIZE;
+		pud++;
+	} while (!IS_ALIGNED(addr, P4D_SIZE) && pud_none(READ_ONCE(*pud)));
+	return addr;
+}
+
 static bool pud_is_table(pud_t entry)
 {
 	return pud_present(entry) && !pud_leaf(entry) && !pud_bad(entry);
@@ -143,8 +158,12 @@ pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 {
 	pud_t *pud = find_pud(mm, addr, next);
 
-	if (!pud || !pud_is_table(READ_ONCE(*pud)))
+	if (!pud)
 		return NULL;
+	if (!pud_is_table(READ_ONCE(*pud))) {
+		*next = past_none(pud, addr);
+		return NULL;
+	}
 	return pmd_offset(pud, addr);
 }
 
@@ -165,8 +184,12 @@ bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
 	upper->level = level;
 	if (level == PGTC_PMD) {
 		upper->pud = find_pud(mm, addr, next);
-		if (!upper->pud || !pud_is_table(READ_ONCE(*upper->pud)))
+		if (!upper->pud)
 			return false;
+		if (!pud_is_table(READ_ONCE(*upper->pud))) {
+			*next = past_none(upper->pud, addr);
+			return false;
+		}
 		upper->pmd_table = pud_pgtable(*upper->pud);
 		return true;
 	}
@@ -180,13 +203,17 @@ bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
 /** pgtc_upper_empty() - does this PMD or PUD table hold no entry at all? */
 bool pgtc_upper_empty(const struct pgtc_upper *upper)
 {
-	unsigned int i;
+	unsigned int start, i;
 
-	for (i = 0; i < PTRS_PER_PMD; i++) {
-		if (upper->level == PGTC_PMD ?
-			    !pmd_none(READ_ONCE(upper->pmd_table[i])) :
-			    !pud_none(READ_ONCE(upper->pud_table[i])))
-			return false;
+	for (start = 0; start < PTRS_PER_PMD; start += STRETCH) {
+		if (likely(!stretch_bits((const u64 *)upper->table + start)))
+			continue;
+		for (i = start; i < start + STRETCH; i++) {
+			if (upper->level == PGTC_PMD ?
+				    !pmd_none(READ_ONCE(upper->pmd_table[i])) :
+				    !pud_none(READ_ONCE(upper->pud_table[i])))
+				return false;
+		}
 	}
 	return true;
 }

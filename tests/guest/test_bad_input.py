@@ -40,13 +40,6 @@ def test_unknown_flag(made: Area, flag: int) -> None:
     assert abi.refused(abi.Args([made.span], flags=flag)).errno == errno.EINVAL
 
 
-def test_flag_of_the_abi_that_this_module_does_not_serve(made: Area, device: int) -> None:
-    if _uapi.features(device).flags & _uapi.ZERO_PAGES:
-        pytest.skip("this module serves every flag of the ABI")
-    refusal = abi.refused(abi.Args([made.span], flags=_uapi.ZERO_PAGES))
-    assert refusal.errno == errno.EOPNOTSUPP
-
-
 @pytest.mark.parametrize("levels", [0, 1 << 3, 1 << 31 | 1])
 def test_unknown_level(made: Area, levels: int) -> None:
     assert abi.refused(abi.Args([made.span], levels=levels)).errno == errno.EINVAL

@@ -205,7 +205,6 @@ def test_contention_of_one_call_is_none_if_others_freed_tables() -> None:
         (errno.EACCES, NotPermitted),
         (errno.ESRCH, ProcessGone),
         (errno.EINVAL, CallFailed),
-        (errno.EOPNOTSUPP, CallFailed),
         (errno.E2BIG, CallFailed),
     ],
 )
