@@ -47,6 +47,14 @@ def poke(uintptr_t address, size_t count, size_t stride, uint8_t value):
             (<volatile uint8_t *>(address + i * stride))[0] = value
 
 
+def store(uintptr_t address, const uint8_t[::1] content):
+    """Copy `content` to an address."""
+    cdef size_t length = content.shape[0]
+    if length:
+        with nogil:
+            memcpy(<void *>address, &content[0], length)
+
+
 def peek(uintptr_t address, size_t count, size_t stride) -> bytes:
     """Read `count` bytes, each `stride` after the one before."""
     cdef size_t i

@@ -46,6 +46,19 @@ def swap() -> Iterator[None]:
 
 
 @pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A memory cgroup, that all processes must have left at the end."""
+    root = Path("/sys/fs/cgroup")
+    (root / "cgroup.subtree_control").write_text("+memory")
+    made = root / "tests"
+    made.mkdir()
+    try:
+        yield made
+    finally:
+        made.rmdir()
+
+
+@pytest.fixture
 def scratch() -> Path:
     """A directory on an ext4 of the guest's own."""
     where = os.environ.get("PGTABLE_CLEANUP_SCRATCH")

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""Tables emptied behind the process's back: by reclaim, by the file, by its own other calls.
+
+Each test fills a page in each unit of an area, lets one mechanism take some of them away, and
+has the kernel's pagemap say which units hold an entry still.  Only then is the module called:
+it must free the tables of the others and no more, VmPTE must fall by just those, and what
+survives must read as it was written, by checksum.
+"""
+
+import errno
+import hashlib
+import mmap
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from _raw import peek, store, syscall
+
+from cleanup import _uapi
+from cleanup.experiments import oracle
+from guest import abi
+from guest.layout import (
+    MADV_FREE,
+    MADV_PAGEOUT,
+    PAGE,
+    SYS_MINCORE,
+    SYS_MLOCK,
+    UNIT,
+    Area,
+    area,
+    child,
+    madvise,
+    memfd,
+    vmpte,
+)
+
+HALF = UNIT // 2
+SHARED = mmap.MAP_SHARED
+UNITS = 32
+ALL = range(UNITS)
+EVEN, ODD = range(0, UNITS, 2), range(1, UNITS, 2)
+
+
+def content(unit: int) -> bytes:
+    """What `fill` writes to the page of a unit: of no two the same, and not to be compressed."""
+    return random.Random(unit).randbytes(PAGE)
+
+
+def fill(made: Area, units: Collection[int] = ALL, at: int = 0) -> None:
+    """Write the page of units that begins `at` so many bytes in."""
+    for unit in units:
+        store(made.unit(unit) + at, content(unit))
+    assert with_entries(made) >= set(units)
+
+
+def check(
+    made: Area, units: Collection[int] = ALL, *, lost: Collection[int] = (), at: int = 0
+) -> None:
+    """By checksum: every page reads as `fill` wrote it, but for those lost, which read zero."""
+    written, found = hashlib.sha256(), hashlib.sha256()
+    for unit in units:
+        written.update(bytes(PAGE) if unit in lost else content(unit))
+        found.update(peek(made.unit(unit) + at, PAGE, 1))
+    assert found.hexdigest() == written.hexdigest()
+
+
+def with_entries(made: Area, pid: int | str = "self") -> set[int]:
+    """The units of an area in which pagemap shows an entry."""
+    fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        units = oracle.read(fd, [(made.addr, made.addr + made.length)])
+    finally:
+        os.close(fd)
+    return {unit - made.addr // UNIT for unit in units}
+
+
+def reclaim(
+    made: Area,
+    emptied: Collection[int],
+    kept: Mapping[str, int],
+    *,
+    bare: Collection[int] = (),
+    ranges: Sequence[tuple[int, int]] = (),
+    pid: int | None = None,
+) -> None:
+    """Free the tables of the emptied units, and find the others kept for these reasons.
+
+    The `bare` units had no table left before; `ranges` is asked for instead of the whole area
+    where that has holes; `pid` is the process whose tables they are, if it isn't this one.
+    """
+    assert emptied or kept
+    assert with_entries(made, pid or "self") == set(range(made.units)) - {*emptied, *bare}
+    pidfd = -1 if pid is None else os.pidfd_open(pid)
+    before = vmpte(pid or "self")
+    answer = abi.call(abi.Args(list(ranges) or [made.span], pidfd=pidfd))
+    fall = before - vmpte(pid or "self")
+    if pid:
+        os.close(pidfd)
+    assert answer.skipped == kept
+    assert (answer.empty, answer.freed) == (len(emptied), len(emptied))
+    # A huge page's unit has no table in the tree.
+    assert answer.tables == made.units - len(bare) - kept.get("thp", 0)
+    assert fall == len(emptied) * PAGE
+
+
+def until(done: Callable[[], bool], attempt: Callable[[], None], what: str) -> None:
+    """Try again and again: reclaim passes over what is busy or was used a moment ago."""
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline, f"not within 30 s: {what}"
+        attempt()
+
+
+def in_memory(made: Area) -> set[int]:
+    """The units whose filled page is in the page cache or mapped, by mincore()."""
+    vector = bytearray(1)
+    found = set()
+    for unit in range(made.units):
+        syscall(SYS_MINCORE, made.unit(unit), PAGE, _uapi.address_of(vector))
+        if vector[0] & 1:
+            found.add(unit)
+    return found
+
+
+def page_reclaim(cgroup: Path) -> None:
+    """Have the kernel reclaim what it can of a cgroup."""
+    try:
+        (cgroup / "memory.reclaim").write_text("64M")
+    except OSError as error:
+        # It can't get as much, which was to be expected.
+        assert error.errno == errno.EAGAIN
+
+
+@contextmanager
+def file_on(kind: str, request: pytest.FixtureRequest) -> Iterator[int]:
+    """A file as long as an area, on the scratch ext4 or in memory."""
+    if kind == "memfd":
+        with memfd(UNITS * UNIT) as fd:
+            yield fd
+        return
+    scratch: Path = request.getfixturevalue("scratch")
+    path = scratch / "emptied"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.ftruncate(fd, UNITS * UNIT)
+        yield fd
+    finally:
+        os.close(fd)
+        path.unlink()
+
+
+def test_page_reclaim_of_written_file_pages(cgroup: Path, request: pytest.FixtureRequest) -> None:
+    """Dirty pages written back, then reclaimed: what is read again comes from the disk."""
+    locked = range(0, UNITS, 4)
+    emptied = sorted(set(ALL) - set(locked))
+
+    def target(pause: Callable[[], None]) -> None:
+        (cgroup / "cgroup.procs").write_text("0")
+        fill(made)
+        for unit in locked:
+            syscall(SYS_MLOCK, made.unit(unit), PAGE)
+        pause()
+        check(made)
+
+    with file_on("ext4", request) as fd, area(UNITS, SHARED, fd) as made, child(target) as other:
+        before = oracle.observe(other.pid)
+        assert with_entries(made, other.pid) == set(ALL)
+        os.fdatasync(fd)
+        until(
+            lambda: with_entries(made, other.pid) == in_memory(made) == set(locked),
+            lambda: page_reclaim(cgroup),
+            "all but the locked pages reclaimed",
+        )
+        assert oracle.observe(other.pid).empty - before.empty == len(emptied)
+        reclaim(made, emptied, {"mapped": len(locked)}, pid=other.pid)
+        assert oracle.observe(other.pid).empty == before.empty
+
+
+def test_pages_freed_lazily_once_reclaimed(cgroup: Path) -> None:
+    """MADV_FREE: data until the kernel needs the memory, or for good where written again."""
+    rewritten = range(0, UNITS, 4)
+
+    def target(pause: Callable[[], None]) -> None:
+        (cgroup / "cgroup.procs").write_text("0")
+        fill(made)
+        made.release(*ODD, *rewritten, advice=MADV_FREE)
+        reclaim(made, (), {"mapped": UNITS})
+        check(made)
+        fill(made, rewritten)
+        pause()
+        check(made, lost=ODD)
+
+    with area(UNITS) as made, child(target) as other:
+        until(
+            lambda: with_entries(made, other.pid) == set(EVEN),
+            lambda: page_reclaim(cgroup),
+            "the pages given to MADV_FREE reclaimed",
+        )
+        reclaim(made, ODD, {"mapped": len(EVEN)}, pid=other.pid)
+
+
+def page_out(made: Area, units: Collection[int]) -> None:
+    """MADV_PAGEOUT, until mincore() finds none of the filled pages of these units in memory."""
+
+    def attempt() -> None:
+        left = in_memory(made) & set(units)
+        # 7.3 splits a large folio for this, which unmaps it and leaves it in the page cache.
+        check(made, left)
+        for unit in left:
+            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # also what faults mapped around it
+
+    until(lambda: not in_memory(made) & set(units), attempt, "the units' pages paged out")
+
+
+def swapped_bytes() -> int:
+    """What is in use of all swap devices."""
+    lines = Path("/proc/swaps").read_text().splitlines()[1:]
+    return sum(int(line.split()[3]) * 1024 for line in lines)
+
+
+def test_file_pages_paged_out(request: pytest.FixtureRequest) -> None:
+    with file_on("ext4", request) as fd, area(UNITS, SHARED, fd) as made:
+        fill(made)
+        os.fdatasync(fd)
+        page_out(made, ODD)
+        reclaim(made, ODD, {"mapped": len(EVEN)})
+        check(made)
+
+
+def test_anonymous_memory_paged_out_to_swap_keeps_its_tables(swap: None) -> None:
+    with area(UNITS) as made:
+        fill(made)
+        before = swapped_bytes()
+        page_out(made, EVEN)
+        assert swapped_bytes() - before >= len(EVEN) * PAGE
+        reclaim(made, (), {"swap": len(EVEN), "mapped": len(ODD)})
+        made.release(*ODD)
+        reclaim(made, ODD, {"swap": len(EVEN)})
+        check(made, lost=ODD)
+
+
+def test_memfd_pages_paged_out_to_swap_leave_nothing_in_the_table(swap: None) -> None:
+    """The file keeps the swap entry, the table none: the data come back by a fault."""
+    with memfd(UNITS * UNIT) as fd, area(UNITS, SHARED, fd) as made:
+        fill(made)
+        before = swapped_bytes()
+        page_out(made, EVEN)
+        reclaim(made, EVEN, {"mapped": len(ODD)})
+        assert swapped_bytes() - before >= len(EVEN) * PAGE
+        assert in_memory(made) == set(ODD)
+        check(made)
