@@ -26,6 +26,7 @@ from guest import abi
 from guest.layout import (
     MADV_FREE,
     MADV_PAGEOUT,
+    MADV_REMOVE,
     PAGE,
     SYS_MINCORE,
     SYS_MLOCK,
@@ -35,6 +36,7 @@ from guest.layout import (
     child,
     madvise,
     memfd,
+    punch_hole,
     vmpte,
 )
 
@@ -253,3 +255,57 @@ def test_memfd_pages_paged_out_to_swap_leave_nothing_in_the_table(swap: None) ->
         assert swapped_bytes() - before >= len(EVEN) * PAGE
         assert in_memory(made) == set(ODD)
         check(made)
+
+
+def by_punching(made: Area, fd: int) -> Collection[int]:
+    """FALLOC_FL_PUNCH_HOLE, page by page."""
+    for unit in ODD:
+        punch_hole(fd, unit * UNIT, PAGE)
+    return ODD
+
+
+def by_truncating(made: Area, fd: int) -> Collection[int]:
+    """A shorter file and back: the VMA stays over what was cut off."""
+    os.ftruncate(fd, UNITS // 2 * UNIT)
+    return range(UNITS // 2, UNITS)
+
+
+def by_removing(made: Area, fd: int) -> Collection[int]:
+    """MADV_REMOVE."""
+    made.release(*ODD, advice=MADV_REMOVE)
+    return ODD
+
+
+@pytest.mark.parametrize("kind", ["memfd", "ext4"])
+@pytest.mark.parametrize("release", [by_punching, by_truncating, by_removing])
+def test_pages_taken_from_the_file(
+    kind: str,
+    release: Callable[[Area, int], Collection[int]],
+    request: pytest.FixtureRequest,
+) -> None:
+    with file_on(kind, request) as fd, area(UNITS, SHARED, fd) as made:
+        fill(made)
+        lost = release(made, fd)
+        reclaim(made, lost, {"mapped": UNITS - len(lost)})
+        check(made, [unit for unit in ALL if unit not in lost])
+        os.ftruncate(fd, UNITS * UNIT)  # beyond the end a read is SIGBUS
+        check(made, lost=lost)
+
+
+@pytest.mark.parametrize("kind", ["memfd", "ext4"])
+def test_private_copies_outlive_a_punched_hole_and_no_truncation(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    with file_on(kind, request) as fd, area(UNITS, mmap.MAP_PRIVATE, fd) as made:
+        for unit in ALL:
+            os.pwrite(fd, content(unit), unit * UNIT)
+        check(made)  # mapped by reading
+        fill(made, EVEN)  # copied by writing
+        for unit in ALL:
+            punch_hole(fd, unit * UNIT, UNIT)
+        reclaim(made, ODD, {"mapped": len(EVEN)})
+        check(made, EVEN)
+        os.ftruncate(fd, 0)
+        reclaim(made, EVEN, {}, bare=ODD)
+        os.ftruncate(fd, UNITS * UNIT)
+        check(made, lost=ALL)
