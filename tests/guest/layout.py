@@ -29,6 +29,7 @@ SYS_MREMAP, SYS_MINCORE, SYS_MLOCK, SYS_USERFAULTFD = 25, 27, 149, 323
 
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_HUGEPAGE, MADV_NOHUGEPAGE = 4, 8, 9, 14, 15
 MADV_PAGEOUT, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 21, 25, 102, 103
+UFFD_MISSING, UFFD_WRITE_PROTECT = 1, 2  # UFFDIO_REGISTER_MODE_*
 PUNCH_HOLE = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
 
 
@@ -131,15 +132,23 @@ def memfd(length: int) -> Iterator[int]:
 
 
 @contextmanager
-def userfaultfd(addr: int, length: int) -> Iterator[int]:
-    """Register missing-page tracking for a range, and unregister it at the end."""
-    api, register, unregister = 0xC018AA3F, 0xC020AA00, 0x8010AA01
+def userfaultfd(
+    addr: int,
+    length: int,
+    mode: int = UFFD_MISSING,
+    features: int = 0,
+    *,
+    unregister: bool = True,
+) -> Iterator[int]:
+    """Register a range for tracking; unregister it at the end, or just close the descriptor."""
+    ioctl_api, ioctl_register, ioctl_unregister = 0xC018AA3F, 0xC020AA00, 0x8010AA01
     fd = syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, api, bytearray(struct.pack("=QQQ", 0xAA, 0, 0)))
-        fcntl.ioctl(fd, register, bytearray(struct.pack("=QQQQ", addr, length, 1, 0)))
+        fcntl.ioctl(fd, ioctl_api, bytearray(struct.pack("=QQQ", 0xAA, features, 0)))
+        fcntl.ioctl(fd, ioctl_register, bytearray(struct.pack("=QQQQ", addr, length, mode, 0)))
         yield fd
-        fcntl.ioctl(fd, unregister, bytearray(struct.pack("=QQ", addr, length)))
+        if unregister:
+            fcntl.ioctl(fd, ioctl_unregister, bytearray(struct.pack("=QQ", addr, length)))
     finally:
         os.close(fd)
 

@@ -8,10 +8,12 @@ survives must read as it was written, by checksum.
 """
 
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
 import random
+import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,19 +26,27 @@ from cleanup import _uapi
 from cleanup.experiments import oracle
 from guest import abi
 from guest.layout import (
+    MADV_DONTNEED,
     MADV_FREE,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
     MADV_PAGEOUT,
     MADV_REMOVE,
     PAGE,
     SYS_MINCORE,
     SYS_MLOCK,
+    SYS_MREMAP,
+    UFFD_WRITE_PROTECT,
     UNIT,
     Area,
     area,
     child,
     madvise,
     memfd,
+    protect,
     punch_hole,
+    unmap,
+    userfaultfd,
     vmpte,
 )
 
@@ -309,3 +319,99 @@ def test_private_copies_outlive_a_punched_hole_and_no_truncation(
         reclaim(made, EVEN, {}, bare=ODD)
         os.ftruncate(fd, UNITS * UNIT)
         check(made, lost=ALL)
+
+
+def pieces(made: Area, units: Collection[int], start: int, end: int) -> list[tuple[int, int]]:
+    """Of each of the units the bytes from start to end, as ranges."""
+    return [(made.unit(unit) + start, end - start) for unit in units]
+
+
+def test_partial_munmap() -> None:
+    """Of each table half is unmapped: that with the data, or that without."""
+    with area(UNITS) as made:
+        fill(made)
+        for addr, length in pieces(made, ODD, 0, HALF) + pieces(made, EVEN, HALF, UNIT):
+            unmap(addr, length)
+        left = pieces(made, ODD, HALF, UNIT) + pieces(made, EVEN, 0, HALF)
+        reclaim(made, ODD, {"mapped": len(EVEN)}, ranges=left)
+        check(made, EVEN)
+        fill(made, ODD, at=HALF)
+        check(made, ODD, at=HALF)
+
+
+def test_vma_split_inside_a_table_with_data_in_one_part() -> None:
+    """Three VMAs to a table, by mprotect(); the data in the first, the second or the third."""
+    offsets = (0, 8 * PAGE, 9 * PAGE)
+    with area(UNITS) as made:
+        for unit in ALL:
+            fill(made, [unit], at=offsets[unit % 3])
+            protect(made.unit(unit) + offsets[1], PAGE, mmap.PROT_READ)
+        lost = [unit for unit in ALL if unit % 4]
+        for unit in lost:
+            madvise(made.unit(unit) + offsets[unit % 3], PAGE, MADV_DONTNEED)
+        kept = sorted(set(ALL) - set(lost))
+        assert {unit % 3 for unit in kept} == {unit % 3 for unit in lost} == {0, 1, 2}
+        reclaim(made, lost, {"mapped": len(kept)})
+        for unit in ALL:
+            check(made, [unit], lost=lost, at=offsets[unit % 3])
+
+
+def test_guard_pages_come_and_gone(series: str) -> None:
+    with area(UNITS) as made:
+        fill(made)
+        try:
+            made.release(*ODD, advice=MADV_GUARD_INSTALL)
+        except OSError as error:
+            assert error.errno == errno.EINVAL
+            assert series in ("6.1", "6.12")
+            pytest.skip(f"Linux {series} has no guard pages (MADV_GUARD_INSTALL is of 6.13)")
+        reclaim(made, (), {"marker": len(ODD), "mapped": len(EVEN)})
+        made.release(*ODD, advice=MADV_GUARD_REMOVE)
+        reclaim(made, ODD, {"mapped": len(EVEN)})
+        check(made, lost=ODD)
+
+
+@pytest.mark.parametrize("unregister", [True, False], ids=["unregistered", "closed"])
+def test_write_protection_markers_come_and_gone(unregister: bool, series: str) -> None:
+    """userfaultfd keeps a shared page write-protected by a marker while no page is mapped."""
+    write_protect, of_shmem = 0xC018AA06, 1 << 12
+    tracked = range(UNITS // 2)
+    others = range(UNITS // 2, UNITS)
+    with memfd(UNITS * UNIT) as fd, area(UNITS, SHARED, fd) as made:
+        fill(made)
+        length = len(tracked) * UNIT
+        with userfaultfd(
+            made.addr, length, UFFD_WRITE_PROTECT, of_shmem, unregister=unregister
+        ) as tracker:
+            protected = struct.pack("=QQQ", made.addr, length, 1)
+            fcntl.ioctl(tracker, write_protect, bytearray(protected))
+            made.release()
+            reclaim(made, others, {"uffd": len(tracked)})
+        if series == "6.1" and not unregister:
+            # It leaves the markers of a closed descriptor behind; a fault clears them.
+            reclaim(made, (), {"marker": len(tracked)}, bare=others)
+        else:
+            reclaim(made, tracked, {}, bare=others)
+        check(made)
+
+
+def move(source: int, target: int, flags: int) -> None:
+    """mremap() of a page to a fixed place."""
+    may_move_to_fixed = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
+    syscall(SYS_MREMAP, source, PAGE, PAGE, may_move_to_fixed | flags, target)
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["unmapped", "MREMAP_DONTUNMAP"])
+def test_entries_moved_out_of_the_table(stays: bool) -> None:
+    """What mremap() moves away by the page leaves the table to the VMA that stays around it."""
+    with area(UNITS) as made, area(UNITS) as there:
+        fill(made)
+        for unit in ODD:
+            move(made.unit(unit), there.unit(unit), 4 if stays else 0)
+        left = pieces(made, EVEN, 0, UNIT) + pieces(made, ODD, 0 if stays else PAGE, UNIT)
+        reclaim(made, ODD, {"mapped": len(EVEN)}, ranges=left)
+        assert with_entries(there) == set(ODD)
+        check(there, ODD)
+        check(made, EVEN)
+        if stays:
+            check(made, ODD, lost=ODD)

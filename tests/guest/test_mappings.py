@@ -106,15 +106,6 @@ def test_table_shared_by_several_vmas_of_every_kind() -> None:
         assert peek(made.addr + quarter, 8, UNIT) == bytes([2] * 8), "the memfd keeps its data"
 
 
-def test_vma_split_inside_a_table() -> None:
-    with area(4) as made:
-        made.touch()
-        for index in range(4):
-            protect(made.unit(index) + 8 * PAGE, PAGE, mmap.PROT_READ)
-        made.release()
-        assert abi.call(abi.Args([made.span])).freed == 4
-
-
 def test_more_vmas_in_a_table_than_one_batch_can_lock(series: str) -> None:
     """64 files in one table: counted as such on kernels that need their locks, freed on 7.3."""
     with reserved(1) as made:
