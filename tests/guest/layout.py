@@ -153,6 +153,15 @@ def userfaultfd(
         os.close(fd)
 
 
+def anon_huge_bytes(made: Area) -> int:
+    """What anonymous huge pages map of an area, that must be one VMA."""
+    for block in Path("/proc/self/smaps").read_text().split("VmFlags")[:-1]:
+        if f"{made.addr:x}-" in block:
+            line = next(line for line in block.splitlines() if line.startswith("AnonHugePages"))
+            return int(line.split()[1]) * 1024
+    raise AssertionError("the area is not in smaps")
+
+
 def vmpte(pid: int | str = "self") -> int:
     """Bytes of all page tables of a process."""
     with Path(f"/proc/{pid}/status").open("rb") as status:

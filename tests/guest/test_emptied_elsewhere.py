@@ -26,10 +26,13 @@ from cleanup import _uapi
 from cleanup.experiments import oracle
 from guest import abi
 from guest.layout import (
+    MADV_COLLAPSE,
     MADV_DONTNEED,
     MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
     MADV_PAGEOUT,
     MADV_REMOVE,
     PAGE,
@@ -39,6 +42,7 @@ from guest.layout import (
     UFFD_WRITE_PROTECT,
     UNIT,
     Area,
+    anon_huge_bytes,
     area,
     child,
     madvise,
@@ -415,3 +419,88 @@ def test_entries_moved_out_of_the_table(stays: bool) -> None:
         check(made, EVEN)
         if stays:
             check(made, ODD, lost=ODD)
+
+
+THP = Path("/sys/kernel/mm/transparent_hugepage")
+
+
+def by_call(made: Area, units: Collection[int]) -> None:
+    """MADV_COLLAPSE."""
+    for unit in units:
+        madvise(made.unit(unit), UNIT, MADV_COLLAPSE)
+
+
+def by_khugepaged(made: Area, units: Collection[int]) -> None:
+    """The kernel's thread, told not to sleep."""
+    knobs = {"scan_sleep_millisecs": "1", "alloc_sleep_millisecs": "1", "pages_to_scan": "65536"}
+    before = {name: (THP / "khugepaged" / name).read_text() for name in knobs}
+    for name, value in knobs.items():
+        (THP / "khugepaged" / name).write_text(value)
+    try:
+        until(
+            lambda: anon_huge_bytes(made) >= len(units) * UNIT,
+            lambda: time.sleep(0.05),
+            "khugepaged made huge pages",
+        )
+    finally:
+        for name, value in before.items():
+            (THP / "khugepaged" / name).write_text(value)
+
+
+@pytest.mark.parametrize("collapse", [by_call, by_khugepaged])
+def test_tables_deposited_under_huge_pages_are_not_empty_ones(
+    collapse: Callable[[Area, Collection[int]], None],
+) -> None:
+    """A deposited table counts in VmPTE and is out of reach until its huge page is split."""
+    with area(UNITS) as made:
+        fill(made)
+        made.release(*ODD)
+        peak = vmpte()
+        madvise(made.addr, made.length, MADV_HUGEPAGE)
+        collapse(made, EVEN)
+        madvise(made.addr, made.length, MADV_NOHUGEPAGE)
+        assert anon_huge_bytes(made) == len(EVEN) * UNIT
+        assert vmpte() == peak, "each huge page keeps a table"
+        reclaim(made, ODD, {"thp": len(EVEN)})
+        assert anon_huge_bytes(made) == len(EVEN) * UNIT
+        check(made, EVEN)
+
+        # Split by giving back a part: the deposited table is in the tree again.
+        split, whole = EVEN[::2], EVEN[1::2]
+        before = vmpte()
+        for addr, length in pieces(made, split, HALF, UNIT):
+            madvise(addr, length, MADV_DONTNEED)
+        assert anon_huge_bytes(made) == len(whole) * UNIT
+        reclaim(made, (), {"thp": len(whole), "mapped": len(split)}, bare=ODD)
+        check(made, EVEN)
+        for addr, length in pieces(made, split, 0, HALF):
+            madvise(addr, length, MADV_DONTNEED)
+        assert vmpte() == before
+        reclaim(made, split, {"thp": len(whole)}, bare=ODD)
+
+        # Split by unmapping a part of those that are left.
+        before = vmpte()
+        for addr, length in pieces(made, whole, HALF, UNIT):
+            unmap(addr, length)
+        left = pieces(made, whole, 0, HALF)
+        reclaim(made, (), {"mapped": len(whole)}, bare=[*ODD, *split], ranges=left)
+        check(made, whole)
+        for addr, length in left:
+            madvise(addr, length, MADV_DONTNEED)
+        assert vmpte() == before
+        reclaim(made, whole, {}, bare=[*ODD, *split], ranges=left)
+        check(made, whole, lost=whole)
+
+
+def test_huge_pages_of_a_file_deposit_no_table() -> None:
+    with memfd(UNITS * UNIT) as fd, area(UNITS, SHARED, fd) as made:
+        fill(made)
+        for unit in ODD:
+            punch_hole(fd, unit * UNIT, UNIT)
+        peak = vmpte()
+        madvise(made.addr, made.length, MADV_HUGEPAGE)
+        by_call(made, EVEN)
+        assert with_entries(made) == set(EVEN)
+        assert peak - vmpte() == len(EVEN) * PAGE, "a huge page of a file keeps no table"
+        reclaim(made, ODD, {"thp": len(EVEN)})
+        check(made, lost=ODD)

@@ -26,6 +26,7 @@ from guest.layout import (
     SHARED_ANON,
     UNIT,
     Area,
+    anon_huge_bytes,
     area,
     child,
     madvise,
@@ -169,7 +170,7 @@ def test_transparent_huge_pages_are_counted_and_kept() -> None:
         map_at(made.addr, made.length, ANON)
         madvise(made.addr, made.length, MADV_HUGEPAGE)
         made.touch(5)
-        huge = _anon_huge_bytes(made) // UNIT
+        huge = anon_huge_bytes(made) // UNIT
         if not huge:
             pytest.skip("no huge page was to be had: transparent_hugepage/enabled is never")
         before = vmpte()
@@ -178,14 +179,6 @@ def test_transparent_huge_pages_are_counted_and_kept() -> None:
         assert (answer.tables, answer.freed) == (4 - huge, 0)
         assert vmpte() == before
         assert made.values() == bytes([5] * 4)
-
-
-def _anon_huge_bytes(made: Area) -> int:
-    for block in Path("/proc/self/smaps").read_text().split("VmFlags")[:-1]:
-        if f"{made.addr:x}-" in block:
-            line = next(line for line in block.splitlines() if line.startswith("AnonHugePages"))
-            return int(line.split()[1]) * 1024
-    raise AssertionError("the area is not in smaps")
 
 
 def test_hugetlb_is_counted_and_kept() -> None:
