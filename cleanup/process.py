@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from cleanup.errors import ProcessGone
+from cleanup.proc import kilobytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,10 @@ def page_tables(pid: int | None = None) -> PageTables:
     if pid is None:
         pid = os.getpid()
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = kilobytes(Path(f"/proc/{pid}/status"))
     except (FileNotFoundError, ProcessLookupError) as error:
         raise ProcessGone(errno.ESRCH, f"pid {pid}: no such process") from error
-    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-
-    def to_bytes(name: str) -> int:
-        return int(fields.get(name, "0 kB").split()[0]) * 1024
-
-    return PageTables(pid, to_bytes("VmPTE"), to_bytes("VmRSS"), to_bytes("VmSize"))
+    return PageTables(pid, *(status.get(name, 0) for name in ("VmPTE", "VmRSS", "VmSize")))
 
 
 def name_of(pid: int) -> str:

@@ -14,8 +14,8 @@ from cleanup.backends import Features
 from cleanup.errors import CleanupError
 from cleanup.experiments import oracle
 from cleanup.experiments.document import SCHEMA, Document, Freed, Phase, Run
-from cleanup.experiments.proc import pagetables_bytes, settled_pagetables_bytes
 from cleanup.experiments.workload import NO_RELEASE, PHASES, Parameters, Workload
+from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 
 BACKENDS = ("none", "zap", "module")
 

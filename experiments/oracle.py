@@ -21,7 +21,7 @@ from pathlib import Path
 from cleanup import _uapi
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
-from cleanup.experiments.proc import kilobytes
+from cleanup.proc import kilobytes
 
 PAGE = 4096
 UNIT = 2 << 20

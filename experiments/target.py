@@ -17,10 +17,10 @@ from typing import IO, Any
 import cleanup
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
-from cleanup.experiments.proc import tlb_shootdowns
 from cleanup.experiments.sparse import SparseMapping
 from cleanup.experiments.workload import Measure, Parameters
 from cleanup.experiments.workloads import registry
+from cleanup.proc import tlb_shootdowns
 
 
 class _Pipe:

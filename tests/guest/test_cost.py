@@ -9,7 +9,7 @@ import pytest
 
 from cleanup import _uapi
 from cleanup.experiments import _memory
-from cleanup.experiments.proc import pagetables_bytes, tlb_shootdowns
+from cleanup.proc import pagetables_bytes, tlb_shootdowns
 from guest import abi
 from guest.layout import PAGE, area, child, vmpte
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cleanup.experiments import _memory, oracle
-from cleanup.experiments.proc import kilobytes
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
+from cleanup.proc import kilobytes
 
 SIZE = 2 << 30
 UNITS = SIZE // UNIT

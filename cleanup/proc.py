@@ -3,11 +3,12 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _STAT_REFRESH = Path("/proc/sys/vm/stat_refresh")
 # An RCU grace period takes some 20 ms, and up to 100 ms where callbacks are batched.
-_SETTLE_SECONDS = 0.15
+SETTLE_SECONDS = 0.15
 _SETTLE_TRIES = 40
 
 
@@ -33,16 +34,28 @@ def pagetables_bytes() -> int:
     return kilobytes(Path("/proc/meminfo"))["PageTables"]
 
 
-def settled_pagetables_bytes() -> int:
-    """The same once it falls no more: tables are freed only after an RCU grace period."""
-    last = pagetables_bytes()
+def settled(
+    read: Callable[[], int], *, quiet_seconds: float = SETTLE_SECONDS, goal: int | None = None
+) -> int:
+    """What `read` gives, in bytes, once it is down to `goal` or fell no more for `quiet_seconds`.
+
+    For figures of page tables, which are freed only after an RCU grace period. Gives up after 6 s.
+    """
+    last = read()
+    quiet = 0.0
     for _ in range(_SETTLE_TRIES):
-        time.sleep(_SETTLE_SECONDS)
-        now = pagetables_bytes()
-        if now >= last:
-            return now
+        if quiet >= quiet_seconds or (goal is not None and last <= goal):
+            break
+        time.sleep(SETTLE_SECONDS)
+        now = read()
+        quiet = quiet + SETTLE_SECONDS if now >= last else 0.0
         last = now
     return last
+
+
+def settled_pagetables_bytes() -> int:
+    """`pagetables_bytes` once it falls no more."""
+    return settled(pagetables_bytes)
 
 
 def tlb_shootdowns() -> int:
