@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cleanup import _uapi
 from cleanup.errors import from_errno
-from cleanup.result import Result, add
+from cleanup.result import Result, of_call
 
 Range = tuple[int, int]
 Cursor = tuple[int, int, int]  # range, level, address
@@ -78,7 +78,7 @@ def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | N
                 counts, number = error.counts, error.errno or errno.EIO
             before = cursor
             cursor = (counts.next_range, counts.next_level, counts.next_addr)
-            result = add(result, counts)
+            result += of_call(counts)
             blocked = blocked or number == errno.EAGAIN
             # A call that failed where it began would fail there for ever.
             if number not in (0, errno.ENOMEM, errno.EAGAIN) or (number and cursor == before):

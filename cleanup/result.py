@@ -50,6 +50,24 @@ class Result:
     calls: int = 0
     complete: bool = False
 
+    def __add__(self, other: Result) -> Result:
+        """Both together; complete if both are."""
+        skipped = dict(self.skipped)
+        for reason, number in other.skipped.items():
+            skipped[reason] = skipped.get(reason, 0) + number
+        return Result(
+            tables=self.tables + other.tables,
+            empty=self.empty + other.empty,
+            freed=self.freed + other.freed,
+            skipped=MappingProxyType(skipped),
+            zero_pages_dropped=self.zero_pages_dropped + other.zero_pages_dropped,
+            holes=self.holes + other.holes,
+            flushes=self.flushes + other.flushes,
+            longest_hold_ns=max(self.longest_hold_ns, other.longest_hold_ns),
+            calls=self.calls + other.calls,
+            complete=self.complete and other.complete,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The same as plain dictionaries and numbers."""
         return {
@@ -65,22 +83,23 @@ class Result:
         }
 
 
-def add(result: Result, counts: _uapi.Counts) -> Result:
-    """`result` with the counts of one more call."""
-    skipped = dict(result.skipped)
-    for index, number in enumerate(counts.skipped):
-        if number:
-            # A newer module may know reasons that this build has no name for.
-            name = _uapi.SKIP_REASONS.get(index, f"reason_{index}")
-            skipped[name] = skipped.get(name, 0) + number
+def of_call(counts: _uapi.Counts) -> Result:
+    """What one call counted; not complete, as one call can't tell."""
     return Result(
-        tables=result.tables + Levels(*counts.tables),
-        empty=result.empty + Levels(*counts.empty),
-        freed=result.freed + Levels(*counts.freed),
-        skipped=MappingProxyType(skipped),
-        zero_pages_dropped=result.zero_pages_dropped + counts.zero_pages_dropped,
-        holes=result.holes + counts.holes,
-        flushes=result.flushes + counts.flushes,
-        longest_hold_ns=max(result.longest_hold_ns, counts.longest_hold_ns),
-        calls=result.calls + 1,
+        tables=Levels(*counts.tables),
+        empty=Levels(*counts.empty),
+        freed=Levels(*counts.freed),
+        skipped=MappingProxyType(
+            {
+                # A newer module may know reasons that this build has no name for.
+                _uapi.SKIP_REASONS.get(index, f"reason_{index}"): number
+                for index, number in enumerate(counts.skipped)
+                if number
+            }
+        ),
+        zero_pages_dropped=counts.zero_pages_dropped,
+        holes=counts.holes,
+        flushes=counts.flushes,
+        longest_hold_ns=counts.longest_hold_ns,
+        calls=1,
     )
