@@ -26,13 +26,16 @@ def scan(
     levels: Iterable[str] | None = None,
     max_tables: int | None = None,
     max_hold_ns: int | None = None,
+    zero_pages: bool = False,
     progress: loop.Progress | None = None,
 ) -> Result:
     """Count page tables and those of them that are empty; free nothing.
 
-    Takes and raises what `reclaim` does; `max_tables` bounds the tables seen.
+    Takes and raises what `reclaim` does; `max_tables` bounds the tables seen. With `zero_pages`,
+    tables that hold nothing but entries that it would have `reclaim` drop count as empty.
     """
-    return _run(_uapi.SCAN_ONLY, target, ranges, levels, max_tables, max_hold_ns, progress)
+    flags = _uapi.SCAN_ONLY | _zero_pages(zero_pages)
+    return _run(flags, target, ranges, levels, max_tables, max_hold_ns, progress)
 
 
 def reclaim(
@@ -67,8 +70,11 @@ def reclaim(
     (EAGAIN), CallFailed (EINVAL, ...). TypeError or ValueError for a target or option
     that can't be meant; BufferError or ValueError for memory that is not contiguous.
     """
-    flags = _uapi.ZERO_PAGES if zero_pages else 0
-    return _run(flags, target, ranges, levels, max_tables, max_hold_ns, progress)
+    return _run(_zero_pages(zero_pages), target, ranges, levels, max_tables, max_hold_ns, progress)
+
+
+def _zero_pages(wanted: bool) -> int:
+    return _uapi.ZERO_PAGES if wanted else 0
 
 
 def _run(

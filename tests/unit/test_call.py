@@ -123,6 +123,13 @@ def test_bounds_reach_the_call(module: "FakeModule") -> None:
     assert (module.calls[0]["max_tables"], module.calls[0]["max_hold_ns"]) == (4, 5)
 
 
+def test_zero_pages_are_asked_for_by_scan_and_reclaim_alike(module: "FakeModule") -> None:
+    cleanup.scan(zero_pages=True)
+    cleanup.reclaim(zero_pages=True)
+    flags = _uapi.WHOLE_MM | _uapi.ZERO_PAGES
+    assert [arguments["flags"] for arguments in module.calls] == [flags | _uapi.SCAN_ONLY, flags]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
