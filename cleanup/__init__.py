@@ -9,6 +9,7 @@ The whole of it::
     cleanup.reclaim(memory)    # free them
     cleanup.reclaim(4711)      # those of a whole process
     cleanup.page_tables(4711)  # what its page tables take
+    cleanup.mappers("file")    # who maps it, and where: reclaim(pid, ranges=ranges)
     cleanup.features()         # what works on this host, and why the rest does not
 """
 
@@ -26,6 +27,7 @@ from cleanup.errors import (
 )
 from cleanup.process import PageTables, page_tables
 from cleanup.result import Levels, Result
+from cleanup.rmap import Mapper, mappers
 
 __all__ = [
     "AbiMismatch",
@@ -33,6 +35,7 @@ __all__ = [
     "CleanupError",
     "Contended",
     "Levels",
+    "Mapper",
     "ModuleMissing",
     "NotPermitted",
     "PageTables",
@@ -40,6 +43,7 @@ __all__ = [
     "Result",
     "Unmapped",
     "features",
+    "mappers",
     "page_tables",
     "reclaim",
     "scan",

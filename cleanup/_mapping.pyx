@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, embedsignature=True
-"""mmap(MAP_FIXED), which Python's own mmap module can't ask for."""
+"""What Python's own mmap module can't ask of mmap(): MAP_FIXED, and bytes beyond a file's end."""
 
 import os
 
@@ -14,10 +14,12 @@ cdef extern from "<sys/mman.h>" nogil:
         MAP_FIXED
         MAP_NORESERVE
         MAP_PRIVATE
+        PROT_NONE
         PROT_READ
         PROT_WRITE
     void *MAP_FAILED
     void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
+    int munmap(void *address, size_t length)
 
 
 def replace(uintptr_t address, size_t length):
@@ -35,4 +37,27 @@ def replace(uintptr_t address, size_t length):
         )
         number = errno
     if result == MAP_FAILED:
+        raise OSError(number, os.strerror(number))
+
+
+def map_file(int fd, size_t length):
+    """Map a file of any size, privately and inaccessibly; the address. Raises OSError."""
+    cdef void *result
+    cdef int number
+    with nogil:
+        result = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0)
+        number = errno
+    if result == MAP_FAILED:
+        raise OSError(number, os.strerror(number))
+    return <uintptr_t>result
+
+
+def unmap(uintptr_t address, size_t length):
+    """munmap(2). Raises OSError."""
+    cdef int result
+    cdef int number
+    with nogil:
+        result = munmap(<void *>address, length)
+        number = errno
+    if result < 0:
         raise OSError(number, os.strerror(number))

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""From a file to the processes that map it, and where: rmap as /proc shows it."""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from cleanup import _mapping
+from cleanup.loop import Range
+
+Refused = Callable[[int, PermissionError], object]
+
+
+class Mapper(NamedTuple):
+    """A process that maps the file; `ranges` are address and length, in bytes, in ascending order.
+
+    Neighbours are joined: a mapping that is split into several VMAs is one range.
+    """
+
+    pid: int
+    ranges: tuple[Range, ...]
+
+
+def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> list[Mapper]:
+    """The processes that map a regular file or memfd, shared or private, in ascending order of pid.
+
+    `path` may be /proc/PID/fd/N, which names memfds and deleted files too. It is opened for
+    reading. After PUNCH_HOLE in one process the empty tables are in all of these::
+
+        for pid, ranges in cleanup.mappers(f"/proc/self/fd/{memfd}"):
+            cleanup.reclaim(pid, ranges=ranges)
+
+    Another user's mappings may not be read without the right to ptrace the process: `refused` is
+    called with the pid and the error of each such process, whether it maps the file or not. What is
+    mapped or unmapped meanwhile may be missed or named.
+
+    Raises OSError if the file can't be opened, ValueError if it is no regular file.
+    """
+    with _opened(path) as fd:
+        pattern, exact = _lines_of(fd)
+        found = []
+        for pid in psutil.pids():
+            try:
+                maps = Path(f"/proc/{pid}/maps").read_bytes()
+            except PermissionError as error:
+                if refused is not None:
+                    refused(pid, error)
+                continue
+            except OSError:  # gone, or a kernel thread
+                continue
+            spans = [(int(start, 16), int(end, 16)) for start, end in pattern.findall(maps)]
+            if not exact:
+                spans = [span for span in spans if _maps_it(fd, pid, *span)]
+            if spans:
+                found.append(Mapper(pid, tuple(_joined(spans))))
+        return found
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
+    """The file; held open, its inode number is nobody else's."""
+    # Asked first: to open a device or FIFO may do something, or wait.
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{os.fspath(path)} is not a regular file")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
+    """What finds the file's lines in /proc/PID/maps, and whether it finds no others.
+
+    Under overlayfs and btrfs these name another device than stat(), and overlayfs another inode,
+    so that the kernel is asked how it names the file: by mapping it here. Inode numbers are unique
+    on the file's own device, but not on one that several btrfs subvolumes share.
+    """
+    status = os.fstat(fd)
+    # hugetlbfs unmaps whole huge pages only, which is its block size.
+    length = status.st_blksize
+    address = _mapping.map_file(fd, length)
+    try:
+        maps = Path("/proc/self/maps").read_bytes()
+    finally:
+        _mapping.unmap(address, length)
+    here = re.search(rb"^0*%x-[0-9a-f]+ \S+ [0-9a-f]+ (\S+) (\d+) " % address, maps, re.MULTILINE)
+    if here is None:
+        raise FileNotFoundError(f"/proc/self/maps does not show {length} bytes at {address:#x}")
+    device, inode = here.groups()
+    major, minor = (int(part, 16) for part in device.split(b":"))
+    exact = (os.makedev(major, minor), int(inode)) == (status.st_dev, status.st_ino)
+    line = rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ %s %s " % (device, inode)
+    return re.compile(line, re.MULTILINE), exact
+
+
+def _maps_it(fd: int, pid: int, start: int, end: int) -> bool:
+    """Whether a mapping is really of the file: yes, where that may not be seen."""
+    try:
+        mapped = Path(f"/proc/{pid}/map_files/{start:x}-{end:x}").stat()
+    except PermissionError:
+        return True
+    except OSError:  # unmapped meanwhile
+        return False
+    return os.path.samestat(mapped, os.fstat(fd))
+
+
+def _joined(spans: list[tuple[int, int]]) -> Iterator[Range]:
+    start, end = spans[0]
+    for next_start, next_end in spans[1:]:
+        if next_start != end:
+            yield start, end - start
+            start = next_start
+        end = next_end
+    yield start, end - start

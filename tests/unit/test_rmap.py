@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""Who maps a file, found on this machine's own /proc."""
+
+import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cleanup
+from cleanup import _uapi
+
+PAGE = mmap.PAGESIZE
+# Maps argv[1] shared at its second page and tells where.
+MAP_IT = """
+import mmap, sys
+from cleanup import _uapi
+with open(sys.argv[1], "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 2 * mmap.PAGESIZE, offset=mmap.PAGESIZE)
+print(_uapi.address_of(memory), flush=True)
+input()
+"""
+
+
+def of(found: list[cleanup.Mapper], pid: int) -> tuple[tuple[int, int], ...]:
+    (ranges,) = [mapper.ranges for mapper in found if mapper.pid == pid] or [()]
+    return ranges
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mapped by 1"
+    path.write_bytes(bytes(4 * PAGE))
+    return path
+
+
+def test_nobody_maps_a_new_file(file: Path) -> None:
+    assert cleanup.mappers(file) == []
+
+
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE], ids=["shared", "private"])
+def test_mappings_of_this_process(file: Path, flags: int) -> None:
+    with file.open("r+b") as opened:
+        memory = mmap.mmap(opened.fileno(), 3 * PAGE, flags=flags)
+        try:
+            span = (_uapi.address_of(memory), 3 * PAGE)
+            assert of(cleanup.mappers(file), os.getpid()) == (span,)
+        finally:
+            memory.close()
+    assert cleanup.mappers(file) == []
+
+
+def test_another_process_and_its_deleted_file(file: Path) -> None:
+    with (
+        file.open("rb") as opened,
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", MAP_IT, file],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as child,
+    ):
+        assert child.stdout is not None
+        address = int(child.stdout.readline())
+        wanted = [cleanup.Mapper(child.pid, ((address, 2 * PAGE),))]
+        assert cleanup.mappers(file) == wanted
+        file.unlink()
+        assert cleanup.mappers(f"/proc/self/fd/{opened.fileno()}") == wanted
+        # Another file of the same name is another file.
+        file.write_bytes(bytes(PAGE))
+        assert cleanup.mappers(file) == []
+
+
+def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
+    fd = os.memfd_create("tests")
+    os.ftruncate(fd, 8 * PAGE)
+    with mmap.mmap(fd, 8 * PAGE) as memory:
+        start = _uapi.address_of(memory)
+        # Advice about forking splits the VMA in three.
+        memory.madvise(mmap.MADV_DONTFORK, 2 * PAGE, PAGE)
+        assert len(Path("/proc/self/maps").read_text().split("memfd:tests")) == 4
+        assert of(cleanup.mappers(f"/proc/self/fd/{fd}"), os.getpid()) == ((start, 8 * PAGE),)
+        with mmap.mmap(fd, PAGE) as other:
+            found = of(cleanup.mappers(f"/proc/self/fd/{fd}"), os.getpid())
+            assert sum(length for _, length in found) == 9 * PAGE
+            assert any(at <= _uapi.address_of(other) < at + length for at, length in found)
+        # Two memfds of one name are two files.
+        namesake = os.memfd_create("tests")
+        assert cleanup.mappers(f"/proc/self/fd/{namesake}") == []
+        # Its end is cut off: the mapping stays, and its tables do.
+        os.ftruncate(fd, 0)
+        assert of(cleanup.mappers(f"/proc/self/fd/{fd}"), os.getpid()) == ((start, 8 * PAGE),)
+        os.close(namesake)
+    os.close(fd)
+
+
+def test_the_file_system_of_the_interpreter() -> None:
+    """Often an overlay, whose devices in maps are not those of stat()."""
+    assert of(cleanup.mappers(sys.executable), os.getpid())
+
+
+def test_a_process_that_may_not_be_looked_at(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr("psutil.pids", lambda: [1, os.getpid()])
+
+    def denied(path: Path) -> bytes:
+        if path == Path("/proc/1/maps"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    refused: list[int] = []
+    assert cleanup.mappers(file, refused=lambda pid, _error: refused.append(pid)) == []
+    assert refused == [1]
+    assert cleanup.mappers(file) == []
+
+
+def test_no_regular_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path in (tmp_path, fifo, Path(os.devnull)):
+        with pytest.raises(ValueError, match=f"{path} is not a regular file"):
+            cleanup.mappers(path)
+    with pytest.raises(FileNotFoundError):
+        cleanup.mappers(tmp_path / "missing")
+
+
+def test_no_descriptor_and_no_mapping_is_left(file: Path) -> None:
+    def held() -> tuple[int, str]:
+        return len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/maps").read_text()
+
+    before = held()[0]
+    cleanup.mappers(file)
+    after = held()
+    assert after[0] == before
+    assert file.name not in after[1]
