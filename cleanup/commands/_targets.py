@@ -1,63 +1,58 @@
 # SPDX-License-Identifier: MIT
-"""What `scan` and `reclaim` share: the options, the work process by process, the output."""
+"""What `scan` and `reclaim` share: the options, and the work process by process."""
 
 from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Sequence
+import mmap
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import length_hint
+from types import FrameType
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.status import Status
 
 from cleanup import call, device
-from cleanup.commands import PROGRAM
-from cleanup.errors import CallFailed
+from cleanup.commands import PROGRAM, _selection
+from cleanup.commands._report import Outcome, Reading, Report
+from cleanup.commands._selection import Selection, Target
+from cleanup.errors import CallFailed, ProcessGone, Unmapped
 from cleanup.process import name_of, page_tables
 from cleanup.result import Result
+
+EXAMPLES = """\b
+Examples:
+  pgtable-cleanup {verb} 1234 5678
+  pgtable-cleanup {verb} --all
+  pgtable-cleanup {verb} --cgroup system.slice/postgresql.service --levels pte
+  pgtable-cleanup {verb} --mappers /dev/shm/cache
+  pgtable-cleanup {verb} --mappers /proc/1234/fd/7 --json
+  pgtable-cleanup {verb} --all --max-tables 100000 --max-hold 500000
+
+Of --all, --cgroup and --mappers, processes that exit meanwhile or may not be touched are counted
+and named; the command fails only if none of the others could be worked on either. Sizes of page
+tables are read again when they have settled: tables are freed after an RCU grace period, and a
+cgroup's memory.stat may lag behind by 2 s.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line, parsed."""
+    """The command line, parsed; `select` finds the processes."""
 
-    pids: tuple[int, ...]
+    select: Callable[[], Selection]
     levels: tuple[str, ...] | None
+    zero_pages: bool
     max_tables: int | None
     max_hold_ns: int | None
     dry_run: bool
     as_json: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one process; sizes are VmPTE, in bytes."""
-
-    pid: int
-    name: str | None
-    vmpte_bytes_before: int | None
-    vmpte_bytes_after: int | None
-    result: Result | None
-    error: CallFailed | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain dictionaries and values."""
-        return {
-            "pid": self.pid,
-            "name": self.name,
-            "vmpte_bytes_before": self.vmpte_bytes_before,
-            "vmpte_bytes_after": self.vmpte_bytes_after,
-            "result": self.result and self.result.to_json(),
-            "error": self.error
-            and {
-                "errno": self.error.errno,
-                "name": errno.errorcode.get(self.error.errno or 0),
-                "message": str(self.error),
-            },
-        }
 
 
 class Levels(click.ParamType[tuple[str, ...]]):
@@ -80,8 +75,25 @@ class Levels(click.ParamType[tuple[str, ...]]):
 def target_command(function: Callable[[Options], None]) -> click.Command:
     """A command with the arguments and options that choose processes and bound the work."""
 
-    @click.command(function.__name__, help=function.__doc__)
-    @click.argument("pids", metavar="PID...", type=click.IntRange(min=1), nargs=-1, required=True)
+    @click.command(
+        function.__name__,
+        help=function.__doc__,
+        epilog=EXAMPLES.format(verb=function.__name__),
+        options_metavar="[OPTIONS]",
+    )
+    @click.argument("pids", metavar="[PID]...", type=click.IntRange(min=1), nargs=-1)
+    @click.option("--all", "every", is_flag=True, help="Every process, this one last.")
+    @click.option(
+        "--cgroup",
+        metavar="PATH",
+        help="Every process in a cgroup (v2) and those below it; a directory, or a name below "
+        "the cgroup2 mount.",
+    )
+    @click.option(
+        "--mappers",
+        metavar="FILE",
+        help="Every process that maps the file or memfd (/proc/PID/fd/N), only where it does.",
+    )
     @click.option(
         "--levels",
         type=Levels(),
@@ -89,10 +101,16 @@ def target_command(function: Callable[[Options], None]) -> click.Command:
         help="Levels of the page-table tree; by default all that the module serves.",
     )
     @click.option(
+        "--zero-pages",
+        is_flag=True,
+        help="Drop entries of private anonymous memory that map the shared zero page; a scan "
+        "counts tables that hold nothing else as empty.",
+    )
+    @click.option(
         "--max-tables",
         type=click.IntRange(min=1),
         metavar="N",
-        help="Stop after N tables in each process: freed ones, or seen ones of a scan.",
+        help="Stop after N tables in all processes together: freed ones, or seen ones of a scan.",
     )
     @click.option(
         "--max-hold",
@@ -103,76 +121,159 @@ def target_command(function: Callable[[Options], None]) -> click.Command:
     )
     @click.option("--dry-run", is_flag=True, help="Count only, free nothing: what scan does.")
     @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-    def command(**options: Any) -> None:  # noqa: ANN401 -- click passes what it parsed
-        function(Options(**options))
+    def command(
+        pids: tuple[int, ...],
+        every: bool,
+        cgroup: str | None,
+        mappers: str | None,
+        **options: Any,  # noqa: ANN401 -- click passes what it parsed
+    ) -> None:
+        choices: list[Callable[[], Selection]] = []
+        if pids:
+            choices.append(lambda: _selection.by_pid(pids))
+        if every:
+            choices.append(_selection.every_process)
+        if cgroup is not None:
+            choices.append(lambda: _selection.of_cgroup(cgroup))
+        if mappers is not None:
+            choices.append(lambda: _selection.mapping_file(mappers))
+        if len(choices) != 1:
+            raise click.UsageError(
+                "name the processes in one way: PIDs, --all, --cgroup PATH or --mappers FILE"
+            )
+        function(Options(choices[0], **options))
 
     return command
 
 
+class Interrupt:
+    """Lets the first Ctrl-C end the work between two calls, so that no call's counts are lost.
+
+    The kernel ends a call when a signal comes. A second Ctrl-C is the usual one.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupt:
+        self._before = signal.getsignal(signal.SIGINT)
+        # A job that was started with SIGINT ignored goes on ignoring it.
+        if self._before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, self._before)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if it came."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 def run(options: Options, *, frees: bool) -> None:
-    """Scan or reclaim each process and print the outcomes; exit code 1 if any of them failed."""
+    """Scan or reclaim the processes chosen and print the report; exit code 1 if that failed."""
     # Without a usable module, one message for all.
     with device.opened():
         pass
-    outcomes = [_process(pid, options, frees) for pid in dict.fromkeys(options.pids)]
+    selection = options.select()
+    readings = [Reading(gauge, gauge.read()) for gauge in selection.gauges]
+    report = Report(selection, frees, readings)
+    _work(report, options)
+    _read_again(report)
     if options.as_json:
-        document = {"frees": frees, "processes": [outcome.to_json() for outcome in outcomes]}
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        _show(outcomes, frees)
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    for error in errors:
-        click.echo(f"{PROGRAM}: {error}", err=True)
-    if errors:
+        report.show()
+    for message in report.messages():
+        click.echo(f"{PROGRAM}: {message}", err=True)
+    if report.failed:
         click.get_current_context().exit(1)
 
 
-def _process(pid: int, options: Options, frees: bool) -> Outcome:
-    name, before, after, result, failure = None, None, None, None, None
+def _work(report: Report, options: Options) -> None:
+    """Go through the processes until the bound, a Ctrl-C, or an error that all would give."""
+    targets = report.selection.targets
+    number = length_hint(targets)
+    left = options.max_tables
+    ended = False
+    with Interrupt() as interrupt, Console(stderr=True).status("") as status:
+        for index, target in enumerate(targets, 1):
+            if ended or left == 0 or interrupt.asked:
+                report.not_reached.append(target.pid)
+                continue
+            what = f"process {index} of {number}" if number else f"process {index}"
+            outcome = _process(target, options, report.frees, left, interrupt, status, what)
+            report.outcomes.append(outcome)
+            ended = outcome.error is not None and outcome.error.errno == errno.EOPNOTSUPP
+            if left is not None and outcome.result is not None:
+                done = outcome.result.freed if report.frees else outcome.result.tables
+                left = max(0, left - done.total)
+        report.interrupted = interrupt.asked
+
+
+def _process(
+    target: Target,
+    options: Options,
+    frees: bool,
+    max_tables: int | None,
+    interrupt: Interrupt,
+    status: Status,
+    what: str,
+) -> Outcome:
+    pid = target.pid
+    name, before, after, result, failure = None, None, None, None, target.error
     work = call.reclaim if frees else call.scan
-    with Console(stderr=True).status(f"pid {pid}") as status:
-        try:
-            name = name_of(pid)
-            before = page_tables(pid).vmpte_bytes
+
+    def progress(so_far: Result) -> None:
+        nonlocal result
+        result = so_far
+        seen, freed = so_far.tables.total, so_far.freed.total
+        status.update(escape(f"{what}, {pid} {name}: {seen} tables seen, {freed} freed"))
+        interrupt.check()
+
+    try:
+        name = name_of(pid)
+        status.update(escape(f"{what}, {pid} {name}"))
+        before = page_tables(pid).vmpte_bytes
+        if failure is None:
             result = work(
                 pid,
+                ranges=target.ranges,
                 levels=options.levels,
-                max_tables=options.max_tables,
+                max_tables=max_tables,
                 max_hold_ns=options.max_hold_ns,
-                progress=lambda so_far: status.update(
-                    f"pid {pid}: {so_far.tables.total} tables seen, {so_far.freed.total} freed"
-                ),
+                zero_pages=options.zero_pages,
+                progress=progress,
             )
+    except KeyboardInterrupt:
+        interrupt.asked = True
+    except Unmapped as error:
+        # Some of its mappings have gone since they were looked up; the rest is done.
+        result = error.result
+    except CallFailed as error:
+        failure, result = error, error.result
+    if result is not None:
+        try:
             after = page_tables(pid).vmpte_bytes
-        except CallFailed as error:
-            failure, result = error, error.result
+        except ProcessGone:
+            after = None
     return Outcome(pid, name, before, after, result, failure)
 
 
-def _show(outcomes: Sequence[Outcome], frees: bool) -> None:
-    table = Table(box=None)
-    for heading in ("pid", "name", "page tables", *(["after"] if frees else []), "tables", "empty"):
-        table.add_column(heading, justify="left" if heading == "name" else "right")
-    if frees:
-        table.add_column("freed", justify="right")
-    table.add_column("left alone")
-    for outcome in outcomes:
-        result = outcome.result
-        if result is None or (outcome.error and not result.tables.total):
-            continue
-        table.add_row(
-            str(outcome.pid),
-            outcome.name,
-            _kilobytes(outcome.vmpte_bytes_before),
-            *([_kilobytes(outcome.vmpte_bytes_after)] if frees else []),
-            str(result.tables.total),
-            str(result.empty.total),
-            *([str(result.freed.total)] if frees else []),
-            ", ".join(f"{number} {reason}" for reason, number in result.skipped.items()),
-        )
-    if table.rows:
-        Console(highlight=False, markup=False).print(table)
-
-
-def _kilobytes(size: int | None) -> str:
-    return "" if size is None else f"{size // 1024} kB"
+def _read_again(report: Report) -> None:
+    """What the gauges show in the end; what was freed takes a while to show."""
+    freed = report.total.freed.total * mmap.PAGESIZE
+    for reading in report.readings:
+        try:
+            if reading.before is None or not freed or report.interrupted:
+                reading.after = reading.gauge.read()
+            else:
+                reading.after = reading.gauge.settled(reading.before - freed)
+        except KeyboardInterrupt:
+            report.interrupted = True
+            reading.after = reading.gauge.read()

@@ -27,6 +27,7 @@ class FakeModule:
 
     tables: int = 10
     empty: int = 4
+    holes: int = 0
     fails: Callable[[dict[str, Any]], int] = lambda _call: 0
     features: _uapi.Features = FEATURES
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -40,7 +41,7 @@ class FakeModule:
             next_range=1 if arguments["flags"] & _uapi.WHOLE_MM else len(arguments["ranges"]),
             next_level=0,
             next_addr=0,
-            holes=0,
+            holes=self.holes,
             tables=(self.tables, 0, 0),
             empty=(self.empty, 0, 0),
             freed=(0 if arguments["flags"] & _uapi.SCAN_ONLY else self.empty, 0, 0),

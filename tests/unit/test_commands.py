@@ -48,6 +48,24 @@ RESULT = {
     "calls": None,
     "complete": None,
 }
+PROCESS = {
+    "pid": None,
+    "name": None,
+    "vmpte_bytes_before": None,
+    "vmpte_bytes_after": None,
+    "result": RESULT,
+    "error": None,
+}
+REPORT = {
+    "frees": None,
+    "selection": {"by": None, "what": None},
+    "processes": None,
+    "total": RESULT,
+    "errors": {},
+    "not_reached": None,
+    "interrupted": None,
+    "pagetables": {},
+}
 BACKEND = {"does": None, "works": None, "reasons": None}
 FEATURES = {
     "kernel": None,
@@ -126,16 +144,12 @@ def test_json(module: "FakeModule", child: int, verb: str, freed: int) -> None:
     assert result.exit_code == 0
     assert result.stderr == ""
     document = json.loads(result.stdout)
+    assert keys(document) == REPORT
     assert document["frees"] == bool(freed)
+    assert document["selection"] == {"by": "pids", "what": None}
     (process,) = document["processes"]
-    assert keys(process) == {
-        "pid": None,
-        "name": None,
-        "vmpte_bytes_before": None,
-        "vmpte_bytes_after": None,
-        "result": RESULT,
-        "error": None,
-    }
+    assert keys(process) == PROCESS
+    assert document["total"] == process["result"]
     assert process["pid"] == child
     assert process["result"]["freed"]["pte"] == freed
     assert process["result"]["skipped"] == {"mapped": 6}
@@ -200,6 +214,10 @@ def test_a_process_that_is_gone(module: "FakeModule") -> None:
     "arguments",
     [
         ("scan",),
+        ("scan", "--all", "1"),
+        ("scan", "--all", "--cgroup", "a"),
+        ("reclaim", "--cgroup", "a", "--mappers", "b"),
+        ("reclaim", "--mappers", "b", "1"),
         ("scan", "0"),
         ("scan", "-1"),
         ("scan", "init"),
@@ -227,3 +245,10 @@ def test_help(arguments: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith("Usage: ")
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("verb", ["scan", "reclaim"])
+def test_help_shows_how_it_is_used(verb: str) -> None:
+    lines = run(verb, "--help").stdout.splitlines()
+    for example in ("1234 5678", "--all", "--mappers /proc/1234/fd/7 --json"):
+        assert f"    pgtable-cleanup {verb} {example}" in lines

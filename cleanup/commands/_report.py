@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""What `scan` and `reclaim` say when they are done: a table or JSON, and a summary on stderr."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cleanup.commands._selection import Gauge, Selection
+from cleanup.errors import CallFailed, ProcessGone
+from cleanup.result import Result
+
+# Of many processes, those that a table shows and a message names.
+MOST_ROWS = 20
+MOST_NAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one process; sizes are VmPTE, in bytes, None for one that is gone."""
+
+    pid: int
+    name: str | None
+    vmpte_bytes_before: int | None
+    vmpte_bytes_after: int | None
+    result: Result | None
+    error: CallFailed | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain dictionaries and values."""
+        return {
+            "pid": self.pid,
+            "name": self.name,
+            "vmpte_bytes_before": self.vmpte_bytes_before,
+            "vmpte_bytes_after": self.vmpte_bytes_after,
+            "result": self.result and self.result.to_json(),
+            "error": self.error
+            and {
+                "errno": self.error.errno,
+                "name": _errno_name(self.error),
+                "message": str(self.error),
+            },
+        }
+
+
+@dataclass(slots=True)
+class Reading:
+    """A gauge before and after the work."""
+
+    gauge: Gauge
+    before: int | None
+    after: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "source": str(self.gauge.source),
+            "bytes_before": self.before,
+            "bytes_after": self.after,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """All of one command's work; `not_reached` are pids, `interrupted` tells of a Ctrl-C."""
+
+    selection: Selection
+    frees: bool
+    readings: Sequence[Reading]
+    outcomes: list[Outcome] = field(default_factory=list)
+    not_reached: list[int] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def total(self) -> Result:
+        """All processes' results together; complete if every one of them is."""
+        complete = not self.not_reached and not self.interrupted
+        complete = complete and all(outcome.result for outcome in self.outcomes)
+        return _sum(self.outcomes, Result(complete=complete))
+
+    @property
+    def nothing_done(self) -> bool:
+        """Whether there were processes to work on, other than our own, and all were refused."""
+        others = [outcome for outcome in self.outcomes if outcome.pid != os.getpid()]
+        return all(outcome.error for outcome in others) and any(
+            not isinstance(outcome.error, ProcessGone) for outcome in others
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command has failed; that some of many processes refused is no failure."""
+        if self.selection.explicit and any(outcome.error for outcome in self.outcomes):
+            return True
+        return self.interrupted or self.nothing_done
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of --json."""
+        return {
+            "frees": self.frees,
+            "selection": {"by": self.selection.kind, "what": self.selection.what},
+            "processes": [outcome.to_json() for outcome in self.outcomes],
+            "total": self.total.to_json(),
+            "errors": Counter(
+                _errno_name(outcome.error) for outcome in self.outcomes if outcome.error
+            ),
+            "not_reached": self.not_reached,
+            "interrupted": self.interrupted,
+            "pagetables": {reading.gauge.name: reading.to_json() for reading in self.readings},
+        }
+
+    def show(self) -> None:
+        """Print the table, those first from whom most was freed, and the gauges."""
+        console = Console(highlight=False, markup=False)
+        if (table := self._table()).rows:
+            console.print(table)
+        if dropped := self.total.zero_pages_dropped:
+            console.print(f"zero-page entries dropped: {dropped}", soft_wrap=True)
+        for reading in self.readings:
+            figure = f"page tables by {reading.gauge.source}: {self._change(reading)}"
+            console.print(figure, soft_wrap=True)
+
+    def messages(self) -> Iterator[str]:
+        """What to say on stderr: failures one by one, or those of many processes by reason."""
+        if not self.outcomes and not self.not_reached:
+            yield self.selection.nobody
+        errors = [(outcome, outcome.error) for outcome in self.outcomes if outcome.error]
+        if self.selection.explicit:
+            yield from (str(error) for _, error in errors)
+        else:
+            reasons: dict[str, list[Outcome]] = {}
+            for outcome, error in errors:
+                reason = str(error).removeprefix(f"pid {outcome.pid}: ")
+                reasons.setdefault(f"{_errno_name(error)}: {reason}", []).append(outcome)
+            for reason, outcomes in reasons.items():
+                yield f"{_processes(len(outcomes))} left out, {reason}: {_names(outcomes)}"
+            if self.nothing_done:
+                but = " but this command itself" if len(errors) < len(self.outcomes) else ""
+                yield f"no process could be {'cleaned' if self.frees else 'scanned'}{but}"
+        if self.interrupted:
+            yield "interrupted: what was done until then is told"
+        if self.not_reached:
+            yield f"{_processes(len(self.not_reached))} not reached"
+
+    def _table(self) -> Table:
+        table = Table(box=None)
+        after, freed = (["after"], ["freed"]) if self.frees else ([], [])
+        for heading in ("pid", "name", "page tables", *after, "tables", "empty", *freed):
+            table.add_column(heading, justify="left" if heading == "name" else "right")
+        table.add_column("left alone")
+        seen = [
+            outcome
+            for outcome in self.outcomes
+            if outcome.result and (outcome.result.tables.total or not outcome.error)
+        ]
+        seen.sort(key=self._weight, reverse=True)
+        told = seen
+        if not self.selection.explicit:
+            told = [outcome for outcome in seen if outcome.result and outcome.result.empty.total]
+            told = told[:MOST_ROWS]
+        for outcome in told:
+            self._add_row(table, str(outcome.pid), outcome.name or "", [outcome])
+        if rest := [outcome for outcome in seen if outcome not in told]:
+            self._add_row(table, "", f"{len(rest)} more" if told else _processes(len(rest)), rest)
+        if len(seen) > 1 and told:
+            self._add_row(table, "", "total", seen)
+        return table
+
+    def _weight(self, outcome: Outcome) -> tuple[int, int]:
+        result = outcome.result or Result()
+        return result.freed.total, result.empty.total
+
+    def _add_row(self, table: Table, pid: str, name: str, outcomes: Sequence[Outcome]) -> None:
+        result = _sum(outcomes, Result())
+        after = _kilobytes([outcome.vmpte_bytes_after for outcome in outcomes])
+        table.add_row(
+            pid,
+            name,
+            _kilobytes([outcome.vmpte_bytes_before for outcome in outcomes]),
+            *([after] if self.frees else []),
+            str(result.tables.total),
+            str(result.empty.total),
+            *([str(result.freed.total)] if self.frees else []),
+            ", ".join(f"{number} {reason}" for reason, number in result.skipped.items()),
+        )
+
+    def _change(self, reading: Reading) -> str:
+        if reading.before is None:
+            return "unknown, as the memory controller is not enabled there"
+        before = _kilobytes([reading.before])
+        return f"{before}, then {_kilobytes([reading.after])}" if self.frees else before
+
+
+def _sum(outcomes: Sequence[Outcome], start: Result) -> Result:
+    return sum((outcome.result for outcome in outcomes if outcome.result), start)
+
+
+def _errno_name(error: CallFailed) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error.errno))
+
+
+def _processes(number: int) -> str:
+    return f"{number} process{'' if number == 1 else 'es'}"
+
+
+def _names(outcomes: Sequence[Outcome]) -> str:
+    names = ", ".join(
+        f"{outcome.pid} {outcome.name or ''}".strip() for outcome in outcomes[:MOST_NAMES]
+    )
+    more = len(outcomes) - MOST_NAMES
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _kilobytes(sizes: Sequence[int | None]) -> str:
+    """Their sum, without those unknown; nothing if all are."""
+    known = [size for size in sizes if size is not None]
+    return f"{sum(known) // 1024} kB" if known else ""
