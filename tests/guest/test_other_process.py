@@ -1,58 +1,29 @@
 # SPDX-License-Identifier: MIT
 """Another process's tables: by pidfd and from the command line, and who may."""
 
-import contextlib
 import errno
-import io
 import json
 import mmap
 import os
 import random
-import struct
-import subprocess
-import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from _raw import peek, poke, syscall
+from _raw import peek, poke
 
 import cleanup
 from cleanup import _uapi
-from cleanup.commands import main
 from guest import abi
 from guest.layout import PAGE, UNIT, area, child, madvise, vmpte
-
-COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
-NOBODY = 65534
-CAP_SYS_NICE, CAP_SYS_PTRACE = 23, 19
-SYS_PRCTL, SYS_CAPSET = 157, 126
-PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 4, 8
-
-
-def become_nobody(*capabilities: int) -> None:
-    """Drop to nobody, keeping just these capabilities."""
-    syscall(SYS_PRCTL, PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    mask = sum(1 << capability for capability in capabilities)
-    header = bytearray(struct.pack("=Ii", 0x20080522, 0))
-    data = bytearray(struct.pack("=6I", mask, mask, 0, 0, 0, 0))
-    syscall(SYS_CAPSET, _uapi.address_of(header), _uapi.address_of(data))
-
-
-def in_fork(work: Callable[[], int]) -> int:
-    """What `work` returns in a forked process, at most 255."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os._exit(work())
-        except BaseException:
-            traceback.print_exc()
-        os._exit(255)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+from guest.others import (
+    CAP_SYS_NICE,
+    CAP_SYS_PTRACE,
+    become_nobody,
+    command,
+    command_in_fork,
+    dumpable_nobody,
+    in_fork,
+)
 
 
 def errno_of_call(pid: int) -> int:
@@ -78,12 +49,6 @@ def empty_tables(identity: Callable[[], None]) -> Callable[[Callable[[], None]],
             assert made.values() == bytes([9] * 64)
 
     return target
-
-
-def dumpable_nobody() -> None:
-    """A change of uid makes a process undumpable, and so not to be ptraced."""
-    become_nobody()
-    syscall(SYS_PRCTL, PR_SET_DUMPABLE, 1)
 
 
 def test_root_may() -> None:
@@ -153,13 +118,6 @@ def test_itself_success_without_any_capability() -> None:
     assert in_fork(caller) == 0
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run pgtable-cleanup."""
-    return subprocess.run(
-        [COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
 def test_command_line_on_a_process_that_runs_and_touches_memory() -> None:
     units = 512
     stop = mmap.mmap(-1, PAGE)
@@ -199,24 +157,10 @@ def test_command_line_on_a_process_that_runs_and_touches_memory() -> None:
 def test_command_line_refusals() -> None:
     """What a user sees, and exit 1."""
     with child(empty_tables(lambda: None)) as target:
-        said = memoryview(mmap.mmap(-1, PAGE))
-
-        def caller() -> int:
-            become_nobody()
-            code = 0
-            with contextlib.redirect_stderr(io.StringIO()) as stderr:
-                try:
-                    main(["reclaim", str(target.pid)])
-                except SystemExit as ended:
-                    code = int(ended.code or 0)
-            text = stderr.getvalue().encode()
-            said[: len(text)] = text
-            return code
-
-        assert in_fork(caller) == 1
-        text = bytes(said).rstrip(b"\0").decode()
-        assert "CAP_SYS_NICE" in text
-        assert str(target.pid) in text
+        done = command_in_fork(become_nobody, "reclaim", target.pid)
+        assert done.returncode == 1
+        assert "CAP_SYS_NICE" in done.stderr
+        assert str(target.pid) in done.stderr
 
 
 def test_command_line_scan_dry_run_and_limits() -> None:
