@@ -209,7 +209,7 @@ def _work(report: Report, options: Options) -> None:
             what = f"process {index} of {number}" if number else f"process {index}"
             outcome = _process(target, options, report.frees, left, interrupt, status, what)
             report.outcomes.append(outcome)
-            ended = outcome.error is not None and outcome.error.errno == errno.EOPNOTSUPP
+            ended = outcome.error is not None and outcome.error.errno == errno.EINVAL
             if left is not None and outcome.result is not None:
                 done = outcome.result.freed if report.frees else outcome.result.tables
                 left = max(0, left - done.total)
