@@ -68,11 +68,12 @@ $(GUEST_TESTS): test-guest-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --disk 1G -- \
 		$(GUEST_PYTEST) tests/guest
 
-# The tree's other shape: 4 levels where the guests above have 5, and PTI's second copy of the top.
+# The tree's other shape: 4 levels where the guests above have 5, and PTI's second copy of the top;
+# and a third CPU, for a race that takes three.
 .PHONY: $(SHAPE_TESTS)
 $(SHAPE_TESTS): test-shape-%: build
-	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --append pti=on -- \
-		$(GUEST_PYTEST) tests/guest/test_upper_levels.py
+	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
+		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest ../$(BIN)/mypy --config-file=../pyproject.toml
