@@ -211,6 +211,20 @@ def test_a_second_ctrl_c_does_not_wait_for_the_call(module: "FakeModule", host: 
     assert document(result)["processes"][0]["result"] is None
 
 
+def test_ctrl_c_while_the_figures_settle(
+    module: "FakeModule", group: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    result = run("reclaim", "--cgroup", "a", "--json")
+    assert result.exit_code == 1
+    assert document(result)["interrupted"] is True
+    assert document(result)["total"]["freed"]["pte"] == 8
+    assert document(result)["pagetables"]["cgroup"]["bytes_after"] == 40960
+
+
 def test_a_process_that_exits_after_the_call_was_cleaned(
     module: "FakeModule", children: list[int]
 ) -> None:
