@@ -3,6 +3,7 @@
 
 import mmap
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,13 @@ from pathlib import Path
 import pytest
 
 import cleanup
-from cleanup import _uapi
+from cleanup import _uapi, rmap
 
 PAGE = mmap.PAGESIZE
 # Maps argv[1] shared at its second page and tells where.
 MAP_IT = """
 import mmap, sys
-from cleanup import _uapi
+from cleanup import _uapi, rmap
 with open(sys.argv[1], "r+b") as file:
     memory = mmap.mmap(file.fileno(), 2 * mmap.PAGESIZE, offset=mmap.PAGESIZE)
 print(_uapi.address_of(memory), flush=True)
@@ -98,6 +99,49 @@ def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
 def test_the_file_system_of_the_interpreter() -> None:
     """Often an overlay, whose devices in maps are not those of stat()."""
     assert of(cleanup.mappers(sys.executable), os.getpid())
+
+
+def test_inodes_of_one_number_on_one_device(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two subvolumes of btrfs: told apart by map_files, taken for the file without it."""
+    namesake = tmp_path / "namesake"
+    namesake.write_bytes(bytes(PAGE))
+    with (
+        file.open("r+b") as one,
+        namesake.open("r+b") as other,
+        mmap.mmap(one.fileno(), PAGE) as memory,
+        mmap.mmap(other.fileno(), PAGE) as wrong,
+    ):
+        spans = [(_uapi.address_of(mapped), PAGE) for mapped in (memory, wrong)]
+        both = b"|".join(b"%s %s" % line_of(address) for address, _ in spans)
+        pattern = re.compile(
+            rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ (?:%s) " % both, re.MULTILINE
+        )
+        monkeypatch.setattr(rmap, "_lines_of", lambda _fd: (pattern, False))
+        stat = Path.stat
+        try:
+            stat(Path(f"/proc/self/map_files/{spans[0][0]:x}-{spans[0][0] + PAGE:x}"))
+        except PermissionError:
+            pytest.skip("only CAP_CHECKPOINT_RESTORE sees what /proc/PID/map_files links to")
+        assert of(cleanup.mappers(file), os.getpid()) == (spans[0],)
+
+        def denied(path: Path) -> os.stat_result:
+            if "map_files" in path.parts:
+                raise PermissionError
+            return stat(path)
+
+        monkeypatch.setattr(Path, "stat", denied)
+        found = of(cleanup.mappers(file), os.getpid())
+        assert sum(length for _, length in found) == 2 * PAGE
+
+
+def line_of(address: int) -> tuple[bytes, bytes]:
+    """Device and inode in the line of maps that begins there."""
+    lines = Path("/proc/self/maps").read_bytes().splitlines()
+    line = next(line for line in lines if int(line.split(b"-")[0], 16) == address)
+    device, inode = line.split()[3:5]
+    return device, inode
 
 
 def test_a_process_that_may_not_be_looked_at(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
