@@ -150,7 +150,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
 
 
 def test_all_lets_the_hosts_page_tables_fall() -> None:
-    units = 8192
+    units = 2048
     with child(emptied(units)) as target:
         found = document(command("reclaim", "--all", "--json"))
         assert found["errors"] == {}
