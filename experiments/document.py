@@ -3,7 +3,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypeAlias, TypedDict, TypeGuard, cast
 
 SCHEMA = 1
 
@@ -64,12 +64,8 @@ class Run(TypedDict):
     violations: list[str]
 
 
-class Document(TypedDict):
-    """One experiment on one kernel.
-
-    `unavailable` says why a backend was left out; `clock` compares the guest's with the
-    host's, for times count only where both agree.
-    """
+class Header(TypedDict):
+    """What every document says: one experiment on one kernel."""
 
     experiment: str
     schema: int
@@ -81,11 +77,45 @@ class Document(TypedDict):
     seed: int
     parameters: dict[str, Any]
     unavailable: dict[str, str]
+
+
+class Document(Header):
+    """A workload's.
+
+    `unavailable` says why a backend was left out; `clock` compares the guest's with the
+    host's, for times count only where both agree.
+    """
+
     runs: list[Run]
     clock: NotRequired[dict[str, float]]
 
 
-def write(document: Document, path: Path) -> None:
+class CostDocument(Header):
+    """That of `reclaim-cost`: results by part, of which `cost.part` says more.
+
+    `unavailable` says why a part was left out, `failures` why one measured nothing;
+    `guests` are the machines that were booted, with the parts that ran in each.
+    """
+
+    parts: dict[str, dict[str, Any]]
+    failures: dict[str, str]
+    guests: list[dict[str, Any]]
+
+
+AnyDocument: TypeAlias = Document | CostDocument
+
+
+def is_cost(document: AnyDocument) -> TypeGuard[CostDocument]:
+    """Whether it is not a workload's."""
+    return "parts" in document
+
+
+def is_workloads(document: AnyDocument) -> TypeGuard[Document]:
+    """Whether it is a workload's."""
+    return "runs" in document
+
+
+def write(document: AnyDocument, path: Path) -> None:
     """Write one document, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -96,19 +126,19 @@ def write(document: Document, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def read_all(directory: Path) -> list[Document]:
+def read_all(directory: Path) -> list[AnyDocument]:
     """The experiments among the JSON files of a directory, by name and kernel."""
-    found: list[Document] = []
+    found: list[AnyDocument] = []
     for path in directory.glob("*.json"):
         try:
             content = json.loads(path.read_bytes())
         except ValueError:  # none that `write` wrote
             continue
         if isinstance(content, dict) and content.get("schema") == SCHEMA:
-            found.append(cast(Document, content))
+            found.append(cast(AnyDocument, content))
     return sorted(found, key=lambda document: (document["experiment"], _version(document)))
 
 
-def _version(document: Document) -> list[int]:
+def _version(document: Header) -> list[int]:
     numbers = document["kernel"].split("-")[0].split(".")
     return [int(number) for number in numbers if number.isdigit()]

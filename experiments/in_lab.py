@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Runs an experiment's command in a guest of the lab and brings its JSON back."""
+"""Runs an experiment's command in guests of the lab and brings its JSON back."""
 
 import json
 import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from cleanup import lab
 from cleanup.experiments.document import Document
@@ -25,29 +25,43 @@ def run(
     are in the document.
     """
     command = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
-    result = lab.run(
+    document, result = run_json(
+        workload.name,
         [command, "experiment", "run", workload.name, "--host", "--json", *arguments],
         kernel=kernel,
         memory=workload.guest_memory,
         disk=workload.guest_disk,
         timeout=timeout_seconds,
-        on_stderr=_forward,
-        progress=on_stderr(),
+    )
+    return cast(Document, {**document, "clock": clock(result)})
+
+
+def run_json(
+    what: str,
+    command: Sequence[str],
+    *,
+    kernel: str,
+    **options: Any,  # noqa: ANN401 -- those of lab.run
+) -> tuple[dict[str, Any], lab.GuestResult]:
+    """The JSON that a command of `what` prints in a guest, and the run; raises as `run` does."""
+    result = lab.run(
+        command, kernel=kernel, on_stderr=_forward, progress=on_stderr(), **options
     )
     try:
-        document = cast(Document, json.loads(result.stdout))
+        return json.loads(result.stdout), result
     except ValueError as error:
         raise ExperimentError(
-            f"{workload.name} on {kernel}: the guest's command ended with exit code "
+            f"{what} on {kernel}: the guest's command ended with exit code "
             f"{result.exit_code} and without a result: see its messages above"
         ) from error
+
+
+def clock(result: lab.GuestResult) -> dict[str, float]:
+    """The guest's clock and the host's: times count only where they agree."""
     return {
-        **document,
-        "clock": {
-            "guest_seconds": result.guest_seconds,
-            "host_seconds": result.seconds,
-            "agree": result.clock_ok,
-        },
+        "guest_seconds": result.guest_seconds,
+        "host_seconds": result.seconds,
+        "agree": result.clock_ok,
     }
 
 
