@@ -44,9 +44,7 @@ def run_json(
     **options: Any,  # noqa: ANN401 -- those of lab.run
 ) -> tuple[dict[str, Any], lab.GuestResult]:
     """The JSON that a command of `what` prints in a guest, and the run; raises as `run` does."""
-    result = lab.run(
-        command, kernel=kernel, on_stderr=_forward, progress=on_stderr(), **options
-    )
+    result = lab.run(command, kernel=kernel, on_stderr=_forward, progress=on_stderr(), **options)
     try:
         return json.loads(result.stdout), result
     except ValueError as error:

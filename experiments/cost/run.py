@@ -32,7 +32,7 @@ class Measured(TypedDict):
 
 
 def measure(names: Sequence[str], *, quick: bool, seed: int, progress: Progress) -> Measured:
-    """Measure the named parts here, one after the other; one that fails costs none of the others."""
+    """Measure the named parts here, one after the other; one that fails is left out."""
     features = cleanup.features()
     measured: Measured = {
         "kernel": features.kernel,

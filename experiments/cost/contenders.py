@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""The ways to free page tables that are compared, each on the same layout and checked."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+import cleanup
+from cleanup import _mapping, _uapi
+from cleanup.experiments.cost import _calls
+from cleanup.experiments.measure import ExperimentError
+from cleanup.experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
+
+TABLES = 4096
+LIVE_TABLES = 16
+# Of what the tables map: those who unmap it free these, too.
+_UPPER_TABLES = TABLES // 512 + 1
+# Ends a hold of the mmap lock, and with it a batch, after its first table.
+ONE_TABLE_HOLD_NS = 1
+# Time is not to be what ends a batch where the guest's CPUs wait for the host's.
+FULL_BATCH_HOLD_NS = 10**9
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """TABLES empty PTE tables and LIVE_TABLES that hold a page each.
+
+    The empty ones are those of the `address` and `length`, in bytes; live ones are in
+    between, or all behind.
+    """
+
+    mapping: SparseMapping
+    live: Sequence[int]
+    contents: Sequence[bytes]
+    length: int
+
+    @property
+    def address(self) -> int:
+        return self.mapping.address
+
+    def intact(self) -> bool:
+        """Whether the live pages read as they were written."""
+        return all(
+            self.mapping.page(unit) == content
+            for unit, content in zip(self.live, self.contents, strict=True)
+        )
+
+    def empty_reads_zero(self) -> bool:
+        """Whether what was given back reads as zeros and can be written; makes tables anew."""
+        end = self.length // UNIT
+        edges = [-1, *(unit for unit in self.live if unit < end), end]
+        between = [(low + 1, high) for low, high in pairwise(edges)]
+        return self.mapping.released_reads_zero(between, sample=8)
+
+
+@contextmanager
+def layout(seed: int, *, live_inside: bool) -> Iterator[Layout]:
+    """Map it anew: a page touched in each 2 MiB, and each given back but the live ones."""
+    units = TABLES + LIVE_TABLES
+    step = units // LIVE_TABLES
+    live = range(step // 2, units, step) if live_inside else range(TABLES, units)
+    chooser = random.Random(seed)  # noqa: S311 -- reproducible contents
+    contents = [chooser.randbytes(PAGE) for _ in live]
+    with sparse_mapping(units * UNIT, seed=seed) as mapping:
+        mapping.touch(0, units)
+        for unit in range(units):
+            if unit not in live:
+                mapping.release(unit, unit + 1)
+        for unit, content in zip(live, contents, strict=True):
+            mapping.page(unit)[:] = content
+        yield Layout(mapping, live, contents, (units if live_inside else TABLES) * UNIT)
+
+
+class Act:
+    """What a contender does to a layout; `counts` are the module's own, where it was asked."""
+
+    def __init__(self, device: int, layout: Layout) -> None:
+        self.device, self.layout = device, layout
+        self.counts: _uapi.Counts | None = None
+
+    def module(self, *, flags: int = 0, max_hold_ns: int = FULL_BATCH_HOLD_NS) -> None:
+        """One ioctl over the range, for PTE tables."""
+        self.counts = _uapi.call(
+            self.device,
+            flags=flags,
+            levels=_uapi.LEVELS["pte"],
+            ranges=((self.layout.address, self.layout.length),),
+            max_hold_ns=max_hold_ns,
+        )
+
+    def dontneed(self) -> None:
+        """One MADV_DONTNEED over the range."""
+        self.layout.mapping.zap(0, self.layout.length // UNIT)
+
+    def unmap(self) -> None:
+        """munmap() and mmap() of the range."""
+        _calls.unmap_and_map(self.layout.address, self.layout.length)
+
+    def remap(self) -> None:
+        """One mmap(MAP_FIXED) over the range."""
+        _mapping.replace(self.layout.address, self.layout.length)
+
+    def remap_each(self) -> None:
+        """An mmap(MAP_FIXED) over each 2 MiB of the range."""
+        _calls.replace_by_blocks(self.layout.address, self.layout.length, UNIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`frees`: TABLES PTE tables; `frees_by_kernel`: where the kernel has PT_RECLAIM."""
+
+    label: str
+    act: Callable[[Act], None]
+    live_inside: bool = False
+    frees: bool = True
+    frees_by_kernel: bool = False
+    unmaps: bool = False
+
+
+CONTENDERS = {
+    "module": Contender("module", Act.module),
+    "module_live_inside": Contender("module, live tables between", Act.module, live_inside=True),
+    "module_scan": Contender(
+        "module, scan only", partial(Act.module, flags=_uapi.SCAN_ONLY), frees=False
+    ),
+    "module_flush_each": Contender(
+        "module, a flush for each table", partial(Act.module, max_hold_ns=ONE_TABLE_HOLD_NS)
+    ),
+    "dontneed": Contender("one MADV_DONTNEED", Act.dontneed, frees=False, frees_by_kernel=True),
+    "munmap": Contender("munmap and mmap", Act.unmap, unmaps=True),
+    "map_fixed": Contender("one MAP_FIXED", Act.remap, unmaps=True),
+    "map_fixed_each": Contender("MAP_FIXED over each 2 MiB", Act.remap_each, unmaps=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Round(Generic[T]):
+    """What `measure` made of one act, and what came of it."""
+
+    measured: T
+    vmpte_fall_bytes: int
+    counts: _uapi.Counts | None
+
+
+def run_round(
+    name: str,
+    *,
+    device: int,
+    seed: int,
+    kernel_frees: bool,
+    measure: Callable[[Callable[[], None]], T],
+) -> Round[T]:
+    """One round on a layout of its own; `measure` runs what it is given once.
+
+    ExperimentError where the contender did not free what it should, or changed what lives.
+    """
+    contender = CONTENDERS[name]
+    with layout(seed, live_inside=contender.live_inside) as made:
+        act = Act(device, made)
+        before = cleanup.page_tables().vmpte_bytes
+        measured = measure(lambda: contender.act(act))
+        fall = before - cleanup.page_tables().vmpte_bytes
+        tables = TABLES if contender.frees or (contender.frees_by_kernel and kernel_frees) else 0
+        most = tables + (_UPPER_TABLES if contender.unmaps else 0)
+        if not tables <= fall // PAGE <= most:
+            raise ExperimentError(
+                f"{contender.label}: VmPTE fell by {fall // PAGE} tables, not by {tables}"
+            )
+        if act.counts and act.counts.freed[0] != tables:
+            raise ExperimentError(
+                f"{contender.label}: the module says it freed {act.counts.freed[0]} tables, "
+                f"but {tables} went"
+            )
+        if not made.intact():
+            raise ExperimentError(f"{contender.label}: the contents of live tables changed")
+        if not made.empty_reads_zero():
+            raise ExperimentError(f"{contender.label}: what was given back does not read as zero")
+    return Round(measured, fall, act.counts)
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """The order of a run: each contender comes first in turn."""
+    at = by % len(names)
+    return [*names[at:], *names[:at]]

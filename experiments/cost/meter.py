@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""Counts the instructions of an operation and of what it leaves to the kernel's threads.
+
+In a guest whose clock counts instructions, time passes without any while the CPU is idle.
+So it never is: a process of the lowest priority counts its own rounds, of two instructions
+each, whenever nobody else runs.  What the clock says beyond them was work, whoever did it:
+the caller, interrupts, the kernel's threads.  Each iteration of a `rep` counts as one.
+"""
+
+import gc
+import mmap
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from cleanup.experiments.cost import _calls
+from cleanup.experiments.measure import ExperimentError
+
+_BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
+# The kernel lets one through every HZ / 16, in seconds; a later one waits.
+_BARRIER_INTERVAL = 0.07
+_BACKGROUND_SECONDS = 0.05
+_BACKGROUND_TRIES = 9
+_ETH_P_ALL = 3
+
+
+def rcu_barrier() -> None:
+    """Wait until all RCU callbacks of this CPU have run, those that free page tables among them.
+
+    Linux 6.7 brought a file for it (do_rcu_barrier).  Before, closing a packet socket waits
+    for a grace period by a callback of its own, which runs after all that this CPU had
+    queued: good for a guest of one CPU.  OSError: root alone may.
+    """
+    if _BARRIER.exists():
+        _BARRIER.write_text("1", encoding="ascii")
+    else:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)).close()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Instructions of the operation itself, and those until the RCU barrier after it is through."""
+
+    call_instructions: int
+    instructions: int
+
+
+class Meter:
+    """See `running`."""
+
+    def __init__(self, counter: memoryview) -> None:
+        self._counter = counter
+        self._last_barrier = 0.0
+        self.background = 0.0
+        """Instructions that the kernel's clock interrupt and the like take of each nanosecond."""
+        self.empty = Cost(0, 0)
+        """An operation that does nothing."""
+
+    def calibrate(self) -> None:
+        """Measure what is there without any operation."""
+        self.background = median(self._idle_share() for _ in range(_BACKGROUND_TRIES))
+        self.cost(_nothing)
+        self.empty = self.cost(_nothing)
+
+    def cost(self, operation: Callable[[], object]) -> Cost:
+        """Run it, and return its instructions with all that is there without it; see `net`."""
+        time.sleep(max(0.0, self._last_barrier + _BARRIER_INTERVAL - time.monotonic()))
+        gc.disable()
+        try:
+            begin = self._sample()
+            operation()
+            called = self._sample()
+            rcu_barrier()
+            end = self._sample()
+        finally:
+            gc.enable()
+        self._last_barrier = time.monotonic()
+        return Cost(self._foreground(begin, called), self._foreground(begin, end))
+
+    def net(self, operation: Callable[[], object]) -> Cost:
+        """The instructions of an operation beyond those of one that does nothing."""
+        gross = self.cost(operation)
+        return Cost(
+            gross.call_instructions - self.empty.call_instructions,
+            gross.instructions - self.empty.instructions,
+        )
+
+    def _idle_share(self) -> float:
+        begin = self._sample()
+        time.sleep(_BACKGROUND_SECONDS)
+        end = self._sample()
+        return self._work(begin, end) / (end[0] - begin[0])
+
+    def _sample(self) -> tuple[int, int]:
+        return _calls.sample(self._counter)
+
+    def _foreground(self, begin: tuple[int, int], end: tuple[int, int]) -> int:
+        return round(self._work(begin, end) - self.background * (end[0] - begin[0]))
+
+    @staticmethod
+    def _work(begin: tuple[int, int], end: tuple[int, int]) -> int:
+        """Instructions between two samples that were not the idle process's."""
+        return (end[0] - begin[0]) - 2 * (end[1] - begin[1])
+
+
+@contextmanager
+def running() -> Iterator[Meter]:
+    """A calibrated meter, in a guest of one CPU whose clock counts instructions.
+
+    ExperimentError elsewhere.
+    """
+    if "PGTABLE_CLEANUP_ICOUNT" not in os.environ or os.cpu_count() != 1:
+        raise ExperimentError(
+            "instructions are counted in a guest of one CPU: pgtable-cleanup lab run --icount "
+            "--cpus 1"
+        )
+    with mmap.mmap(-1, mmap.PAGESIZE) as shared, memoryview(shared).cast("Q") as counter:
+        idle = os.fork()
+        if idle == 0:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            _calls.count(counter)
+        try:
+            meter = Meter(counter)
+            meter.calibrate()
+            yield meter
+        finally:
+            os.kill(idle, signal.SIGKILL)
+            os.waitpid(idle, 0)
+
+
+def _nothing() -> None:
+    """The operation that everything else is compared with."""
