@@ -91,7 +91,7 @@ class _Counted:
         self.shootdowns = self.tables = 0
 
     def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
-        with _second_thread():
+        with second_thread():
             before = tlb_shootdowns()
             self._backend.clean(mapping, empty)
             self.shootdowns = tlb_shootdowns() - before
@@ -99,7 +99,8 @@ class _Counted:
 
 
 @contextmanager
-def _second_thread() -> Iterator[None]:
+def second_thread() -> Iterator[None]:
+    """A thread of this process keeps a CPU busy meanwhile."""
     stop = bytearray(1)
     thread = threading.Thread(target=_memory.spin, args=(stop,))
     thread.start()

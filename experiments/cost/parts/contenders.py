@@ -23,7 +23,7 @@ from cleanup.experiments.proc import pagetables_bytes
 from cleanup.experiments.sparse import PAGE
 
 _RUNS = 5
-_QUICK_RUNS = 2
+_QUICK_RUNS = 1
 # Tables that the rest of the guest may get or lose meanwhile.
 _PAGETABLES_SLACK = 32 * PAGE
 

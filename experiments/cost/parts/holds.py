@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""How long the module holds the mmap lock, by the kernel's tracepoints."""
+
+import mmap
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cleanup import _uapi
+from cleanup.experiments.cost import trace
+from cleanup.experiments.cost.part import Claim, Guest, Result, Row, at_most
+from cleanup.experiments.cost.spread import spread, text
+from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
+
+_RUNS = 5
+_QUICK_RUNS = 1
+_MOST_INSTRUCTIONS = 200_000
+_TRIVIAL_CALLS = 16
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A walk over `tables` empty tables of one level, each of which maps `span` bytes."""
+
+    level: str
+    span: int
+    tables: int
+
+
+_PASSES = (_Pass("pte", UNIT, 4096), _Pass("pmd", _GIB, 256), _Pass("pud", 512 * _GIB, 32))
+_MAPPINGS = {"anonymous": None, "shared_file": Path("/dev/shm")}  # noqa: S108 -- any tmpfs
+
+
+class _Holds:
+    name = "holds"
+    description = "longest holds of the mmap lock in a call of the module, by tracepoints"
+    guest = Guest(icount=True, cpus=1)
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Each level and kind of mapping apart, with the module's defaults."""
+        runs = _QUICK_RUNS if quick else _RUNS
+        passes: dict[str, Any] = {}
+        device = _uapi.open_device()
+        try:
+            for mapping, directory in _MAPPINGS.items():
+                for walk in _PASSES:
+                    progress(f"{walk.level.upper()} tables, {mapping.replace('_', ' ')}")
+                    passes[f"{mapping}_{walk.level}"] = {
+                        "mapping": mapping,
+                        "level": walk.level,
+                        "tables": walk.tables,
+                        **_figures([_hold(device, walk, directory, seed) for _ in range(runs)]),
+                    }
+        finally:
+            os.close(device)
+        return {
+            "runs": runs,
+            "passes": passes,
+            "shortest_write_hold_instructions": _shortest_hold(),
+            "claims": [_claim(passes)],
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """The longest hold of each kind."""
+        return [
+            *(_row(one, kind) for one in result["passes"].values() for kind in ("write", "read")),
+            (
+                "contained in each: the tracepoints, at most",
+                f"{result['shortest_write_hold_instructions']:,} instructions",
+            ),
+        ]
+
+
+def _row(one: Mapping[str, Any], kind: str) -> Row:
+    mapping = one["mapping"].replace("_", " ")
+    longest = one[f"longest_{kind}_instructions"]
+    return (
+        f"{one['tables']} {one['level'].upper()} tables, {mapping}, {kind}",
+        text(longest, "instructions") if one[f"{kind}_holds"] else "none",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Observed:
+    """A traced call, and the module's own count of its longest hold with and without the trace."""
+
+    holds: Sequence[trace.Hold]
+    traced_instructions: int
+    untraced_instructions: int
+
+    def longest(self, *, write: bool) -> int:
+        return max((hold.cycles for hold in self.holds if hold.write == write), default=0)
+
+
+def _hold(device: int, walk: _Pass, directory: Path | None, seed: int) -> _Observed:
+    with _empty_tables(device, walk, directory, seed) as mapping:
+        untraced = _call(device, walk, mapping)
+    with _empty_tables(device, walk, directory, seed) as mapping, trace.recorded() as recorded:
+        traced = _call(device, walk, mapping)
+    return _Observed(recorded.holds, traced.longest_hold_ns, untraced.longest_hold_ns)
+
+
+def _shortest_hold() -> int:
+    """A call that changes nothing, under mmap write: what its hold takes is the trace's, mostly."""
+    with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page.madvise(mmap.MADV_DONTDUMP)
+        with trace.recorded() as recorded:
+            for _ in range(_TRIVIAL_CALLS):
+                page.madvise(mmap.MADV_DONTDUMP)
+    return min(hold.cycles for hold in recorded.holds if hold.write)
+
+
+@contextmanager
+def _empty_tables(
+    device: int, walk: _Pass, directory: Path | None, seed: int
+) -> Iterator[SparseMapping]:
+    """A mapping whose tables of one level are empty, and those below gone."""
+    # Spans that the mapping has for itself: one more, as it does not begin with one.
+    with sparse_mapping((walk.tables + 1) * walk.span, seed=seed, directory=directory) as made:
+        mapping = replace(made, advice=mmap.MADV_DONTNEED)
+        first = -mapping.address % walk.span // UNIT
+        for unit in range(first, first + walk.tables * walk.span // UNIT, walk.span // UNIT):
+            mapping.touch(unit, unit + 1)
+            mapping.release(unit, unit + 1)
+        for below in _PASSES[: _PASSES.index(walk)]:
+            _reclaim(device, below.level, mapping)
+        yield mapping
+
+
+def _call(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
+    counts = _reclaim(device, walk.level, mapping)
+    freed = counts.freed[list(_uapi.LEVELS).index(walk.level)]
+    if freed != walk.tables:
+        raise ExperimentError(
+            f"of {walk.tables} empty {walk.level.upper()} tables the module freed {freed}"
+        )
+    return counts
+
+
+def _reclaim(device: int, level: str, mapping: SparseMapping) -> _uapi.Counts:
+    start, end = mapping.range
+    return _uapi.call(device, levels=_uapi.LEVELS[level], ranges=((start, end - start),))
+
+
+def _figures(observed: Sequence[_Observed]) -> dict[str, Any]:
+    """A guest that counts instructions has a cycle, and a nanosecond, for each of them."""
+    figures: dict[str, Any] = {}
+    for kind, write in (("write", True), ("read", False)):
+        figures[f"{kind}_holds"] = sum(hold.write == write for hold in observed[0].holds)
+        figures[f"longest_{kind}_instructions"] = spread(
+            [one.longest(write=write) for one in observed]
+        )
+    figures["module_longest_hold_instructions"] = spread(
+        [one.untraced_instructions for one in observed]
+    )
+    figures["module_longest_hold_traced_instructions"] = spread(
+        [one.traced_instructions for one in observed]
+    )
+    return figures
+
+
+def _claim(passes: dict[str, Any]) -> Claim:
+    return at_most(
+        "instructions of the longest hold of the mmap lock for writing",
+        max(one["longest_write_instructions"]["max"] for one in passes.values()),
+        _MOST_INSTRUCTIONS,
+    )
+
+
+PART = _Holds()

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""Holds of the mmap lock as the kernel's own tracepoints tell them."""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cleanup.experiments.measure import ExperimentError
+
+_INSTANCE = Path("/sys/kernel/tracing/instances/pgtable-cleanup-holds")
+_ACQUIRED, _RELEASED = "mmap_lock_acquire_returned", "mmap_lock_released"
+# Task and pid, CPU, flags; the time by a clock that counts, not in seconds.
+_EVENT = re.compile(
+    r"^\s*\S.*-\d+\s+\[\d+\]\s+\S+\s+(?P<time>\d+): "
+    rf"(?P<event>{_ACQUIRED}|{_RELEASED}): mm=(?P<mm>\S+) .*?write=(?P<write>true|false)"
+    r"(?: success=(?P<success>true|false))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One hold of an mmap lock, of so many cycles of the time-stamp counter."""
+
+    write: bool
+    cycles: int
+
+
+class Trace:
+    """What was recorded; complete after `recorded`."""
+
+    def __init__(self) -> None:
+        self.holds: list[Hold] = []
+
+
+@contextmanager
+def recorded() -> Iterator[Trace]:
+    """Record the holds of mmap locks by the calling thread.
+
+    A hold begins and ends at the events' time stamps, so it contains most of what the first
+    event takes to be recorded.  Time stamps are the x86 time-stamp counter's, the finest
+    there is.  OSError without root or tracefs; ExperimentError where events were lost.
+    """
+    _INSTANCE.mkdir()
+    try:
+        _write("tracing_on", "0")
+        _write("trace_clock", "x86-tsc")
+        _write("set_event_pid", str(threading.get_native_id()))
+        for event in (_ACQUIRED, _RELEASED):
+            _write(f"events/mmap_lock/{event}/enable", "1")
+        trace = Trace()
+        _write("tracing_on", "1")
+        yield trace
+        _write("tracing_on", "0")
+        trace.holds.extend(holds((_INSTANCE / "trace").read_text(encoding="utf-8").splitlines()))
+    finally:
+        _INSTANCE.rmdir()
+
+
+def holds(lines: Iterable[str]) -> Sequence[Hold]:
+    """The holds in a trace of one thread; ExperimentError where its events do not pair up."""
+    found: list[Hold] = []
+    begin: re.Match[str] | None = None
+    for line in lines:
+        if "LOST" in line:
+            raise ExperimentError(f"the kernel's trace lost events: {line.strip()}")
+        event = _EVENT.match(line)
+        if event is None or event["success"] == "false":
+            continue
+        if event["event"] == _ACQUIRED:
+            begin = event
+        elif begin is not None:
+            if (begin["mm"], begin["write"]) != (event["mm"], event["write"]):
+                raise ExperimentError(f"a release without its acquisition: {line.strip()}")
+            found.append(Hold(event["write"] == "true", int(event["time"]) - int(begin["time"])))
+            begin = None
+    return found
+
+
+def _write(name: str, value: str) -> None:
+    (_INSTANCE / name).write_text(value, encoding="ascii")
