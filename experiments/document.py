@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
 """An experiment's JSON: sizes in bytes, times in seconds."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
-from typing import Any, NotRequired, TypeAlias, TypedDict, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 SCHEMA = 1
 
@@ -105,14 +110,9 @@ class CostDocument(Header):
 AnyDocument: TypeAlias = Document | CostDocument
 
 
-def is_cost(document: AnyDocument) -> TypeGuard[CostDocument]:
-    """Whether it is not a workload's."""
+def is_cost(document: AnyDocument) -> TypeIs[CostDocument]:
+    """Whether it is that of `reclaim-cost`, and not a workload's."""
     return "parts" in document
-
-
-def is_workloads(document: AnyDocument) -> TypeGuard[Document]:
-    """Whether it is a workload's."""
-    return "runs" in document
 
 
 def write(document: AnyDocument, path: Path) -> None:

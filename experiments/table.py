@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: MIT
-"""The before/after table on the terminal."""
+"""What was measured, on the terminal: a before/after table, or that of costs."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from cleanup.experiments.document import Document
+from cleanup.experiments.cost import show as cost
+from cleanup.experiments.document import AnyDocument, CostDocument, Document, is_cost
 from cleanup.experiments.summary import size_text, summaries
 from cleanup.experiments.workload import PHASES
 
 
-def show(documents: Sequence[Document]) -> None:
+def show(documents: Sequence[AnyDocument]) -> None:
     """Print a table for each document, and what they leave out, on standard output."""
     console = Console(highlight=False, markup=False)
     for document in documents:
+        if is_cost(document):
+            _show_costs(console, document)
+            continue
         console.print(
             f"{document['experiment']}: VmPTE under "
             f"{size_text(document['parameters']['size_bytes'])} mapped, "
@@ -24,6 +28,21 @@ def show(documents: Sequence[Document]) -> None:
         console.print()
     for note in notes(documents):
         console.print(note)
+
+
+def _show_costs(console: Console, document: CostDocument) -> None:
+    console.print(
+        f"{document['experiment']}: Linux {document['kernel']} ({document['accelerator']})"
+    )
+    for section in cost.sections(document):
+        console.print(f"\n{section.name}: {section.description}")
+        made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+        for label, value in section.rows:
+            made.add_row(label, value)
+        console.print(made)
+        for claim in section.claims:
+            console.print(cost.claim_text(claim))
+    console.print()
 
 
 def table(document: Document) -> Table:
@@ -51,15 +70,15 @@ def table(document: Document) -> Table:
     return made
 
 
-def notes(documents: Sequence[Document]) -> list[str]:
+def notes(documents: Sequence[AnyDocument]) -> list[str]:
     """A line each."""
     lines = []
     for document in documents:
         kernel = f"Linux {document['kernel']}"
         if document["kernel_pt_reclaim"]:
             lines.append(f"{kernel} frees the tables under whole 2 MiB units itself (PT_RECLAIM)")
-        for backend, reason in document["unavailable"].items():
-            lines.append(f"{kernel}: no {backend}: {reason.split(';', 1)[0]}")
+        for name, reason in document["unavailable"].items():
+            lines.append(f"{kernel}: no {name}: {reason.split(';', 1)[0]}")
         if document["accelerator"] == "tcg":
             lines.append("times are an emulator's (TCG), not hardware's")
     return list(dict.fromkeys(lines))

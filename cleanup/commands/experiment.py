@@ -9,12 +9,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 
 from cleanup.errors import CleanupError
 from cleanup.experiments import measure
-from cleanup.experiments.document import Document, read_all, write
+from cleanup.experiments.cost import parts as cost_parts
+from cleanup.experiments.cost import run as cost
+from cleanup.experiments.document import (
+    AnyDocument,
+    CostDocument,
+    Document,
+    is_cost,
+    read_all,
+    write,
+)
 from cleanup.experiments.provenance import commit
 from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
 from cleanup.experiments.workloads import registry
@@ -54,6 +64,7 @@ class Options:
     size_bytes: int | None
     seed: int
     repeats: int | None
+    parts: tuple[str, ...]
     quick: bool
 
     def parameters(self, workload: Workload) -> list[Parameters]:
@@ -86,6 +97,127 @@ class Options:
         ]
 
 
+class Experiment(Protocol):
+    """What a name on the command line stands for."""
+
+    @property
+    def name(self) -> str:
+        """On the command line, and in the JSON."""
+
+    @property
+    def description(self) -> str:
+        """One sentence, without its full stop."""
+
+    def described(self) -> dict[str, Any]:
+        """For `list --json`."""
+
+    def check(self, options: Options) -> None:
+        """UsageError where it can't be run so."""
+
+    def measure(self, options: Options, kernel: str | None) -> AnyDocument:
+        """In the lab, or here where no kernel is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _OfWorkload:
+    """A workload under every backend."""
+
+    workload: Workload
+
+    @property
+    def name(self) -> str:
+        return self.workload.name
+
+    @property
+    def description(self) -> str:
+        return self.workload.description
+
+    def described(self) -> dict[str, Any]:
+        workload = self.workload
+        return {
+            "name": workload.name,
+            "description": workload.description,
+            "size_bytes": workload.size_bytes,
+            "touch": list(workload.touches),
+            "granularity": list(workload.granularities),
+            "repeats": workload.repeats,
+            "guest_memory": workload.guest_memory,
+        }
+
+    def check(self, options: Options) -> None:
+        if options.parts:
+            raise click.UsageError(f"{self.name} has no --part: {cost.NAME} has")
+        options.parameters(self.workload)
+
+    def measure(self, options: Options, kernel: str | None) -> Document:
+        workload, parameters = self.workload, options.parameters(self.workload)
+        if kernel is None:
+            return measure.run(
+                workload,
+                parameters=parameters,
+                backends=options.backends,
+                repeats=options.repeats_of(workload),
+                accelerator=os.environ.get("PGTABLE_CLEANUP_ACCELERATOR", "host"),
+                progress=_say,
+            )
+        # A guest, which runs this very command with --host, has no use for the lab.
+        from cleanup.experiments import in_lab  # noqa: PLC0415
+
+        _say(f"{workload.name}: in the lab, on {kernel}")
+        pages = parameters[0].size_bytes >> (12 if parameters[0].touch == "all" else 21)
+        runs = len(parameters) * len(measure.BACKENDS) * options.repeats_of(workload)
+        return in_lab.run(
+            workload,
+            options.arguments(workload),
+            kernel=kernel,
+            timeout_seconds=_SECONDS_MORE + runs * pages * _SECONDS_A_PAGE,
+        )
+
+
+class _OfCost:
+    """`reclaim-cost`, whose parts know their own sizes."""
+
+    name = cost.NAME
+    description = cost.DESCRIPTION
+
+    def described(self) -> dict[str, Any]:
+        described = {name: part.description for name, part in cost_parts.registry().items()}
+        return {"name": self.name, "description": self.description, "parts": described}
+
+    def check(self, options: Options) -> None:
+        for option, given in (
+            ("backend", options.backends),
+            ("granularity", options.granularities),
+            ("touch", options.touch),
+            ("size", options.size_bytes),
+            ("repeat", options.repeats),
+        ):
+            if given:
+                raise click.UsageError(
+                    f"{self.name} has no --{option}: its parts measure fixed layouts, each way to "
+                    "free tables in turn; choose parts by --part, fewer runs by --quick"
+                )
+        known = cost_parts.registry()
+        for name in options.parts:
+            if name not in known:
+                raise click.UsageError(
+                    f"{self.name} has no part {name!r}: choose from {', '.join(known)}"
+                )
+
+    def measure(self, options: Options, kernel: str | None) -> CostDocument:
+        names = list(dict.fromkeys(options.parts)) or list(cost_parts.registry())
+        if kernel is None:
+            return cost.here(names, quick=options.quick, seed=options.seed, progress=_say)
+        return cost.in_guests(
+            names, kernel=kernel, quick=options.quick, seed=options.seed, progress=_say
+        )
+
+
+def _experiments() -> dict[str, Experiment]:
+    found: list[Experiment] = [*map(_OfWorkload, registry().values()), _OfCost()]
+    return {one.name: one for one in sorted(found, key=lambda one: one.name)}
+
+
 @click.group()
 def experiment() -> None:
     """Measure what page tables cost, and what each backend gives back."""
@@ -95,25 +227,14 @@ def experiment() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 def list_(as_json: bool) -> None:
     """Name the experiments."""
-    workloads = registry().values()
+    experiments = _experiments().values()
     if as_json:
-        described = [
-            {
-                "name": workload.name,
-                "description": workload.description,
-                "size_bytes": workload.size_bytes,
-                "touch": list(workload.touches),
-                "granularity": list(workload.granularities),
-                "repeats": workload.repeats,
-                "guest_memory": workload.guest_memory,
-            }
-            for workload in workloads
-        ]
+        described = [one.described() for one in experiments]
         click.echo(json.dumps({"experiments": described}, indent=1))
         return
-    width = max(len(workload.name) for workload in workloads)
-    for workload in workloads:
-        click.echo(f"{workload.name:{width}}  {workload.description}")
+    width = max(len(one.name) for one in experiments)
+    for one in experiments:
+        click.echo(f"{one.name:{width}}  {one.description}")
 
 
 @experiment.command("run")
@@ -147,6 +268,13 @@ def list_(as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0, max=2**64 - 1), default=1, show_default=True)
 @click.option("--repeat", "repeats", type=click.IntRange(min=1), help="Runs of each kind.")
 @click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="PART",
+    help=f"Of {cost.NAME}, run only this; several times for several.",
+)
+@click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default="results",
@@ -166,17 +294,20 @@ def run(
     """Run experiments in the lab's guest, or here with --host; draw plots and a report of them."""
     if host and kernels:
         raise click.UsageError("--host runs on the kernel that is there: leave out --kernel")
-    workloads = _chosen(names, everything)
+    experiments = _chosen(names, everything)
     chosen = Options(**options)  # type: ignore[arg-type]
-    parameters = {workload.name: chosen.parameters(workload) for workload in workloads}
+    for one in experiments:
+        one.check(chosen)
     if not _IN_LAB:
         _check_writable(out)
-    documents: list[Document] = []
+    documents: list[AnyDocument] = []
     failure: CleanupError | None = None
     try:
         for kernel in (None,) if host else kernels or (DEFAULT_KERNEL,):
-            for workload in workloads:
-                document = _measure(workload, chosen, parameters[workload.name], kernel)
+            for one in experiments:
+                document = one.measure(chosen, kernel)
+                # In a guest git would be slow, and refuse what is not its user's.
+                document["commit"] = None if _IN_LAB else commit()
                 documents.append(document)
     except CleanupError as error:
         failure = error
@@ -189,18 +320,18 @@ def run(
         raise CleanupError("\n".join(broken))
 
 
-def _chosen(names: Sequence[str], everything: bool) -> list[Workload]:
-    workloads = registry()
+def _chosen(names: Sequence[str], everything: bool) -> list[Experiment]:
+    experiments = _experiments()
     for name in names:
-        if name not in workloads:
+        if name not in experiments:
             raise click.UsageError(
-                f"no experiment is called {name!r}: choose from {', '.join(workloads)}"
+                f"no experiment is called {name!r}: choose from {', '.join(experiments)}"
             )
     if everything:
-        return list(workloads.values())
+        return list(experiments.values())
     if not names:
         raise click.UsageError("name an experiment, or give --all")
-    return [workloads[name] for name in dict.fromkeys(names)]
+    return [experiments[name] for name in dict.fromkeys(names)]
 
 
 def _check_writable(out: Path) -> None:
@@ -214,37 +345,7 @@ def _say(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _measure(
-    workload: Workload, options: Options, parameters: Sequence[Parameters], kernel: str | None
-) -> Document:
-    """In the lab, or here where no kernel is given."""
-    if kernel is None:
-        document = measure.run(
-            workload,
-            parameters=parameters,
-            backends=options.backends,
-            repeats=options.repeats_of(workload),
-            accelerator=os.environ.get("PGTABLE_CLEANUP_ACCELERATOR", "host"),
-            progress=_say,
-        )
-    else:
-        # A guest, which runs this very command with --host, has no use for the lab.
-        from cleanup.experiments import in_lab  # noqa: PLC0415
-
-        _say(f"{workload.name}: in the lab, on {kernel}")
-        pages = parameters[0].size_bytes >> (12 if parameters[0].touch == "all" else 21)
-        runs = len(parameters) * len(measure.BACKENDS) * options.repeats_of(workload)
-        document = in_lab.run(
-            workload,
-            options.arguments(workload),
-            kernel=kernel,
-            timeout_seconds=_SECONDS_MORE + runs * pages * _SECONDS_A_PAGE,
-        )
-    # In a guest git would be slow, and refuse what is not its user's.
-    return document if _IN_LAB else {**document, "commit": commit()}
-
-
-def _store(documents: Sequence[Document], out: Path) -> None:
+def _store(documents: Sequence[AnyDocument], out: Path) -> None:
     # matplotlib takes long to import, and a guest draws nothing.
     from cleanup.experiments import report  # noqa: PLC0415
 
@@ -255,13 +356,13 @@ def _store(documents: Sequence[Document], out: Path) -> None:
             _say(f"written: {path}")
 
 
-def _file_name(document: Document) -> str:
+def _file_name(document: AnyDocument) -> str:
     major_minor = ".".join(document["kernel"].split(".")[:2])
     where = "host" if document["accelerator"] == "host" else "lab"
     return f"{document['experiment']}-{where}-{major_minor}.json"
 
 
-def _print(documents: Sequence[Document], as_json: bool) -> None:
+def _print(documents: Sequence[AnyDocument], as_json: bool) -> None:
     if not documents:
         return
     if as_json:
@@ -275,11 +376,20 @@ def _print(documents: Sequence[Document], as_json: bool) -> None:
         table.show(documents)
 
 
-def _violations(documents: Sequence[Document]) -> list[str]:
+def _violations(documents: Sequence[AnyDocument]) -> list[str]:
     return [
-        f"{document['experiment']} on {document['kernel']}, {run['backend']} at "
-        f"{run['granularity']}: {violation}"
+        f"{document['experiment']} on {document['kernel']}, {violation}"
         for document in documents
+        for violation in _complaints(document)
+    ]
+
+
+def _complaints(document: AnyDocument) -> list[str]:
+    """What makes a run fail; a claim that is missed does not."""
+    if is_cost(document):
+        return [f"part {name}: {reason}" for name, reason in document["failures"].items()]
+    return [
+        f"{run['backend']} at {run['granularity']}: {violation}"
         for run in document["runs"]
         for violation in run["violations"]
     ]

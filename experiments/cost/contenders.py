@@ -122,6 +122,10 @@ class Contender:
     frees_by_kernel: bool = False
     unmaps: bool = False
 
+    def idle(self, vmpte_fall_bytes: int) -> bool:
+        """Whether it means to free tables, and this kernel kept them."""
+        return (self.frees or self.frees_by_kernel) and not vmpte_fall_bytes
+
 
 CONTENDERS = {
     "module": Contender("module", Act.module),

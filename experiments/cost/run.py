@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Runs parts here, or each in a guest of the lab that suits it, and merges the results."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypedDict, cast
 
 import cleanup
@@ -11,7 +13,7 @@ from cleanup.errors import CleanupError
 from cleanup.experiments.cost.part import Guest, Part
 from cleanup.experiments.cost.parts import registry
 from cleanup.experiments.document import SCHEMA, CostDocument
-from cleanup.experiments.measure import Progress
+from cleanup.experiments.measure import ExperimentError, Progress
 
 NAME = "reclaim-cost"
 DESCRIPTION = (
@@ -41,16 +43,18 @@ def measure(names: Sequence[str], *, quick: bool, seed: int, progress: Progress)
         "failures": {},
     }
     for name in names:
+        part = registry()[name]
+        say = partial(_say_of, progress, name)
         try:
-            result = registry()[name].measure(
-                quick=quick, seed=seed, progress=lambda said, name=name: progress(f"{name}: {said}")
-            )
+            measured["parts"][name] = part.measure(quick=quick, seed=seed, progress=say)
         except (CleanupError, OSError) as error:
-            progress(f"{name} failed: {error}")
+            say(f"failed: {error}")
             measured["failures"][name] = str(error)
-        else:
-            measured["parts"][name] = result
     return measured
+
+
+def _say_of(progress: Progress, name: str, message: str) -> None:
+    progress(f"{name}: {message}")
 
 
 def here(names: Sequence[str], *, quick: bool, seed: int, progress: Progress) -> CostDocument:
@@ -61,13 +65,17 @@ def here(names: Sequence[str], *, quick: bool, seed: int, progress: Progress) ->
         if registry()[name].guest.icount
     }
     able = [name for name in names if name not in unavailable]
-    measured = measure(able, quick=quick, seed=seed, progress=progress)
     return {
-        **_header(names, quick, seed),
-        **measured,
-        "accelerator": "host",
+        "experiment": NAME,
+        "schema": SCHEMA,
+        "description": DESCRIPTION,
+        "accelerator": os.environ.get("PGTABLE_CLEANUP_ACCELERATOR", "host"),
+        "commit": None,
+        "seed": seed,
+        "parameters": {"quick": quick},
         "unavailable": unavailable,
         "guests": [],
+        **measure(able, quick=quick, seed=seed, progress=progress),
     }
 
 
@@ -76,33 +84,59 @@ def in_guests(
 ) -> CostDocument:
     """Run the named parts in the lab, a guest for each kind that they need.
 
-    Raises LabError, and ExperimentError where a guest ends without a result.
+    What fails in one guest, or the guest itself, costs no other's results.  Raises LabError
+    or ExperimentError where none of them has any.
     """
     # A guest, which measures by this file, too, has no use for the lab.
     from cleanup.experiments import in_lab  # noqa: PLC0415
 
-    document = {**_header(names, quick, seed), "unavailable": {}, "parts": {}, "failures": {}}
-    guests = []
+    answers: list[Measured] = []
+    failures: dict[str, str] = {}
+    guests: list[dict[str, Any]] = []
+    failure: CleanupError | None = None
     for guest, parts in by_guest([registry()[name] for name in names]).items():
         there = [part.name for part in parts]
         progress(f"{NAME}: {', '.join(there)}, in the lab, on {kernel}")
-        answer, result = in_lab.run_json(
-            NAME,
-            [
-                *[sys.executable, "-P", "-m", "cleanup.experiments.cost", *there],
-                *[f"--seed={seed}", *(["--quick"] if quick else [])],
-            ],
-            kernel=kernel,
-            timeout=_SECONDS_A_PART * len(parts),
-            **asdict(guest),
+        command = [sys.executable, "-P", "-m", "cleanup.experiments.cost", *there]
+        try:
+            answer, result = in_lab.run_json(
+                NAME,
+                [*command, f"--seed={seed}", *(["--quick"] if quick else [])],
+                kernel=kernel,
+                timeout=_SECONDS_A_PART * len(parts),
+                **asdict(guest),
+            )
+        except CleanupError as error:
+            failure = error
+            failures |= dict.fromkeys(there, str(error))
+            continue
+        answers.append(cast(Measured, answer))
+        guests.append(
+            {
+                **asdict(guest),
+                "parts": there,
+                "accelerator": result.accelerator,
+                "clock": in_lab.clock(result),
+            }
         )
-        measured = cast(Measured, answer)
-        document["parts"] |= measured.pop("parts")
-        document["failures"] |= measured.pop("failures")
-        document |= measured
-        document["accelerator"] = result.accelerator
-        guests.append({**asdict(guest), "parts": there, "clock": in_lab.clock(result)})
-    return cast(CostDocument, {**document, "guests": guests})
+    if not answers:
+        raise failure or ExperimentError(f"{NAME}: no part to run")
+    return {
+        "experiment": NAME,
+        "schema": SCHEMA,
+        "description": DESCRIPTION,
+        "kernel": answers[0]["kernel"],
+        "kernel_pt_reclaim": answers[0]["kernel_pt_reclaim"],
+        "accelerator": accelerator(guests),
+        "commit": None,
+        "seed": seed,
+        "parameters": {"quick": quick},
+        "unavailable": {},
+        "parts": {name: done for one in answers for name, done in one["parts"].items()},
+        "failures": failures
+        | {name: why for one in answers for name, why in one["failures"].items()},
+        "guests": guests,
+    }
 
 
 def by_guest(parts: Sequence[Part]) -> dict[Guest, list[Part]]:
@@ -113,15 +147,7 @@ def by_guest(parts: Sequence[Part]) -> dict[Guest, list[Part]]:
     return groups
 
 
-def _header(names: Sequence[str], quick: bool, seed: int) -> dict[str, Any]:
-    return {
-        "experiment": NAME,
-        "schema": SCHEMA,
-        "description": DESCRIPTION,
-        "kernel": "",
-        "kernel_pt_reclaim": False,
-        "accelerator": "",
-        "commit": None,
-        "seed": seed,
-        "parameters": {"parts": list(names), "quick": quick},
-    }
+def accelerator(guests: Sequence[Mapping[str, Any]]) -> str:
+    """That of the guests whose times are taken; TCG where instructions alone are counted."""
+    timed = [guest["accelerator"] for guest in guests if not guest["icount"]]
+    return str(timed[0]) if timed else "tcg"

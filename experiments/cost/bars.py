@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Bars of repeated figures: a group for each thing measured, a colour for each kernel."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
+_STYLES = (("#0072b2", ""), ("#e69f00", "//"), ("#009e73", ".."), ("#cc79a7", "xx"))
+_GROUP_HEIGHT = 0.84
+_ROOM_FOR_FIGURES = 0.22
+
+Group = tuple[str, Sequence[dict[str, Any] | None]]
+"""A label, and what `spread` stored for each kernel; None where one has no such figure."""
+
+
+def bars(
+    kernels: Sequence[str], groups: Sequence[Group], *, label: str, limit: float | None = None
+) -> Figure:
+    """Medians from zero, whiskers from least to most; a line at `limit`.
+
+    `label` names the figure and its unit.
+    """
+    height = _GROUP_HEIGHT / len(kernels)
+    figure = Figure(
+        figsize=(9, 1.4 + len(groups) * (0.25 + 0.2 * len(kernels))), layout="constrained"
+    )
+    axis = figure.subplots()
+    for index, kernel in enumerate(kernels):
+        shown = [
+            (place, one)
+            for place, (_, figures) in enumerate(groups)
+            if (one := figures[index]) is not None
+        ]
+        medians = [one["median"] for _, one in shown]
+        colour, hatch = _STYLES[index % len(_STYLES)]
+        drawn = axis.barh(
+            [place + (index - (len(kernels) - 1) / 2) * height for place, _ in shown],
+            medians,
+            height=height * 0.9,
+            xerr=(
+                [one["median"] - one["min"] for _, one in shown],
+                [one["max"] - one["median"] for _, one in shown],
+            ),
+            capsize=2,
+            error_kw={"linewidth": 1},
+            label=f"Linux {kernel}",
+            facecolor=colour,
+            hatch=hatch,
+            edgecolor="black",
+            linewidth=0.6,
+        )
+        axis.bar_label(drawn, [f"{value:,.0f}" for value in medians], padding=4, fontsize=8)
+    if limit is not None:
+        axis.axvline(limit, color="black", linestyle="--", linewidth=1, label=f"limit {limit:,.0f}")
+    axis.set_yticks(range(len(groups)), [name for name, _ in groups])
+    axis.invert_yaxis()
+    axis.margins(x=_ROOM_FOR_FIGURES, y=0.02)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
+    axis.set_xlabel(label)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="x", linewidth=0.5, alpha=0.5)
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""Instructions a table, of each way to free them."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from cleanup.experiments.cost.bars import bars
+from cleanup.experiments.cost.contenders import CONTENDERS
+from cleanup.experiments.cost.part import Result
+
+
+def draw(results: Sequence[tuple[str, Result]]) -> Figure:
+    """What frees nothing on a kernel has no bar there."""
+    return bars(
+        [kernel for kernel, _ in results],
+        [
+            (
+                contender.label,
+                [
+                    None
+                    if contender.idle(figures["vmpte_fall_bytes"])
+                    else figures["instructions_per_table"]
+                    for figures in (result["contenders"][name] for _, result in results)
+                ],
+            )
+            for name, contender in CONTENDERS.items()
+        ],
+        label="guest instructions for each PTE table, until RCU has freed it:\n"
+        "median, least to most",
+    )

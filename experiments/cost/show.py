@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""A document of `reclaim-cost` for people: on the terminal and in the report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cleanup.experiments.cost.part import Claim, Row
+from cleanup.experiments.cost.parts import registry
+from cleanup.experiments.document import CostDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part's results on one kernel."""
+
+    name: str
+    description: str
+    rows: Sequence[Row]
+    claims: Sequence[Claim]
+
+
+def sections(document: CostDocument) -> list[Section]:
+    """One for each part that measured something and is still known, in order of their names."""
+    return [
+        Section(
+            name,
+            part.description,
+            part.rows(document["parts"][name]),
+            document["parts"][name].get("claims", ()),
+        )
+        for name, part in registry().items()
+        if name in document["parts"]
+    ]
+
+
+def claim_text(claim: Claim) -> str:
+    """`met: what it says: 32, limit 50`."""
+    return (
+        f"{'met' if claim['met'] else 'MISSED'}: {claim['claim']}: "
+        f"{claim['value']:,.10g}, limit {claim['limit']:,.10g}"
+    )
