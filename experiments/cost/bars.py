@@ -10,17 +10,23 @@ from matplotlib.figure import Figure
 _STYLES = (("#0072b2", ""), ("#e69f00", "//"), ("#009e73", ".."), ("#cc79a7", "xx"))
 _GROUP_HEIGHT = 0.84
 _ROOM_FOR_FIGURES = 0.22
+_OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 Group = tuple[str, Sequence[dict[str, Any] | None]]
 """A label, and what `spread` stored for each kernel; None where one has no such figure."""
 
 
 def bars(
-    kernels: Sequence[str], groups: Sequence[Group], *, label: str, limit: float | None = None
+    kernels: Sequence[str],
+    groups: Sequence[Group],
+    *,
+    label: str,
+    missing: str = "",
+    limit: tuple[str, float] | None = None,
 ) -> Figure:
-    """Medians from zero, whiskers from least to most; a line at `limit`.
+    """Medians from zero, whiskers from least to most; a line at a `limit` that has a name.
 
-    `label` names the figure and its unit.
+    `label` names the figure and its unit, `missing` says why one is not there.
     """
     height = _GROUP_HEIGHT / len(kernels)
     figure = Figure(
@@ -28,6 +34,7 @@ def bars(
     )
     axis = figure.subplots()
     for index, kernel in enumerate(kernels):
+        offset = (index - (len(kernels) - 1) / 2) * height
         shown = [
             (place, one)
             for place, (_, figures) in enumerate(groups)
@@ -36,7 +43,7 @@ def bars(
         medians = [one["median"] for _, one in shown]
         colour, hatch = _STYLES[index % len(_STYLES)]
         drawn = axis.barh(
-            [place + (index - (len(kernels) - 1) / 2) * height for place, _ in shown],
+            [place + offset for place, _ in shown],
             medians,
             height=height * 0.9,
             xerr=(
@@ -51,12 +58,26 @@ def bars(
             edgecolor="black",
             linewidth=0.6,
         )
-        axis.bar_label(drawn, [f"{value:,.0f}" for value in medians], padding=4, fontsize=8)
+        texts = [f"{value:,.0f}" for value in medians]
+        axis.bar_label(drawn, texts, padding=4, fontsize=8, bbox=_OVER_LINES)
+        for place, (_, figures) in enumerate(groups):
+            if figures[index] is None:
+                axis.annotate(
+                    missing,
+                    (0, place + offset),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    fontsize=8,
+                    verticalalignment="center",
+                )
     if limit is not None:
-        axis.axvline(limit, color="black", linestyle="--", linewidth=1, label=f"limit {limit:,.0f}")
+        name, value = limit
+        axis.axvline(
+            value, color="black", linestyle="--", linewidth=1, label=f"{name}: {value:,.0f}"
+        )
     axis.set_yticks(range(len(groups)), [name for name, _ in groups])
-    axis.invert_yaxis()
-    axis.margins(x=_ROOM_FOR_FIGURES, y=0.02)
+    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.margins(x=_ROOM_FOR_FIGURES)
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel(label)

@@ -27,6 +27,7 @@ _BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
 _BARRIER_INTERVAL = 0.07
 _BACKGROUND_SECONDS = 0.05
 _BACKGROUND_TRIES = 9
+_EMPTY_TRIES = 5
 _ETH_P_ALL = 3
 
 
@@ -65,8 +66,11 @@ class Meter:
     def calibrate(self) -> None:
         """Measure what is there without any operation."""
         self.background = median(self._idle_share() for _ in range(_BACKGROUND_TRIES))
-        self.cost(_nothing)
-        self.empty = self.cost(_nothing)
+        empty = [self.cost(_nothing) for _ in range(_EMPTY_TRIES)]
+        self.empty = Cost(
+            round(median(one.call_instructions for one in empty)),
+            round(median(one.instructions for one in empty)),
+        )
 
     def cost(self, operation: Callable[[], object]) -> Cost:
         """Run it, and return its instructions with all that is there without it; see `net`."""

@@ -105,7 +105,13 @@ def made_costs(kernel: str = "7.3.4+deb13-amd64") -> CostDocument:
         "unavailable": {},
         "parts": made_parts(),
         "failures": {},
-        "guests": [],
+        "guests": [
+            {
+                "icount": False,
+                "parts": ["shootdowns"],
+                "clock": {"guest_seconds": 10.0, "host_seconds": 14.0, "agree": False},
+            }
+        ],
     }
 
 
@@ -397,6 +403,7 @@ def test_the_report(tmp_path: Path) -> None:
         assert verdicts.count("met: times fewer") == 2
         assert text.count("reclaim-cost: contenders on each kernel") == 1
         assert "&lt;no&gt;" in text
+        assert text.count("they DISAGREE, so its times do not count") == 2
         assert "no instruction stands for the time" in " ".join(text.split())
 
 

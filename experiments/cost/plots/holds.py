@@ -28,5 +28,6 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
             for name, one in passes.items()
         ],
         label="guest instructions of the longest hold of the mmap lock:\nmedian, least to most",
-        limit=results[0][1]["claims"][0]["limit"],
+        missing="no such hold",
+        limit=("limit of holds for writing", results[0][1]["claims"][0]["limit"]),
     )
