@@ -79,6 +79,8 @@ def notes(documents: Sequence[AnyDocument]) -> list[str]:
             lines.append(f"{kernel} frees the tables under whole 2 MiB units itself (PT_RECLAIM)")
         for name, reason in document["unavailable"].items():
             lines.append(f"{kernel}: no {name}: {reason.split(';', 1)[0]}")
+        if is_cost(document):
+            lines.append("instructions are a guest's, each iteration of a rep counted as one")
         if document["accelerator"] == "tcg":
             lines.append("times are an emulator's (TCG), not hardware's")
     return list(dict.fromkeys(lines))

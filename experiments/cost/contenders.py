@@ -21,9 +21,6 @@ LIVE_TABLES = 16
 _UPPER_TABLES = TABLES // 512 + 1
 # Ends a hold of the mmap lock, and with it a batch, after its first table.
 ONE_TABLE_HOLD_NS = 1
-# Time is not to be what ends a batch where the guest's CPUs wait for the host's.
-FULL_BATCH_HOLD_NS = 10**9
-
 T = TypeVar("T")
 
 
@@ -78,20 +75,24 @@ def layout(seed: int, *, live_inside: bool) -> Iterator[Layout]:
 
 
 class Act:
-    """What a contender does to a layout; `counts` are the module's own, where it was asked."""
+    """What a contender does to a layout.
 
-    def __init__(self, device: int, layout: Layout) -> None:
-        self.device, self.layout = device, layout
+    `max_hold_ns` bounds the module's lock holds, 0 by its default; `counts` are the module's
+    own, where it was asked.
+    """
+
+    def __init__(self, device: int, layout: Layout, max_hold_ns: int) -> None:
+        self.device, self.layout, self.max_hold_ns = device, layout, max_hold_ns
         self.counts: _uapi.Counts | None = None
 
-    def module(self, *, flags: int = 0, max_hold_ns: int = FULL_BATCH_HOLD_NS) -> None:
+    def module(self, *, flags: int = 0, max_hold_ns: int | None = None) -> None:
         """One ioctl over the range, for PTE tables."""
         self.counts = _uapi.call(
             self.device,
             flags=flags,
             levels=_uapi.LEVELS["pte"],
             ranges=((self.layout.address, self.layout.length),),
-            max_hold_ns=max_hold_ns,
+            max_hold_ns=self.max_hold_ns if max_hold_ns is None else max_hold_ns,
         )
 
     def dontneed(self) -> None:
@@ -159,14 +160,16 @@ def run_round(
     seed: int,
     kernel_frees: bool,
     measure: Callable[[Callable[[], None]], T],
+    max_hold_ns: int = 0,
 ) -> Round[T]:
     """One round on a layout of its own; `measure` runs what it is given once.
 
-    ExperimentError where the contender did not free what it should, or changed what lives.
+    `max_hold_ns` is for the module's batches.  ExperimentError where the contender did not
+    free what it should, or changed what lives.
     """
     contender = CONTENDERS[name]
     with layout(seed, live_inside=contender.live_inside) as made:
-        act = Act(device, made)
+        act = Act(device, made, max_hold_ns)
         before = cleanup.page_tables().vmpte_bytes
         measured = measure(lambda: contender.act(act))
         fall = before - cleanup.page_tables().vmpte_bytes
