@@ -11,6 +11,7 @@ from typing import Any
 
 from cleanup import _uapi
 from cleanup.experiments.cost import trace
+from cleanup.experiments.cost.meter import rcu_barrier
 from cleanup.experiments.cost.part import Claim, Guest, Result, Row, at_most
 from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import ExperimentError, Progress
@@ -70,7 +71,7 @@ class _Holds:
         return [
             *(_row(one, kind) for one in result["passes"].values() for kind in ("write", "read")),
             (
-                "contained in each: the tracepoints, at most",
+                "of each the tracepoints, at most",
                 f"{result['shortest_write_hold_instructions']:,} instructions",
             ),
         ]
@@ -129,6 +130,8 @@ def _empty_tables(
             mapping.release(unit, unit + 1)
         for below in _PASSES[: _PASSES.index(walk)]:
             _reclaim(device, below.level, mapping)
+        # Or RCU would free these in the middle of the holds that are to be timed.
+        rcu_barrier()
         yield mapping
 
 

@@ -78,7 +78,7 @@ class _Shootdowns:
     def rows(self, result: Result) -> Sequence[Row]:
         """Interrupts in all."""
         return [
-            (figures["label"], text(figures["shootdowns"], "shootdowns"))
+            (figures["label"], text(figures["shootdowns"], "sent"))
             for figures in result["contenders"].values()
         ]
 
