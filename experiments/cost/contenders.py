@@ -28,11 +28,12 @@ T = TypeVar("T")
 class Layout:
     """TABLES empty PTE tables and LIVE_TABLES that hold a page each.
 
-    The empty ones are those of the `address` and `length`, in bytes; live ones are in
-    between, or all behind.
+    `empty` are the runs of 2 MiB units that the empty ones map, first and past the last; all
+    of them lie in the `length` bytes from `address` on, the live ones in between or behind.
     """
 
     mapping: SparseMapping
+    empty: Sequence[tuple[int, int]]
     live: Sequence[int]
     contents: Sequence[bytes]
     length: int
@@ -50,10 +51,7 @@ class Layout:
 
     def empty_reads_zero(self) -> bool:
         """Whether what was given back reads as zeros and can be written; makes tables anew."""
-        end = self.length // UNIT
-        edges = [-1, *(unit for unit in self.live if unit < end), end]
-        between = [(low + 1, high) for low, high in pairwise(edges)]
-        return self.mapping.released_reads_zero(between, sample=8)
+        return self.mapping.released_reads_zero(self.empty, sample=8)
 
 
 @contextmanager
@@ -62,16 +60,17 @@ def layout(seed: int, *, live_inside: bool) -> Iterator[Layout]:
     units = TABLES + LIVE_TABLES
     step = units // LIVE_TABLES
     live = range(step // 2, units, step) if live_inside else range(TABLES, units)
+    edges = pairwise([-1, *live, units])
+    empty = [(low + 1, high) for low, high in edges if low + 1 < high]
     chooser = random.Random(seed)  # noqa: S311 -- reproducible contents
     contents = [chooser.randbytes(PAGE) for _ in live]
     with sparse_mapping(units * UNIT, seed=seed) as mapping:
         mapping.touch(0, units)
-        for unit in range(units):
-            if unit not in live:
-                mapping.release(unit, unit + 1)
+        for first, last in empty:
+            mapping.release(first, last)
         for unit, content in zip(live, contents, strict=True):
             mapping.page(unit)[:] = content
-        yield Layout(mapping, live, contents, (units if live_inside else TABLES) * UNIT)
+        yield Layout(mapping, empty, live, contents, (units if live_inside else TABLES) * UNIT)
 
 
 class Act:

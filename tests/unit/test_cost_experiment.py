@@ -175,12 +175,15 @@ def test_layout(live_inside: bool) -> None:
         assert len(made.live) == contenders.LIVE_TABLES
         assert units - len(inside) == contenders.TABLES
         assert len(inside) == (contenders.LIVE_TABLES if live_inside else 0)
+        assert sum(last - first for first, last in made.empty) == contenders.TABLES
         assert made.intact()
         assert made.empty_reads_zero()
+        first, last = made.empty[-1]
+        for unit in range(first, last):
+            made.mapping.page(unit)[9] = 1
+        assert live_inside or not made.empty_reads_zero()
         made.mapping.page(made.live[-1])[17] ^= 1
         assert not made.intact()
-        empty = next(unit for unit in range(units) if unit not in made.live)
-        made.mapping.page(empty)[0] = 1
 
 
 class FakeCounter:
