@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""Looking through a whole process: by the module, by PAGEMAP_SCAN, by reading its pagemap."""
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from cleanup import _uapi, device
+from cleanup.errors import CleanupError
+from cleanup.experiments import _memory
+from cleanup.experiments.cost.figures import Spread, extrapolated, shown, spread
+from cleanup.experiments.cost.part import Guest, Part, Result, Row, at_most
+from cleanup.experiments.measure import Progress
+from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
+
+_TIB = 1 << 40
+# The program and its libraries part the address space of 128 TiB in two.
+_RESERVED_BYTES = (80 * _TIB, 40 * _TIB)
+_POPULATED = 64
+_EMPTY = 4096
+_READ_BYTES = 64 << 30
+_USER_END = (1 << 47) - 4096
+_RUNS = 5
+
+_SCAN_LIMIT = 1_000_000
+_TABLE_LIMIT = 1_000
+
+
+class WholeProcess:
+    """See `Part`."""
+
+    name = "whole_process"
+    description = "scan a process of 120 TiB reserved: the module, PAGEMAP_SCAN, its pagemap read"
+    guest = Guest(icount=True, cpus=1)
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Scan with few tables, then with thousands of empty ones more."""
+        runs = 2 if quick else _RUNS
+        with ExitStack() as stack:
+            mappings = [
+                stack.enter_context(sparse_mapping(size, seed=seed)) for size in _RESERVED_BYTES
+            ]
+            opened = stack.enter_context(device.opened())
+            _populate(mappings, seed)
+            progress(f"{_POPULATED} tables in {sum(_RESERVED_BYTES) >> 40} TiB: the module")
+            scan = _scans(opened.fd, opened.features.levels, runs)
+            scan_pte = _scans(opened.fd, _uapi.LEVELS["pte"], runs)
+            tables = _scan(opened.fd, opened.features.levels)
+            with _pagemap() as pagemap:
+                progress("PAGEMAP_SCAN")
+                pagemap_scan = _pagemap_scans(pagemap, runs)
+                progress(f"reading the pagemap of {_READ_BYTES >> 30} GiB")
+                # Nothing is populated there, which is the cheapest to read.
+                start = mappings[1].address
+                read = _instructions(
+                    lambda: _memory.read_units(pagemap, start, start + _READ_BYTES), runs
+                )
+            progress(f"{_EMPTY} empty tables more")
+            mappings[0].touch_and_release(0, _EMPTY)
+            more = _scans(opened.fd, opened.features.levels, runs)
+            found = _scan(opened.fd, opened.features.levels).empty[0] - tables.empty[0]
+        if found != _EMPTY:
+            raise CleanupError(f"{found} empty tables were found where {_EMPTY} were made")
+        per_table = spread([(run - scan["median"]) / _EMPTY for run in more["runs"]])
+        whole = sum(_RESERVED_BYTES)
+        return {
+            "reserved_bytes": whole,
+            "mappings": len(_RESERVED_BYTES),
+            "populated_tables": _POPULATED,
+            "tables_seen": dict(zip(_uapi.LEVELS, tables.tables, strict=False)),
+            "scan_instructions": scan,
+            "scan_pte_instructions": scan_pte,
+            "pagemap_scan_instructions": pagemap_scan,
+            "pagemap_read_bytes": _READ_BYTES,
+            "pagemap_read_instructions": read,
+            "pagemap_read_whole_extrapolated_instructions": extrapolated(
+                read["median"], _READ_BYTES, whole
+            ),
+            "empty_tables": _EMPTY,
+            "scan_instructions_per_empty_table": per_table,
+            "claims": [
+                at_most(
+                    f"instructions of a scan of {whole >> 40} TiB with {_POPULATED} tables",
+                    scan["median"],
+                    _SCAN_LIMIT,
+                ),
+                at_most(
+                    "instructions of a scan for each empty table", per_table["median"], _TABLE_LIMIT
+                ),
+            ],
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        whole = f"{result['reserved_bytes'] >> 40} TiB"
+        pagemap_scan = result["pagemap_scan_instructions"]
+        return [
+            (
+                f"module: scan {whole}, {result['populated_tables']} tables",
+                shown(result["scan_instructions"], "instructions"),
+            ),
+            ("module: PTE tables alone", shown(result["scan_pte_instructions"], "instructions")),
+            (
+                "module: each empty table more",
+                shown(result["scan_instructions_per_empty_table"], "instructions"),
+            ),
+            (
+                f"PAGEMAP_SCAN: {whole}",
+                "not in this kernel (6.7 brought it)"
+                if pagemap_scan is None
+                else shown(pagemap_scan, "instructions"),
+            ),
+            (
+                f"read pagemap of {result['pagemap_read_bytes'] >> 30} GiB",
+                shown(result["pagemap_read_instructions"], "instructions"),
+            ),
+            (
+                f"read pagemap of {whole}",
+                f"{result['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions, "
+                "extrapolated",
+            ),
+        ]
+
+
+def _populate(mappings: Sequence[SparseMapping], seed: int) -> None:
+    """Touch pages all over, each of a table of its own; not where empty ones are to be."""
+    chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
+    for mapping in mappings:
+        for unit in chooser.sample(range(_READ_BYTES // UNIT, mapping.units), _POPULATED // 2):
+            mapping.touch(unit, unit + 1)
+
+
+def _scan(fd: int, levels: int) -> _uapi.Counts:
+    counts = _uapi.call(fd, flags=_uapi.WHOLE_MM | _uapi.SCAN_ONLY, levels=levels)
+    if counts.next_range != 1:
+        raise CleanupError("a signal ended a scan early: measure again")
+    return counts
+
+
+def _scans(fd: int, levels: int, runs: int) -> Spread:
+    return _instructions(lambda: _scan(fd, levels), runs)
+
+
+def _pagemap_scans(pagemap: int, runs: int) -> Spread | None:
+    """None before Linux 6.7."""
+    try:
+        return _instructions(lambda: _memory.scan_units(pagemap, 0, _USER_END), runs)
+    except OSError as error:
+        if error.errno != errno.ENOTTY:
+            raise
+        return None
+
+
+@contextmanager
+def _pagemap() -> Iterator[int]:
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _instructions(work: Callable[[], object], runs: int) -> Spread:
+    """What `work` takes by the clock that counts instructions, once it ran before."""
+    work()
+    counts = []
+    for _ in range(runs):
+        begin = time.monotonic_ns()
+        work()
+        counts.append(time.monotonic_ns() - begin)
+    return spread(counts)
+
+
+PART: Part = WholeProcess()
