@@ -118,9 +118,8 @@ class WholeProcess:
                 shown(result["pagemap_read_instructions"], "instructions"),
             ),
             (
-                f"read pagemap of {whole}",
-                f"{result['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions, "
-                "extrapolated",
+                f"read pagemap of {whole}, extrapolated",
+                f"{result['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions",
             ),
         ]
 

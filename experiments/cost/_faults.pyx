@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Page faults, and what they take, without the GIL."""
+
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+from posix.time cimport (
+    CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, clockid_t, timespec
+)
+
+cdef extern from "<sys/mman.h>" nogil:
+    int MADV_DONTNEED
+    int madvise(void *address, size_t length, int advice)
+
+cdef extern from *:
+    """
+    static inline int is_set(const unsigned char *flag)
+    {
+        return __atomic_load_n(flag, __ATOMIC_RELAXED);
+    }
+    """
+    bint is_set(const unsigned char *flag) nogil
+
+cdef enum:
+    PAGE = 4096
+    # Less than a table maps: from 6.14 on, releasing 2 MiB at once frees the table too.
+    RELEASE = 1 << 20
+
+
+cdef inline int64_t now_ns(clockid_t clock) noexcept nogil:
+    cdef timespec time
+    clock_gettime(clock, &time)
+    return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
+
+
+cdef int release_spans(
+    unsigned char *memory, size_t length, size_t stride, size_t span
+) noexcept nogil:
+    cdef size_t offset = 0
+    while offset < length:
+        if madvise(memory + offset, min(span, length - offset), MADV_DONTNEED):
+            return -1
+        offset += stride
+    return 0
+
+
+cdef int check(size_t length, size_t stride) except -1:
+    if length == 0 or length % PAGE or stride == 0 or stride % PAGE:
+        raise ValueError(f"a stride of {stride} in {length} bytes: both must be of whole pages")
+    return 0
+
+
+def touch(unsigned char[::1] memory, *, size_t stride):
+    cdef size_t offset = 0, length = memory.shape[0]
+    cdef unsigned char *base
+    cdef int64_t begin
+    check(length, stride)
+    base = &memory[0]
+    with nogil:
+        begin = now_ns(CLOCK_THREAD_CPUTIME_ID)
+        while offset < length:
+            base[offset] = 1
+            offset += stride
+        begin = now_ns(CLOCK_THREAD_CPUTIME_ID) - begin
+    return begin
+
+
+def release(unsigned char[::1] memory, *, size_t stride=RELEASE, size_t span=RELEASE):
+    cdef int failed
+    check(memory.shape[0], stride)
+    with nogil:
+        failed = release_spans(&memory[0], memory.shape[0], stride, span)
+    if failed:
+        PyErr_SetFromErrno(OSError)
+
+
+def record(unsigned char[::1] memory, uint64_t[::1] latencies, const unsigned char[::1] flags):
+    cdef size_t offset = 0, length = memory.shape[0]
+    cdef size_t recorded = 0, room = latencies.shape[0]
+    cdef unsigned char *base
+    cdef const unsigned char *go
+    cdef const unsigned char *stop
+    cdef int64_t begin, end, longest_release = 0
+    cdef int failed = 0
+    check(length, PAGE)
+    if flags.shape[0] != 2:
+        raise ValueError(f"two flags are needed, to begin and to end, not {flags.shape[0]}")
+    base = &memory[0]
+    go = &flags[0]
+    stop = &flags[1]
+    with nogil:
+        while not is_set(go):
+            pass
+        while not failed and recorded < room and not is_set(stop):
+            begin = now_ns(CLOCK_MONOTONIC)
+            base[offset] = 1
+            end = now_ns(CLOCK_MONOTONIC)
+            latencies[recorded] = end - begin
+            recorded += 1
+            offset += PAGE
+            if offset == length:
+                offset = 0
+                failed = release_spans(base, length, RELEASE, RELEASE)
+                longest_release = max(longest_release, now_ns(CLOCK_MONOTONIC) - end)
+    if failed:
+        PyErr_SetFromErrno(OSError)
+    return recorded, longest_release
