@@ -18,7 +18,7 @@ from cleanup import call, device
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
 from cleanup.experiments.cost import _faults
-from cleanup.experiments.cost.figures import Latencies, latencies, median_round, share_above
+from cleanup.experiments.cost.latencies import Latencies, median_round, share_above, summary
 from cleanup.experiments.cost.part import Claim, Guest, Part, Result, Row, at_most
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
@@ -58,7 +58,7 @@ class Pass(TypedDict):
 
 
 # The passes of a round.
-_SHOWN = {
+SHOWN = {
     "spinning": "nothing freed",
     "pte": "PTE tables freed",
     "pte_quarter_hold": "PTE tables freed, a quarter of the hold",
@@ -88,7 +88,7 @@ class Faults:
             "upper_tables": _UPPER_TABLES,
             "default_max_hold_ns": hold_ns,
             "rounds": rounds,
-            "claims": [claim(rounds, name) for name in _SHOWN if name != "spinning"],
+            "claims": [claim(rounds, name) for name in SHOWN if name != "spinning"],
         }
 
     def rows(self, result: Result) -> Sequence[Row]:
@@ -96,7 +96,7 @@ class Faults:
         rounds: Sequence[dict[str, Pass]] = result["rounds"]
         clock = ", times of an emulator" if result["emulated"] else ""
         shown = []
-        for name, what in _SHOWN.items():
+        for name, what in SHOWN.items():
             passes = [passes[name] for passes in rounds]
             middle, p99, longest = (
                 median(each["latencies"][key] for each in passes) / 1000
@@ -125,7 +125,7 @@ def claim(rounds: Sequence[dict[str, Pass]], name: str) -> Claim:
 
     middle = median_round(rounds, lambda passes: longest(passes) - limit(passes))
     return at_most(
-        f"ns of the longest fault, {_SHOWN[name]}: p99 of nothing freed and the longest hold",
+        f"ns of the longest fault, {SHOWN[name]}: p99 of nothing freed and the longest hold",
         longest(middle),
         limit(middle),
     )
@@ -134,7 +134,7 @@ def claim(rounds: Sequence[dict[str, Pass]], name: str) -> Claim:
 def _round(area: _Area, hold_ns: int, seed: int) -> dict[str, Pass]:
     ordered, longest_release, _ = _while(area, _spin)
     spinning: Pass = {
-        "latencies": latencies(ordered),
+        "latencies": summary(ordered),
         "stalled_share": 0.0,
         "longest_release_ns": longest_release,
         "freed": 0,
@@ -174,7 +174,7 @@ def _freeing(
     if done.freed.total < tables:
         raise CleanupError(f"of {tables} empty tables {done.freed.total} were freed")
     return {
-        "latencies": latencies(ordered),
+        "latencies": summary(ordered),
         "stalled_share": share_above(ordered, usual_ns),
         "longest_release_ns": longest_release,
         "freed": done.freed.total,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from cleanup import call
 from cleanup.errors import CleanupError
 from cleanup.experiments.cost import _faults
-from cleanup.experiments.cost.figures import shown, spread
 from cleanup.experiments.cost.part import Guest, Part, Result, Row
+from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.proc import settled_pagetables_bytes
 from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
@@ -59,7 +59,7 @@ class Refault:
         return [
             (
                 f"fault, {threads} thread{'s' if threads != '1' else ''}, {_SHOWN[freed]}",
-                shown(figure, "instructions"),
+                text(figure, "instructions"),
             )
             for threads, figures in result["fault_instructions_by_threads"].items()
             for freed, figure in figures.items()

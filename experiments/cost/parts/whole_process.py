@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from cleanup import _uapi, device
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
-from cleanup.experiments.cost.figures import Spread, extrapolated, shown, spread
 from cleanup.experiments.cost.part import Guest, Part, Result, Row, at_most
+from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
@@ -100,28 +100,33 @@ class WholeProcess:
         return [
             (
                 f"module: scan {whole}, {result['populated_tables']} tables",
-                shown(result["scan_instructions"], "instructions"),
+                text(result["scan_instructions"], "instructions"),
             ),
-            ("module: PTE tables alone", shown(result["scan_pte_instructions"], "instructions")),
+            ("module: PTE tables alone", text(result["scan_pte_instructions"], "instructions")),
             (
                 "module: each empty table more",
-                shown(result["scan_instructions_per_empty_table"], "instructions"),
+                text(result["scan_instructions_per_empty_table"], "instructions"),
             ),
             (
                 f"PAGEMAP_SCAN: {whole}",
                 "not in this kernel (6.7 brought it)"
                 if pagemap_scan is None
-                else shown(pagemap_scan, "instructions"),
+                else text(pagemap_scan, "instructions"),
             ),
             (
                 f"read pagemap of {result['pagemap_read_bytes'] >> 30} GiB",
-                shown(result["pagemap_read_instructions"], "instructions"),
+                text(result["pagemap_read_instructions"], "instructions"),
             ),
             (
                 f"read pagemap of {whole}, extrapolated",
                 f"{result['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions",
             ),
         ]
+
+
+def extrapolated(measured: float, measured_bytes: int, whole_bytes: int) -> float:
+    """What `whole_bytes` would cost where `measured_bytes` of the same kind cost `measured`."""
+    return measured * whole_bytes / measured_bytes
 
 
 def _populate(mappings: Sequence[SparseMapping], seed: int) -> None:
@@ -139,11 +144,11 @@ def _scan(fd: int, levels: int) -> _uapi.Counts:
     return counts
 
 
-def _scans(fd: int, levels: int, runs: int) -> Spread:
+def _scans(fd: int, levels: int, runs: int) -> Result:
     return _instructions(lambda: _scan(fd, levels), runs)
 
 
-def _pagemap_scans(pagemap: int, runs: int) -> Spread | None:
+def _pagemap_scans(pagemap: int, runs: int) -> Result | None:
     """None before Linux 6.7."""
     try:
         return _instructions(lambda: _memory.scan_units(pagemap, 0, _USER_END), runs)
@@ -162,7 +167,7 @@ def _pagemap() -> Iterator[int]:
         os.close(fd)
 
 
-def _instructions(work: Callable[[], object], runs: int) -> Spread:
+def _instructions(work: Callable[[], object], runs: int) -> Result:
     """What `work` takes by the clock that counts instructions, once it ran before."""
     work()
     counts = []

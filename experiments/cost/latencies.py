@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Arithmetic of the parts: spreads of repeated runs, and latencies by their distribution."""
+"""Latencies by their distribution."""
 
 import math
-import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import TypedDict, TypeVar
@@ -12,19 +11,10 @@ BUCKETS_PER_OCTAVE = 8
 Round = TypeVar("Round")
 
 
-class Spread(TypedDict):
-    """A figure of repeated runs, in whatever unit the key that holds it names."""
-
-    median: float
-    min: float
-    max: float
-    runs: list[float]
-
-
 class Histogram(TypedDict):
     """Counts by logarithmic buckets; the first is the one that `first` numbers.
 
-    Bucket i holds latencies of 2 ** (i / per_octave) ns and more, below the next one's.
+    Bucket i holds latencies of `edge(i)` nanoseconds and more, below the next one's.
     """
 
     per_octave: int
@@ -43,21 +33,6 @@ class Latencies(TypedDict):
     histogram: Histogram
 
 
-def spread(runs: Sequence[float]) -> Spread:
-    """The spread of at least one run."""
-    return {
-        "median": statistics.median(runs),
-        "min": min(runs),
-        "max": max(runs),
-        "runs": list(runs),
-    }
-
-
-def shown(figure: Spread, unit: str) -> str:
-    """A spread for people: the median, and the lowest and highest run."""
-    return f"{figure['median']:,.0f} {unit} ({figure['min']:,.0f} to {figure['max']:,.0f})"
-
-
 def percentile(ordered: Sequence[int], percent: float) -> int:
     """The least of the ascending values that `percent` of them don't exceed.
 
@@ -68,7 +43,7 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def latencies(ordered: Sequence[int]) -> Latencies:
+def summary(ordered: Sequence[int]) -> Latencies:
     """The summary of ascending latencies in nanoseconds; ValueError where there is none."""
     return {
         "events": len(ordered),
@@ -83,29 +58,25 @@ def latencies(ordered: Sequence[int]) -> Latencies:
 def histogram(ordered: Sequence[int]) -> Histogram:
     """Ascending latencies in nanoseconds, of at least one, in buckets; 0 counts as 1."""
     first, last = (_bucket(max(1, value)) for value in (ordered[0], ordered[-1]))
-    ends = [bisect_left(ordered, _edge(bucket + 1)) for bucket in range(first, last + 1)]
+    ends = [bisect_left(ordered, edge(bucket + 1)) for bucket in range(first, last + 1)]
     counts = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     return {"per_octave": BUCKETS_PER_OCTAVE, "first": first, "counts": counts}
+
+
+def edge(bucket: int) -> float:
+    """The least latency of a bucket, in nanoseconds."""
+    return float(2 ** (bucket / BUCKETS_PER_OCTAVE))
 
 
 def _bucket(value: int) -> int:
     bucket = math.floor(math.log2(value) * BUCKETS_PER_OCTAVE)
     # Where rounding puts a value on the wrong side of an edge, the edge decides.
-    return bucket + 1 if value >= _edge(bucket + 1) else bucket
-
-
-def _edge(bucket: int) -> float:
-    return float(2 ** (bucket / BUCKETS_PER_OCTAVE))
+    return bucket + 1 if value >= edge(bucket + 1) else bucket
 
 
 def share_above(ordered: Sequence[int], limit: float) -> float:
     """What part of the ascending values exceeds `limit`, from 0 to 1; 0 of no values."""
     return 1 - bisect_right(ordered, limit) / len(ordered) if ordered else 0.0
-
-
-def extrapolated(measured: float, measured_bytes: int, bytes_: int) -> float:
-    """What `bytes_` would cost where `measured_bytes` of the same kind cost `measured`."""
-    return measured * bytes_ / measured_bytes
 
 
 def median_round(rounds: Sequence[Round], key: Callable[[Round], float]) -> Round:
