@@ -16,10 +16,14 @@ def release(memory: Buffer, *, stride: int = ..., span: int = ...) -> None:
     By default all of the memory, in pieces so small that no kernel frees their tables.
     """
 
-def record(memory: Buffer, latencies: Buffer, flags: Buffer) -> tuple[int, int]:
-    """Write to one page after the other, from `flags[0]` set to `flags[1]` set.
+def spin(duration_ns: int) -> None:
+    """Keep the CPU busy for so long."""
 
-    After the last page all are given back, as by `release`.  `latencies`, a buffer of
-    uint64, takes the time of each by CLOCK_MONOTONIC, and ends the work when full.  Returns
-    how many it took, and the longest time of giving back.  OSError where madvise() fails.
+def record(memory: Buffer, latencies: Buffer, phase: Buffer) -> tuple[list[int], int]:
+    """Write to one page after the other, as the byte `phase` says, which others set.
+
+    0: wait; i: store the time of each by CLOCK_MONOTONIC in row i - 1 of `latencies`, rows of
+    uint64; a number with no row: end.  A row that is full ends it, too.  After the last page
+    all are given back, as by `release`.  Returns how many each row took, and the longest time
+    of giving back.  OSError where madvise() fails.
     """

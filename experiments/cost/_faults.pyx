@@ -2,12 +2,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Page faults, and what they take, without the GIL."""
 
+from array import array
+
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 from posix.time cimport (
     CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, clockid_t, timespec
 )
+from posix.unistd cimport usleep
 
 cdef extern from "<sys/mman.h>" nogil:
     int MADV_DONTNEED
@@ -15,15 +18,16 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef extern from *:
     """
-    static inline int is_set(const unsigned char *flag)
+    static inline unsigned char load(const unsigned char *byte)
     {
-        return __atomic_load_n(flag, __ATOMIC_RELAXED);
+        return __atomic_load_n(byte, __ATOMIC_RELAXED);
     }
     """
-    bint is_set(const unsigned char *flag) nogil
+    unsigned char load(const unsigned char *byte) nogil
 
 cdef enum:
     PAGE = 4096
+    WAIT_US = 100
     # Less than a table maps: from 6.14 on, releasing 2 MiB at once frees the table too.
     RELEASE = 1 << 20
 
@@ -75,29 +79,43 @@ def release(unsigned char[::1] memory, *, size_t stride=RELEASE, size_t span=REL
         PyErr_SetFromErrno(OSError)
 
 
-def record(unsigned char[::1] memory, uint64_t[::1] latencies, const unsigned char[::1] flags):
+def spin(int64_t duration_ns):
+    cdef int64_t end
+    with nogil:
+        end = now_ns(CLOCK_MONOTONIC) + duration_ns
+        while now_ns(CLOCK_MONOTONIC) < end:
+            pass
+
+
+def record(unsigned char[::1] memory, uint64_t[:, ::1] latencies, const unsigned char[::1] phase):
     cdef size_t offset = 0, length = memory.shape[0]
-    cdef size_t recorded = 0, room = latencies.shape[0]
+    cdef size_t rows = latencies.shape[0], room = latencies.shape[1]
+    cdef uint64_t[::1] recorded = array("Q", bytes(8 * rows))
     cdef unsigned char *base
-    cdef const unsigned char *go
-    cdef const unsigned char *stop
+    cdef const unsigned char *now
+    cdef size_t row
     cdef int64_t begin, end, longest_release = 0
     cdef int failed = 0
     check(length, PAGE)
-    if flags.shape[0] != 2:
-        raise ValueError(f"two flags are needed, to begin and to end, not {flags.shape[0]}")
+    if phase.shape[0] != 1:
+        raise ValueError(f"one byte tells the phase, not {phase.shape[0]}")
     base = &memory[0]
-    go = &flags[0]
-    stop = &flags[1]
+    now = &phase[0]
     with nogil:
-        while not is_set(go):
-            pass
-        while not failed and recorded < room and not is_set(stop):
+        while not failed:
+            row = load(now)
+            if row == 0:
+                # Asleep, or every flush of the others would interrupt this CPU.
+                usleep(WAIT_US)
+                continue
+            row -= 1
+            if row >= rows or recorded[row] == room:
+                break
             begin = now_ns(CLOCK_MONOTONIC)
             base[offset] = 1
             end = now_ns(CLOCK_MONOTONIC)
-            latencies[recorded] = end - begin
-            recorded += 1
+            latencies[row, recorded[row]] = end - begin
+            recorded[row] += 1
             offset += PAGE
             if offset == length:
                 offset = 0
@@ -105,4 +123,4 @@ def record(unsigned char[::1] memory, uint64_t[::1] latencies, const unsigned ch
                 longest_release = max(longest_release, now_ns(CLOCK_MONOTONIC) - end)
     if failed:
         PyErr_SetFromErrno(OSError)
-    return recorded, longest_release
+    return list(recorded), longest_release

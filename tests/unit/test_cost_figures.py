@@ -2,7 +2,7 @@
 """The arithmetic of the cost experiment's parts: distributions, shares, what is extrapolated."""
 
 import random
-from typing import Any
+from typing import cast
 
 import pytest
 
@@ -71,15 +71,14 @@ def test_reading_is_extrapolated_by_the_length() -> None:
     assert whole_process.extrapolated(500.0, 64 << 30, 120 << 40) == 500.0 * 1920
 
 
-def _passes(usual_ns: int, longest_ns: int, hold_ns: int) -> dict[str, Any]:
-    return {
-        "spinning": {"latencies": {"p99_ns": usual_ns}},
-        "pte": {"latencies": {"max_ns": longest_ns}, "longest_hold_ns": hold_ns},
-    }
+def _round(usual_ns: int, longest_ns: int, hold_ns: int) -> faults.Round:
+    spinning = {"latencies": {"p99_ns": usual_ns}}
+    pte = {"latencies": {"max_ns": longest_ns}, "longest_hold_ns": hold_ns}
+    return cast(faults.Round, {"passes": {"spinning": spinning, "pte": pte}})
 
 
 def test_the_claim_on_faults_is_judged_by_the_round_in_the_middle() -> None:
-    disturbed, usual, lucky = _passes(100, 9000, 1000), _passes(90, 1050, 1000), _passes(9, 20, 900)
+    disturbed, usual, lucky = _round(100, 9000, 1000), _round(90, 1050, 1000), _round(9, 20, 900)
     claim = faults.claim([disturbed, usual, lucky], "pte")
     assert (claim["value"], claim["limit"], claim["met"]) == (1050, 1090, True)
     assert not faults.claim([disturbed, disturbed, lucky], "pte")["met"]

@@ -2,9 +2,8 @@
 """Page faults of another thread while 100,000 tables are freed."""
 
 import os
-import threading
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,25 +12,35 @@ from pathlib import Path
 from statistics import median
 from typing import TypedDict
 
-from cleanup import Result as Reclaimed
 from cleanup import call, device
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
-from cleanup.experiments.cost import _faults
-from cleanup.experiments.cost.latencies import Latencies, median_round, share_above, summary
+from cleanup.experiments.cost import _faults, trace
+from cleanup.experiments.cost.latencies import (
+    Latencies,
+    median_round,
+    percentile,
+    share_above,
+    summary,
+)
 from cleanup.experiments.cost.part import Claim, Guest, Part, Result, Row, at_most
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
+from cleanup.result import Levels
+from cleanup.result import Result as Reclaimed
 
 _TABLES = 100_000
 _GIB = 1 << 30
 # One page in each GiB: so many PMD tables, and a PUD table for each 512 of them.
 _UPPER_TABLES = 32_768
 _ROUNDS = 5
-_SPIN_SECONDS = 1.0
+# Each pass is done in so many parts, with nothing done before each.
+_PARTS = 40
+_SPIN_NS = 20_000_000
 _AREA_BYTES = 128 << 20
 # More than there are in the longest of the passes.
-_MOST_FAULTS = 4_000_000
+_MOST_FAULTS = 1_000_000
+# As many as the kernel's trace has room for.
+_TRACED_FAULTS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +55,24 @@ class Pass(TypedDict):
     """Faults while one thing was done.
 
     `stalled_share` is the part of them that took longer than p99 of the same round's
-    faults with nothing done; `longest_release_ns` is the longest time that the same thread
-    then took to give its pages back.  The last two are the module's own.
+    faults with nothing done.  The last two are the module's own.
     """
 
     latencies: Latencies
     stalled_share: float
-    longest_release_ns: int
     freed: int
     longest_hold_ns: int
+
+
+class Round(TypedDict):
+    """Passes by their names in SHOWN, in turns with nothing done.
+
+    `longest_release_ns` is the longest time that the faulting thread took to give its
+    pages back.
+    """
+
+    passes: dict[str, Pass]
+    longest_release_ns: int
 
 
 # The passes of a round.
@@ -82,22 +100,24 @@ class Faults:
             for number in range(1 if quick else _ROUNDS):
                 progress(f"round {number + 1}")
                 rounds.append(_round(area, hold_ns, seed))
+            locks = _locks(area, seed)
         return {
             "emulated": "TCG" in Path("/proc/cpuinfo").read_text(),
             "tables": _TABLES,
             "upper_tables": _UPPER_TABLES,
             "default_max_hold_ns": hold_ns,
+            "mmap_locks": locks,
             "rounds": rounds,
             "claims": [claim(rounds, name) for name in SHOWN if name != "spinning"],
         }
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        rounds: Sequence[dict[str, Pass]] = result["rounds"]
+        rounds: Sequence[Round] = result["rounds"]
         clock = ", times of an emulator" if result["emulated"] else ""
         shown = []
         for name, what in SHOWN.items():
-            passes = [passes[name] for passes in rounds]
+            passes = [each["passes"][name] for each in rounds]
             middle, p99, longest = (
                 median(each["latencies"][key] for each in passes) / 1000
                 for key in ("median_ns", "p99_ns", "max_ns")
@@ -108,22 +128,31 @@ class Faults:
                 hold = median(each["longest_hold_ns"] for each in passes) / 1000
                 said += f"; {stalled:.2f} % stalled; longest hold {hold:,.1f} µs"
             shown.append((f"faults, {what}{clock}", said))
-        return shown
+        locks = result["mmap_locks"]
+        return [
+            *shown,
+            (
+                f"mmap lock, {locks['tables']} PTE tables freed",
+                f"held {locks['write_holds']} times for writing, {locks['read_holds']} for reading",
+            ),
+            ("mmap lock, each fault", f"taken {locks['holds_per_fault']:.2f} times"),
+        ]
 
 
-def claim(rounds: Sequence[dict[str, Pass]], name: str) -> Claim:
+def claim(rounds: Sequence[Round], name: str) -> Claim:
     """The longest fault of a pass is no longer than p99 of nothing freed and one hold.
 
     A busy host stretches any fault: the round in the middle is taken.
     """
 
-    def limit(passes: dict[str, Pass]) -> int:
-        return passes["spinning"]["latencies"]["p99_ns"] + passes[name]["longest_hold_ns"]
+    def limit(each: Round) -> int:
+        usual_ns = each["passes"]["spinning"]["latencies"]["p99_ns"]
+        return usual_ns + each["passes"][name]["longest_hold_ns"]
 
-    def longest(passes: dict[str, Pass]) -> int:
-        return passes[name]["latencies"]["max_ns"]
+    def longest(each: Round) -> int:
+        return each["passes"][name]["latencies"]["max_ns"]
 
-    middle = median_round(rounds, lambda passes: longest(passes) - limit(passes))
+    middle = median_round(rounds, lambda each: longest(each) - limit(each))
     return at_most(
         f"ns of the longest fault, {SHOWN[name]}: p99 of nothing freed and the longest hold",
         longest(middle),
@@ -131,93 +160,130 @@ def claim(rounds: Sequence[dict[str, Pass]], name: str) -> Claim:
     )
 
 
-def _round(area: _Area, hold_ns: int, seed: int) -> dict[str, Pass]:
-    ordered, longest_release, _ = _while(area, _spin)
-    spinning: Pass = {
-        "latencies": summary(ordered),
-        "stalled_share": 0.0,
-        "longest_release_ns": longest_release,
-        "freed": 0,
-        "longest_hold_ns": 0,
-    }
-    usual = spinning["latencies"]["p99_ns"]
-    spinning["stalled_share"] = share_above(ordered, usual)
-    passes = {"spinning": spinning}
-    with sparse_mapping(-(-_TABLES * UNIT // _GIB) * _GIB, seed=seed) as mapping:
-        for name, divisor in (("pte", 1), ("pte_quarter_hold", 4)):
-            mapping.touch_and_release(0, _TABLES)
-            passes[name] = _freeing(
-                area, mapping.view, ("pte",), _TABLES, usual, max_hold_ns=hold_ns // divisor
+class _Faulting:
+    """What `_faulting` records; once it ended, `ordered` are latencies in ns, ascending."""
+
+    def __init__(self, phase: bytearray) -> None:
+        self._phase = phase
+        self.ordered: dict[str, list[int]] = {}
+        self.longest_release_ns = 0
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        """Let the other thread fault, for a pass of this name."""
+        self._phase[0] = 1 + list(SHOWN).index(name)
+        try:
+            yield
+        finally:
+            self._phase[0] = 0
+
+
+@contextmanager
+def _faulting(area: _Area) -> Iterator[_Faulting]:
+    """A thread that faults whenever it is let, on a CPU of its own."""
+    phase = bytearray(1)
+    recorded = memoryview(array("Q", bytes(8 * _MOST_FAULTS * len(SHOWN))))
+    rows = recorded.cast("B").cast("Q", (len(SHOWN), _MOST_FAULTS))
+    faulting = _Faulting(phase)
+    _faults.release(area.memory)
+    with ThreadPoolExecutor(1, initializer=_pin, initargs=(area.cpu,)) as pool:
+        thread = pool.submit(_faults.record, area.memory, rows, phase)
+        try:
+            yield faulting
+        finally:
+            phase[0] = 1 + len(SHOWN)
+        counts, faulting.longest_release_ns = thread.result()
+    for row, (name, count) in enumerate(zip(SHOWN, counts, strict=True)):
+        if count in (0, _MOST_FAULTS):
+            raise CleanupError(f"{count} faults, {SHOWN[name]}: too few or too many to judge by")
+        first = row * _MOST_FAULTS
+        faulting.ordered[name] = sorted(recorded[first : first + count])
+
+
+def _round(area: _Area, hold_ns: int, seed: int) -> Round:
+    done: dict[str, Reclaimed] = {}
+    with _faulting(area) as faulting:
+        with (
+            sparse_mapping(-(-_TABLES * UNIT // _GIB) * _GIB, seed=seed) as mapping,
+            mapping.view[: _TABLES * UNIT] as memory,
+        ):
+            for name, divisor in (("pte", 1), ("pte_quarter_hold", 4)):
+                mapping.touch_and_release(0, _TABLES)
+                done[name] = _free(
+                    faulting, name, memory, ("pte",), _TABLES, max_hold_ns=hold_ns // divisor
+                )
+        with sparse_mapping(_UPPER_TABLES * _GIB, seed=seed) as mapping:
+            _faults.touch(mapping.view, stride=_GIB)
+            _faults.release(mapping.view, stride=_GIB, span=PAGE)
+            call.reclaim(mapping.view, levels=("pte",))
+            done["upper"] = _free(
+                faulting, "upper", mapping.view, ("pmd", "pud"), _UPPER_TABLES, max_hold_ns=hold_ns
             )
-    with sparse_mapping(_UPPER_TABLES * _GIB, seed=seed) as mapping:
-        _faults.touch(mapping.view, stride=_GIB)
-        _faults.release(mapping.view, stride=_GIB, span=PAGE)
-        call.reclaim(mapping.view, levels=("pte",))
-        passes["upper"] = _freeing(
-            area, mapping.view, ("pmd", "pud"), _UPPER_TABLES, usual, max_hold_ns=hold_ns
-        )
-    return passes
+    usual_ns = percentile(faulting.ordered["spinning"], 99)
+    return {
+        "passes": {
+            name: {
+                "latencies": summary(ordered),
+                "stalled_share": share_above(ordered, usual_ns),
+                "freed": done[name].freed.total if name in done else 0,
+                "longest_hold_ns": done[name].longest_hold_ns if name in done else 0,
+            }
+            for name, ordered in faulting.ordered.items()
+        },
+        "longest_release_ns": faulting.longest_release_ns,
+    }
 
 
-def _freeing(
-    area: _Area,
+def _free(
+    faulting: _Faulting,
+    name: str,
     memory: memoryview,
     levels: Sequence[str],
     tables: int,
-    usual_ns: int,
     *,
     max_hold_ns: int,
-) -> Pass:
-    ordered, longest_release, done = _while(
-        area, lambda: call.reclaim(memory, levels=levels, max_hold_ns=max_hold_ns)
-    )
-    if done.freed.total < tables:
-        raise CleanupError(f"of {tables} empty tables {done.freed.total} were freed")
-    return {
-        "latencies": summary(ordered),
-        "stalled_share": share_above(ordered, usual_ns),
-        "longest_release_ns": longest_release,
-        "freed": done.freed.total,
-        "longest_hold_ns": done.longest_hold_ns,
-    }
+) -> Reclaimed:
+    """Free part by part, and nothing in between: a busy host disturbs the one as the other."""
+    freed = longest_hold_ns = 0
+    size = len(memory) // _PARTS
+    for start in range(0, len(memory), size):
+        with faulting.during("spinning"):
+            _faults.spin(_SPIN_NS)
+        with faulting.during(name):
+            done = call.reclaim(
+                memory[start : start + size], levels=levels, max_hold_ns=max_hold_ns
+            )
+        freed += done.freed.total
+        longest_hold_ns = max(longest_hold_ns, done.longest_hold_ns)
+    if freed < tables:
+        raise CleanupError(f"of {tables} empty tables {freed} were freed")
+    return Reclaimed(freed=Levels(freed), longest_hold_ns=longest_hold_ns)
 
 
-def _while(area: _Area, work: Callable[[], Reclaimed]) -> tuple[list[int], int, Reclaimed]:
-    """Fault in another thread while `work` runs in this one.
+def _locks(area: _Area, seed: int) -> Result:
+    """Who takes the mmap lock, and how, by the kernel's tracepoints.
 
-    Returns the faults' latencies in nanoseconds, ascending, the longest time of giving
-    their pages back, and what `work` returned.
+    From 6.4 on a fault needs its VMA's lock alone, and does not wait for the mmap lock.
     """
-    recorded = array("Q", bytes(8 * _MOST_FAULTS))
-    flags = bytearray(2)
+    tables = _GIB // UNIT
+    with sparse_mapping(_GIB, seed=seed) as mapping:
+        mapping.touch_and_release(0, tables)
+        with trace.recorded() as freeing:
+            call.reclaim(mapping.view, levels=("pte",))
     _faults.release(area.memory)
-    with ThreadPoolExecutor(1, initializer=_pin, initargs=(area.cpu,)) as pool:
-        thread = pool.submit(_faults.record, area.memory, recorded, flags)
-        while not thread.running() and not thread.done():
-            threading.Event().wait(0.001)
-        flags[0] = 1
-        try:
-            done = work()
-        finally:
-            flags[:] = b"\1\1"
-        count, longest_release = thread.result()
-    if count in (0, _MOST_FAULTS):
-        raise CleanupError(f"{count} faults were recorded: too few or too many to judge by")
-    return sorted(memoryview(recorded)[:count]), longest_release, done
-
-
-def _spin() -> Reclaimed:
-    """Keep this thread's CPU busy for a while, and free nothing."""
-    stop = bytearray(1)
-
-    def end() -> None:
-        stop[0] = 1
-
-    timer = threading.Timer(_SPIN_SECONDS, end)
-    timer.start()
-    _memory.spin(stop)
-    timer.join()
-    return Reclaimed()
+    with (
+        memoryview(area.memory) as view,
+        view[: _TRACED_FAULTS * PAGE] as pages,
+        trace.recorded() as faulting,
+    ):
+        _faults.touch(pages, stride=PAGE)
+    return {
+        "tables": tables,
+        "write_holds": sum(hold.write for hold in freeing.holds),
+        "read_holds": sum(not hold.write for hold in freeing.holds),
+        "faults": _TRACED_FAULTS,
+        "holds_per_fault": len(faulting.holds) / _TRACED_FAULTS,
+    }
 
 
 def _pin(cpu: int) -> None:

@@ -30,7 +30,9 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
     for axes, (kernel, result) in zip(all_axes, results, strict=True):
         for name, label in SHOWN.items():
             axes.step(
-                *survival([passes[name]["latencies"]["histogram"] for passes in result["rounds"]]),
+                *survival(
+                    [each["passes"][name]["latencies"]["histogram"] for each in result["rounds"]]
+                ),
                 where="post",
                 label=label,
             )
