@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The loops that fault: what they touch, record and give back."""
+
+import mmap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cleanup.experiments.cost import _faults
+
+PAGE = mmap.PAGESIZE
+PAGES = 512
+
+
+def minor_faults() -> int:
+    """Of the calling thread."""
+    stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[7])
+
+
+@pytest.fixture
+def memory() -> Iterator[mmap.mmap]:
+    with mmap.mmap(-1, PAGES * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as made:
+        made.madvise(mmap.MADV_NOHUGEPAGE)
+        yield made
+
+
+def rows(count: int, room: int) -> memoryview:
+    """Of latencies, none recorded yet."""
+    return memoryview(bytearray(8 * count * room)).cast("Q", (count, room))
+
+
+def test_touch_writes_a_byte_every_stride(memory: mmap.mmap) -> None:
+    assert _faults.touch(memory, stride=4 * PAGE) >= 0
+    written = [page for page in range(PAGES) if memory[page * PAGE]]
+    assert written == list(range(0, PAGES, 4))
+
+
+def test_release_gives_a_span_back_every_stride(memory: mmap.mmap) -> None:
+    _faults.touch(memory, stride=PAGE)
+    _faults.release(memory, stride=4 * PAGE, span=PAGE)
+    kept = [page for page in range(PAGES) if memory[page * PAGE]]
+    assert kept == [page for page in range(PAGES) if page % 4]
+    _faults.release(memory)
+    assert not any(memory[page * PAGE] for page in range(PAGES))
+
+
+@pytest.mark.parametrize("stride", [0, 1, PAGE + 1])
+def test_strides_are_whole_pages(memory: mmap.mmap, stride: int) -> None:
+    with pytest.raises(ValueError, match="whole pages"):
+        _faults.touch(memory, stride=stride)
+
+
+def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
+    """Also after the last page, when all are given back; a full row ends it."""
+    room = 3 * PAGES + 1
+    latencies = rows(1, room)
+    before = minor_faults()
+    counts, longest_release = _faults.record(memory, latencies, bytearray([1]))
+    faults = minor_faults() - before
+    assert counts == [room]
+    assert room <= faults <= room + 64
+    assert longest_release > 0
+    assert all(latencies[0, index] for index in range(room))
+
+
+def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
+    phase = bytearray(1)
+    latencies = rows(3, 100_000)
+    with ThreadPoolExecutor(1) as pool:
+        thread = pool.submit(_faults.record, memory, latencies, phase)
+        for number in (1, 0, 3):
+            phase[0] = number
+            time.sleep(0.01)
+        phase[0] = 4
+        counts, _ = thread.result()
+    assert counts[0] > 0
+    assert counts[1] == 0
+    assert counts[2] > 0
+    for row, count in enumerate(counts):
+        assert not any(latencies[row, index] for index in range(count, min(count + 10, 100_000)))
+
+
+def test_spin_takes_its_time() -> None:
+    begin = time.monotonic_ns()
+    _faults.spin(2_000_000)
+    assert time.monotonic_ns() - begin >= 2_000_000
+
+
+def test_record_takes_one_phase(memory: mmap.mmap) -> None:
+    with pytest.raises(ValueError, match="one byte"):
+        _faults.record(memory, rows(1, 1), bytearray(2))

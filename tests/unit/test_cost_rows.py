@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""What people are shown of the parts that look through a process and that fault."""
+
+from typing import Any
+
+import pytest
+
+from cleanup.experiments.cost.latencies import summary
+from cleanup.experiments.cost.parts import registry
+from cleanup.experiments.cost.plots import registry as plots
+from cleanup.experiments.cost.spread import spread
+
+FIGURE = spread([1_000_000, 1_000_007, 999_995])
+
+
+def whole_process(**more: Any) -> dict[str, Any]:  # noqa: ANN401 -- what JSON holds
+    return {
+        "reserved_bytes": 120 << 40,
+        "populated_tables": 64,
+        "scan_instructions": FIGURE,
+        "scan_side_by_side_instructions": FIGURE,
+        "scan_pte_instructions": FIGURE,
+        "scan_instructions_per_empty_table": FIGURE,
+        "pagemap_scan_instructions": FIGURE,
+        "pagemap_read_bytes": 64 << 30,
+        "pagemap_read_instructions": FIGURE,
+        "pagemap_read_whole_extrapolated_instructions": 1.92e9,
+        **more,
+    }
+
+
+def faults(*, emulated: bool) -> dict[str, Any]:
+    def one(share: float, hold_ns: int) -> dict[str, Any]:
+        return {
+            "latencies": summary([1000, 2000, 3000]),
+            "stalled_share": share,
+            "longest_hold_ns": hold_ns,
+        }
+
+    names = ("pte", "pte_quarter_hold", "upper")
+    passes = {"spinning": one(0.01, 0), **{name: one(0.025, 4_000_000) for name in names}}
+    return {
+        "emulated": emulated,
+        "rounds": [{"passes": passes}] * 3,
+        "mmap_locks": {"tables": 512, "write_holds": 4, "read_holds": 5, "holds_per_fault": 1.0},
+    }
+
+
+def test_what_is_extrapolated_says_so() -> None:
+    rows = registry()["whole_process"].rows(whole_process())
+    assert [label for label, value in rows if "1,920,000,000 " in value] == [
+        "read pagemap of 120 TiB, extrapolated"
+    ]
+
+
+def test_a_kernel_without_pagemap_scan_says_so() -> None:
+    rows = registry()["whole_process"].rows(whole_process(pagemap_scan_instructions=None))
+    assert ("PAGEMAP_SCAN: 120 TiB", "not in this kernel (6.7 brought it)") in rows
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_an_emulators_times_are_called_so(emulated: bool) -> None:
+    rows = dict(registry()["faults"].rows(faults(emulated=emulated)))
+    clock = ", times of an emulator" if emulated else ""
+    assert rows[f"faults, PTE tables freed{clock}"] == (
+        "median 2.0 p99 3.0 longest 3.0 µs; 2.50 % stalled; longest hold 4,000.0 µs"
+    )
+    assert rows[f"faults, nothing freed{clock}"] == "median 2.0 p99 3.0 longest 3.0 µs"
+    axes = plots()["faults"]([("7.3.4", faults(emulated=emulated))]).axes
+    assert [one.get_xlabel() for one in axes] == ["µs, an emulator's" if emulated else "µs"]
+
+
+def test_refaults_are_shown_by_threads() -> None:
+    freed = {"kept": FIGURE, "pte_freed": FIGURE, "pmd_freed": FIGURE}
+    result = {"fault_instructions_by_threads": {"1": freed, "4": freed}}
+    labels = [label for label, _ in registry()["refault"].rows(result)]
+    assert labels[0] == "fault, 1 thread, tables kept"
+    assert labels[-1] == "fault, 4 threads, PTE and PMD tables freed"
