@@ -19,8 +19,8 @@ from cleanup.experiments.cost.contenders import (
 from cleanup.experiments.cost.part import Guest, Result, Row
 from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.proc import pagetables_bytes
 from cleanup.experiments.sparse import PAGE
+from cleanup.proc import pagetables_bytes
 
 _RUNS = 5
 _QUICK_RUNS = 1

@@ -10,8 +10,8 @@ from cleanup.experiments.cost import _faults
 from cleanup.experiments.cost.part import Guest, Part, Result, Row
 from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import Progress
-from cleanup.experiments.proc import settled_pagetables_bytes
 from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
 
 # One page in each GiB, so that every fault has a PTE and a PMD table for itself.

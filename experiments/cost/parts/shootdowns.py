@@ -9,8 +9,8 @@ from cleanup.experiments.cost.contenders import CONTENDERS, TABLES, rotated, run
 from cleanup.experiments.cost.part import Guest, Result, Row, at_least
 from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.proc import tlb_shootdowns
 from cleanup.experiments.target import second_thread
+from cleanup.proc import tlb_shootdowns
 
 _RUNS = 3
 _QUICK_RUNS = 1
