@@ -135,6 +135,8 @@ int pgtc_vma_keeps_zero_pages(const struct vm_area_struct *vma);
 
 /* tree.c */
 int pgtc_classify(const pte_t *table, bool zero_pages);
+unsigned long pgtc_past_none(const void *entry, unsigned long addr,
+			     unsigned long span);
 pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 		     unsigned long *next);
 bool pgtc_pmd_is_table(pmd_t entry);

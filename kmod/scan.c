@@ -195,12 +195,19 @@ static void scan_inside(struct pgtc_call *call,
 				return;
 			continue;
 		}
-		for (; call->pos < next; pmd++) {
-			bool looked = !pmd_none(READ_ONCE(*pmd));
+		while (call->pos < next) {
+			unsigned long unit = call->pos;
 
-			scan_unit(call, pmd, call->pos, &rules);
+			if (pmd_none(READ_ONCE(*pmd))) {
+				call->pos =
+					min(pgtc_past_none(pmd, unit, PMD_SIZE),
+					    next);
+				pmd += (call->pos - unit) >> PMD_SHIFT;
+				continue;
+			}
+			scan_unit(call, pmd++, unit, &rules);
 			call->pos += PMD_SIZE;
-			if (looked && scan_full(call))
+			if (scan_full(call))
 				return;
 		}
 	}

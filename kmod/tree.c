@@ -46,6 +46,35 @@ static __always_inline u64 stretch_bits(const u64 *entry)
 			 LINE(entry + 24));
 }
 
+/**
+ * pgtc_past_none() - where to look on, past an entry that leads nowhere
+ * @entry: the entry of @addr, in a table of any level
+ * @addr: the address
+ * @span: what one entry maps
+ *
+ * Most entries of a reservation's tables are none: skips as many as raw zeros
+ * tell, and leaves to the caller what isn't zero.
+ *
+ * Return: the start of what a later entry maps, or the end of what the table
+ * maps.
+ */
+unsigned long pgtc_past_none(const void *entry, unsigned long addr,
+			     unsigned long span)
+{
+	const u64 *table = PTR_ALIGN_DOWN(entry, PAGE_SIZE);
+	unsigned int first = (const u64 *)entry - table, i = first + 1;
+
+	while (i < PTRS_PER_PMD) {
+		if (IS_ALIGNED(i, STRETCH) && !stretch_bits(table + i))
+			i += STRETCH;
+		else if (!READ_ONCE(table[i]))
+			i++;
+		else
+			break;
+	}
+	return ALIGN_DOWN(addr, span) + (i - first) * span;
+}
+
 /*
  * What a present entry is, once zero pages count for nothing.  The rest of what
  * makes them worth keeping is up to the VMA: pgtc_vma_keeps_zero_pages().
@@ -129,16 +158,6 @@ static pud_t *find_pud(struct mm_struct *mm, unsigned long addr,
 	return pud_offset(p4d, addr);
 }
 
-/* Past a 1 GiB without a table, and those after it: most of a reservation. */
-static unsigned long past_none(const pud_t *pud, unsigned long addr)
-{
-	do {
-		addr = ALIGN_DOWN(addr, PUD_SIZE) + PUD_SIZE;
-		pud++;
-	} while (!IS_ALIGNED(addr, P4D_SIZE) && pud_none(READ_ONCE(*pud)));
-	return addr;
-}
-
 static bool pud_is_table(pud_t entry)
 {
 	return pud_present(entry) && !pud_leaf(entry) && !pud_bad(entry);
@@ -161,7 +180,7 @@ pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 	if (!pud)
 		return NULL;
 	if (!pud_is_table(READ_ONCE(*pud))) {
-		*next = past_none(pud, addr);
+		*next = pgtc_past_none(pud, addr, PUD_SIZE);
 		return NULL;
 	}
 	return pmd_offset(pud, addr);
@@ -187,7 +206,7 @@ bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
 		if (!upper->pud)
 			return false;
 		if (!pud_is_table(READ_ONCE(*upper->pud))) {
-			*next = past_none(upper->pud, addr);
+			*next = pgtc_past_none(upper->pud, addr, PUD_SIZE);
 			return false;
 		}
 		upper->pmd_table = pud_pgtable(*upper->pud);
