@@ -18,6 +18,10 @@
  * and still divide the cost of the flush, and of its IPIs, by 128.
  */
 #define PGTC_BATCH			128
+/* An upper table takes about twice as long: it is freed inside the hold. */
+#define PGTC_UPPER_BATCH		64
+/* As long as 128 tables without entries take. */
+#define PGTC_MAX_DROPPED_IN_HOLD	2048
 #define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
 /* Two for each of the VMAs of a crowded unit; lockdep can follow 48 in all. */
 #define PGTC_MAX_RMAP_LOCKS		32
@@ -66,7 +70,7 @@ struct pgtc_rmap_locks {
  * @locks: rmap locks of the current hold
  * @nr_notifier: mmu notifier ranges begun in the current hold
  * @notifier: those ranges
- * @dropped_entries: zero-page entries were dropped in the current hold
+ * @dropped_in_hold: zero-page entries dropped in the current hold
  * @nr_detached: PTE tables of the current hold out of the tree, not yet freed
  * @detached: those tables
  */
@@ -90,7 +94,7 @@ struct pgtc_call {
 	struct pgtc_rmap_locks locks;
 	unsigned int nr_notifier;
 	struct mmu_notifier_range notifier[PGTC_BATCH];
-	bool dropped_entries;
+	unsigned int dropped_in_hold;
 	unsigned int nr_detached;
 	pgtable_t detached[PGTC_BATCH];
 };

@@ -139,8 +139,8 @@ static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
 			continue;
 		ptep_get_and_clear(call->mm, unit + i * PAGE_SIZE, &table[i]);
 		call->args.zero_pages_dropped++;
+		call->dropped_in_hold++;
 	}
-	call->dropped_entries = true;
 }
 
 /*
@@ -207,7 +207,7 @@ static void flush(struct pgtc_call *call, unsigned long start,
 {
 	static_call(pgtc_flush_tlb_mm_range)(
 		call->mm, start, end,
-		call->dropped_entries ? PAGE_SHIFT : PMD_SHIFT, true);
+		call->dropped_in_hold ? PAGE_SHIFT : PMD_SHIFT, true);
 	call->args.flushes++;
 }
 
@@ -222,7 +222,7 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 	unsigned int i;
 
 	call->nr_detached = 0;
-	call->dropped_entries = false;
+	call->dropped_in_hold = 0;
 	for (i = from; i < to; i++) {
 		unsigned long unit = call->candidate[i];
 		pmd_t entry;
@@ -230,7 +230,8 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 
 		if (unit == STRUCK_OUT)
 			continue;
-		if (end && pgtc_hold_expired(call))
+		if (end && (pgtc_hold_expired(call) ||
+			    call->dropped_in_hold >= PGTC_MAX_DROPPED_IN_HOLD))
 			break;
 		found = detach_pte_table(call, unit, &entry);
 		if (found != PGTC_EMPTY) {

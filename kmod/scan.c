@@ -150,7 +150,7 @@ static void scan_unit(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
 static unsigned int batch_room(const struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
-	u64 left = PGTC_BATCH;
+	u64 left = call->level == PGTC_PTE ? PGTC_BATCH : PGTC_UPPER_BATCH;
 
 	if (args->max_tables)
 		left = min(left, args->max_tables - pgtc_sum(args->freed));

@@ -75,7 +75,7 @@ def made_parts() -> dict[str, dict[str, Any]]:
             "passes": {
                 f"{mapping}_{level}": {
                     "mapping": mapping,
-                    "level": level,
+                    "tables_of": level.upper(),
                     "tables": 32,
                     "write_holds": 0 if level == "pte" else 2,
                     "longest_write_instructions": spread.spread([0 if level == "pte" else 690_000]),

@@ -26,14 +26,23 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """A walk over `tables` empty tables of one level, each of which maps `span` bytes."""
+    """A walk over `tables` empty tables of one level, each of which maps `span` bytes.
+
+    With `zero_pages` they are full of entries for the zero page, which are dropped.
+    """
 
     level: str
     span: int
     tables: int
+    zero_pages: bool = False
+
+    @property
+    def tables_of(self) -> str:
+        return self.level.upper() + (" of zero pages" if self.zero_pages else "")
 
 
 _PASSES = (_Pass("pte", UNIT, 4096), _Pass("pmd", _GIB, 256), _Pass("pud", 512 * _GIB, 32))
+_ZERO_PAGES = _Pass("pte", UNIT, 64, zero_pages=True)
 _MAPPINGS = {"anonymous": None, "shared_file": Path("/dev/shm")}  # noqa: S108 -- any tmpfs
 
 
@@ -49,11 +58,11 @@ class _Holds:
         device = _uapi.open_device()
         try:
             for mapping, directory in _MAPPINGS.items():
-                for walk in _PASSES:
-                    progress(f"{walk.level.upper()} tables, {mapping.replace('_', ' ')}")
-                    passes[f"{mapping}_{walk.level}"] = {
+                for walk in _PASSES if directory else (*_PASSES, _ZERO_PAGES):
+                    progress(f"{walk.tables_of}, {mapping.replace('_', ' ')}")
+                    passes[f"{mapping}_{walk.tables_of.lower().replace(' ', '_')}"] = {
                         "mapping": mapping,
-                        "level": walk.level,
+                        "tables_of": walk.tables_of,
                         "tables": walk.tables,
                         **_figures([_hold(device, walk, directory, seed) for _ in range(runs)]),
                     }
@@ -81,7 +90,7 @@ def _row(one: Mapping[str, Any], kind: str) -> Row:
     mapping = one["mapping"].replace("_", " ")
     longest = one[f"longest_{kind}_instructions"]
     return (
-        f"{one['tables']} {one['level'].upper()} tables, {mapping}, {kind}",
+        f"{one['tables']} tables, {one['tables_of']}, {mapping}, {kind}",
         text(longest, "instructions") if one[f"{kind}_holds"] else "none",
     )
 
@@ -122,21 +131,29 @@ def _empty_tables(
 ) -> Iterator[SparseMapping]:
     """A mapping whose tables of one level are empty, and those below gone."""
     # Spans that the mapping has for itself: one more, as it does not begin with one.
-    with sparse_mapping((walk.tables + 1) * walk.span, seed=seed, directory=directory) as made:
+    with sparse_mapping(
+        (walk.tables + 1) * walk.span,
+        seed=seed,
+        directory=directory,
+        every_page=walk.zero_pages,
+        write=not walk.zero_pages,
+    ) as made:
         mapping = replace(made, advice=mmap.MADV_DONTNEED)
         first = -mapping.address % walk.span // UNIT
         for unit in range(first, first + walk.tables * walk.span // UNIT, walk.span // UNIT):
             mapping.touch(unit, unit + 1)
-            mapping.release(unit, unit + 1)
-        for below in _PASSES[: _PASSES.index(walk)]:
-            _reclaim(device, below.level, mapping)
+            if not walk.zero_pages:
+                mapping.release(unit, unit + 1)
+        for below in _PASSES:
+            if below.span < walk.span:
+                _reclaim(device, below, mapping)
         # Or RCU would free these in the middle of the holds that are to be timed.
         rcu_barrier()
         yield mapping
 
 
 def _call(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
-    counts = _reclaim(device, walk.level, mapping)
+    counts = _reclaim(device, walk, mapping)
     freed = counts.freed[list(_uapi.LEVELS).index(walk.level)]
     if freed != walk.tables:
         raise ExperimentError(
@@ -145,9 +162,14 @@ def _call(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
     return counts
 
 
-def _reclaim(device: int, level: str, mapping: SparseMapping) -> _uapi.Counts:
+def _reclaim(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
     start, end = mapping.range
-    return _uapi.call(device, levels=_uapi.LEVELS[level], ranges=((start, end - start),))
+    return _uapi.call(
+        device,
+        flags=_uapi.ZERO_PAGES if walk.zero_pages else 0,
+        levels=_uapi.LEVELS[walk.level],
+        ranges=((start, end - start),),
+    )
 
 
 def _figures(observed: Sequence[_Observed]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
         [kernel for kernel, _ in results],
         [
             (
-                f"{one['level'].upper()}, {one['mapping'].replace('_', ' ')}, {kind}",
+                f"{one['tables_of']}, {one['mapping'].replace('_', ' ')}, {kind}",
                 [
                     result["passes"][name][f"longest_{kind}_instructions"]
                     if result["passes"][name][f"{kind}_holds"]
