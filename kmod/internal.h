@@ -182,12 +182,13 @@ pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
 	return vma && vma->vm_start < end ? vma : NULL;
 }
 
-/* Each VMA that overlaps [@addr, @end): all of those that share a table. */
-#define pgtc_for_each_vma_within(vma, mm, addr, end)              \
-	for ((vma) = pgtc_vma_within(mm, addr, end); (vma);       \
-	     (vma) = (vma)->vm_end < (end) ?                      \
-			     pgtc_vma_within(mm, (vma)->vm_end, end) : \
-			     NULL)
+/* The next one after @vma that does, or NULL: together, all that share a table. */
+static inline struct vm_area_struct *
+pgtc_vma_next_within(struct mm_struct *mm, const struct vm_area_struct *vma,
+		     unsigned long end)
+{
+	return vma->vm_end < end ? pgtc_vma_within(mm, vma->vm_end, end) : NULL;
+}
 
 /* Is it the only one that overlaps [@addr, @end)?  NULL is none. */
 static inline bool pgtc_vma_covers(const struct vm_area_struct *vma,

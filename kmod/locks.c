@@ -76,7 +76,8 @@ int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
 	struct vm_area_struct *vma;
 	unsigned int nr = 0;
 
-	pgtc_for_each_vma_within (vma, call->mm, addr, end) {
+	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
+	     vma = pgtc_vma_next_within(call->mm, vma, end)) {
 		if (++nr > PGTC_MAX_VMAS)
 			return -ENOSPC;
 		pgtc_vma_start_write(vma);
@@ -106,7 +107,8 @@ int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 
 	if (pgtc_vma_covers(call->locks.vma, addr, end))
 		return 0;
-	pgtc_for_each_vma_within (vma, call->mm, addr, end) {
+	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
+	     vma = pgtc_vma_next_within(call->mm, vma, end)) {
 		if (pgtc_vma_forbids_table(vma))
 			err = -ENOENT;
 		else

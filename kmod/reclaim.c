@@ -122,7 +122,8 @@ static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 
 	if (!call->exclusive)
 		return false;
-	pgtc_for_each_vma_within (vma, call->mm, unit, end)
+	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
+	     vma = pgtc_vma_next_within(call->mm, vma, end))
 		if (pgtc_vma_keeps_zero_pages(vma) != PGTC_ALLOWED)
 			return false;
 	return true;
@@ -205,9 +206,10 @@ static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 static void flush(struct pgtc_call *call, unsigned long start,
 		  unsigned long end)
 {
-	static_call(pgtc_flush_tlb_mm_range)(
-		call->mm, start, end,
-		call->dropped_in_hold ? PAGE_SHIFT : PMD_SHIFT, true);
+	unsigned int stride = call->dropped_in_hold ? PAGE_SHIFT : PMD_SHIFT;
+
+	static_call(pgtc_flush_tlb_mm_range)(call->mm, start, end, stride,
+					     true);
 	call->args.flushes++;
 }
 

@@ -232,7 +232,8 @@ static void scan_shared_unit(struct pgtc_call *call)
 	struct vm_area_struct *vma;
 	pmd_t *pmd;
 
-	pgtc_for_each_vma_within (vma, call->mm, unit, end) {
+	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
+	     vma = pgtc_vma_next_within(call->mm, vma, end)) {
 		note_mapped(call, vma);
 		heed(&rules, vma);
 	}
@@ -286,7 +287,8 @@ static bool span_forbidden(const struct pgtc_call *call)
 	unsigned long end = call->pos + call->span;
 	struct vm_area_struct *vma;
 
-	pgtc_for_each_vma_within (vma, call->mm, call->pos, end)
+	for (vma = pgtc_vma_within(call->mm, call->pos, end); vma;
+	     vma = pgtc_vma_next_within(call->mm, vma, end))
 		if (pgtc_vma_forbids_table(vma))
 			return true;
 	return false;

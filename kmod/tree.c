@@ -30,20 +30,23 @@ bool pgtc_is_huge_zero(pmd_t entry)
 	       pmd_pfn(entry) == READ_ONCE(*pgtc_huge_zero_pfn);
 }
 
-#define LINE(entry) \
-	((entry)[0] | (entry)[1] | (entry)[2] | (entry)[3] | \
-	 (entry)[4] | (entry)[5] | (entry)[6] | (entry)[7])
+static __always_inline u64 line_bits(const u64 *entry)
+{
+	return entry[0] | entry[1] | entry[2] | entry[3] | entry[4] | entry[5] |
+	       entry[6] | entry[7];
+}
 
-/*
- * 0: all the entries of a stretch are none.  Whole cache lines, and by plain
- * loads: reading entries is most of what the module costs, and only plain loads
- * become operands of the OR.  An entry that is being filled meanwhile shows or
- * not, as it would with READ_ONCE(); what counts is read again under its lock.
- */
+/* 0: all the entries of a stretch are none.  Whole cache lines at a time. */
 static __always_inline u64 stretch_bits(const u64 *entry)
 {
-	return data_race(LINE(entry) | LINE(entry + 8) | LINE(entry + 16) |
-			 LINE(entry + 24));
+	/*
+	 * Reading entries is most of what the module costs, and only plain
+	 * loads become operands of the OR.  One that is being filled meanwhile
+	 * shows or not, as it would with READ_ONCE(); what counts is read again
+	 * under its lock.
+	 */
+	return data_race(line_bits(entry) | line_bits(entry + 8) |
+			 line_bits(entry + 16) | line_bits(entry + 24));
 }
 
 /**
