@@ -2,7 +2,7 @@
 """Instructions of each way to free PTE tables, the work of RCU's callbacks included."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cleanup
@@ -16,7 +16,7 @@ from cleanup.experiments.cost.contenders import (
     rotated,
     run_round,
 )
-from cleanup.experiments.cost.part import Guest, Result, Row
+from cleanup.experiments.cost.part import Claim, Guest, Result, Row, at_most
 from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.sparse import PAGE
@@ -24,6 +24,8 @@ from cleanup.proc import pagetables_bytes
 
 _RUNS = 5
 _QUICK_RUNS = 1
+# Of what PT_RECLAIM takes for the same tables.
+_LARGEST_SHARE = 0.6
 # Tables that the rest of the guest may get or lose meanwhile.
 _PAGETABLES_SLACK = 32 * PAGE
 
@@ -59,6 +61,7 @@ class _Contenders:
                             rounds[name].append(done)
         finally:
             os.close(device)
+        figures = {name: _figures(CONTENDERS[name].label, done) for name, done in rounds.items()}
         return {
             "tables": TABLES,
             "live_tables": LIVE_TABLES,
@@ -66,9 +69,9 @@ class _Contenders:
             "background_instructions_per_second": round(counter.background * 1e9),
             "empty_call_instructions": counter.empty.call_instructions,
             "empty_instructions": counter.empty.instructions,
-            "contenders": {
-                name: _figures(CONTENDERS[name].label, done) for name, done in rounds.items()
-            },
+            "contenders": figures,
+            # Elsewhere there is nothing that frees tables and keeps the mapping as it is.
+            "claims": [_claim(figures)] if kernel_frees else [],
         }
 
     def rows(self, result: Result) -> Sequence[Row]:
@@ -113,6 +116,17 @@ def _figures(label: str, rounds: Sequence[Round[meter.Cost]]) -> dict[str, Any]:
             [one.measured.call_instructions / TABLES for one in rounds]
         ),
     }
+
+
+def _claim(figures: Mapping[str, Any]) -> Claim:
+    own, kernel = (
+        figures[name]["instructions_per_table"]["median"] for name in ("module", "dontneed")
+    )
+    return at_most(
+        "instructions of the module for each freed table, of those of PT_RECLAIM",
+        round(own / kernel, 3),
+        _LARGEST_SHARE,
+    )
 
 
 PART = _Contenders()
