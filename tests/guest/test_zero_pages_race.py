@@ -17,7 +17,7 @@ from cleanup import _uapi
 from guest import abi
 from guest.layout import PAGE, UNIT, area
 
-ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "200000"))
+ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "100000"))
 PAGES = 64
 # Another page in each table, none of them its first: so no two share a place in the TLB, and a
 # flush that went by table, not by page, would leave the translations of all.
