@@ -80,6 +80,8 @@ def bars(
     axis.margins(x=_ROOM_FOR_FIGURES)
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
+    # Seven-digit figures side by side would touch.
+    axis.locator_params(axis="x", nbins=6)
     axis.set_xlabel(label)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", linewidth=0.5, alpha=0.5)
