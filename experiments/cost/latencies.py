@@ -74,9 +74,14 @@ def _bucket(value: int) -> int:
     return bucket + 1 if value >= edge(bucket + 1) else bucket
 
 
+def count_above(ordered: Sequence[int], limit: float) -> int:
+    """How many of the ascending values exceed `limit`."""
+    return len(ordered) - bisect_right(ordered, limit)
+
+
 def share_above(ordered: Sequence[int], limit: float) -> float:
     """What part of the ascending values exceeds `limit`, from 0 to 1; 0 of no values."""
-    return 1 - bisect_right(ordered, limit) / len(ordered) if ordered else 0.0
+    return count_above(ordered, limit) / len(ordered) if ordered else 0.0
 
 
 def median_round(rounds: Sequence[Round], key: Callable[[Round], float]) -> Round:

@@ -33,7 +33,10 @@ def faults(*, emulated: bool) -> dict[str, Any]:
     def one(share: float, hold_ns: int) -> dict[str, Any]:
         return {
             "latencies": summary([1000, 2000, 3000]),
+            "seconds": 0.5,
             "stalled_share": share,
+            "over_limit": 2,
+            "usual_over_limit": 1,
             "longest_hold_ns": hold_ns,
         }
 
@@ -63,7 +66,8 @@ def test_an_emulators_times_are_called_so(emulated: bool) -> None:
     rows = dict(registry()["faults"].rows(faults(emulated=emulated)))
     clock = ", times of an emulator" if emulated else ""
     assert rows[f"faults, PTE tables freed{clock}"] == (
-        "median 2.0 p99 3.0 longest 3.0 µs; 2.50 % stalled; longest hold 4,000.0 µs"
+        "median 2.0 p99 3.0 longest 3.0 µs; 2.50 % stalled; longest hold 4,000.0 µs; "
+        "longer than p99 and a hold 6 in 1.5 s, with nothing freed 3 in 1.5 s"
     )
     assert rows[f"faults, nothing freed{clock}"] == "median 2.0 p99 3.0 longest 3.0 µs"
     axes = plots()["faults"]([("7.3.4", faults(emulated=emulated))]).axes

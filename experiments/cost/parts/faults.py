@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mmap import MADV_DONTFORK, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import TypedDict
 
 from cleanup import call, device
@@ -17,6 +18,7 @@ from cleanup.errors import CleanupError
 from cleanup.experiments.cost import _faults, trace
 from cleanup.experiments.cost.latencies import (
     Latencies,
+    count_above,
     median_round,
     percentile,
     share_above,
@@ -55,11 +57,16 @@ class Pass(TypedDict):
     """Faults while one thing was done.
 
     `stalled_share` is the part of them that took longer than p99 of the same round's
-    faults with nothing done.  The last two are the module's own.
+    faults with nothing done.  `over_limit` took longer than that and the longest hold
+    together, in `seconds` of faulting; `usual_over_limit` as many of the faults with nothing
+    done did, which a busy host alone stretched.
     """
 
     latencies: Latencies
+    seconds: float
     stalled_share: float
+    over_limit: int
+    usual_over_limit: int
     freed: int
     longest_hold_ns: int
 
@@ -127,6 +134,10 @@ class Faults:
                 stalled = 100 * median(each["stalled_share"] for each in passes)
                 hold = median(each["longest_hold_ns"] for each in passes) / 1000
                 said += f"; {stalled:.2f} % stalled; longest hold {hold:,.1f} µs"
+                usual = [each["passes"]["spinning"] for each in rounds]
+                over = _rate(sum(each["over_limit"] for each in passes), passes)
+                usually = _rate(sum(each["usual_over_limit"] for each in passes), usual)
+                said += f"; longer than p99 and a hold {over}, with nothing freed {usually}"
             shown.append((f"faults, {what}{clock}", said))
         locks = result["mmap_locks"]
         return [
@@ -137,6 +148,11 @@ class Faults:
             ),
             ("mmap lock, each fault", f"taken {locks['holds_per_fault']:.2f} times"),
         ]
+
+
+def _rate(events: int, passes: Sequence[Pass]) -> str:
+    seconds = sum(each["seconds"] for each in passes)
+    return f"{events} in {seconds:.1f} s"
 
 
 def claim(rounds: Sequence[Round], name: str) -> Claim:
@@ -166,16 +182,19 @@ class _Faulting:
     def __init__(self, phase: bytearray) -> None:
         self._phase = phase
         self.ordered: dict[str, list[int]] = {}
+        self.seconds = dict.fromkeys(SHOWN, 0.0)
         self.longest_release_ns = 0
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
         """Let the other thread fault, for a pass of this name."""
+        begin = monotonic()
         self._phase[0] = 1 + list(SHOWN).index(name)
         try:
             yield
         finally:
             self._phase[0] = 0
+            self.seconds[name] += monotonic() - begin
 
 
 @contextmanager
@@ -219,18 +238,24 @@ def _round(area: _Area, hold_ns: int, seed: int) -> Round:
             done["upper"] = _free(
                 faulting, "upper", mapping.view, ("pmd", "pud"), _UPPER_TABLES, max_hold_ns=hold_ns
             )
-    usual_ns = percentile(faulting.ordered["spinning"], 99)
     return {
-        "passes": {
-            name: {
-                "latencies": summary(ordered),
-                "stalled_share": share_above(ordered, usual_ns),
-                "freed": done[name].freed.total if name in done else 0,
-                "longest_hold_ns": done[name].longest_hold_ns if name in done else 0,
-            }
-            for name, ordered in faulting.ordered.items()
-        },
+        "passes": {name: _pass(faulting, name, done.get(name, Reclaimed())) for name in SHOWN},
         "longest_release_ns": faulting.longest_release_ns,
+    }
+
+
+def _pass(faulting: _Faulting, name: str, done: Reclaimed) -> Pass:
+    usual, ordered = faulting.ordered["spinning"], faulting.ordered[name]
+    usual_ns = percentile(usual, 99)
+    limit_ns = usual_ns + done.longest_hold_ns
+    return {
+        "latencies": summary(ordered),
+        "seconds": faulting.seconds[name],
+        "stalled_share": share_above(ordered, usual_ns),
+        "over_limit": count_above(ordered, limit_ns),
+        "usual_over_limit": count_above(usual, limit_ns),
+        "freed": done.freed.total,
+        "longest_hold_ns": done.longest_hold_ns,
     }
 
 
