@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cleanup.lab import dmesg, machine
 from cleanup.lab.cache import explained
-from cleanup.lab.errors import LabError
+from cleanup.lab.errors import KernelReportError, LabError
 from cleanup.lab.guest import Guest, initramfs
 from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.progress import Progress
@@ -144,7 +144,7 @@ class Session:
                 if self.uptimes:
                     step.close()
                 if time.monotonic() >= deadline:
-                    raise LabError(f"{late}{self._tail()}")
+                    raise self._died(late)
 
     def _deadline(self, timeout: float) -> tuple[float, str]:
         """When to give up, and what to say then."""
@@ -234,9 +234,16 @@ class Session:
             raise LabError(f"qemu was killed by {killer} (by the host, short of memory?) {errors}")
         if code > 0:
             raise LabError(f"qemu failed: {errors or f'exit code {code}'}")
+        raise self._died(
+            "the guest went down before the command's end", "it rebooted or powered off"
+        )
+
+    def _died(self, how: str, otherwise: str | None = None) -> LabError:
+        """What to raise for a guest that did not end well: its kernel may have said why."""
         found = dmesg.reports(self.console.decode(errors="replace"))
-        what = found[0] if found else "it rebooted or powered off"
-        raise LabError(f"the guest went down before the command's end: {what}{self._tail()}")
+        why = found[0] if found else otherwise
+        message = f"{how}{f': {why}' if why else ''}{self._tail()}"
+        return KernelReportError(message, found) if found else LabError(message)
 
 
 def _within(deadline: float) -> float:
