@@ -12,8 +12,19 @@ from typing import IO, Any, TypedDict, TypeVar, Unpack
 
 import click
 
-from cleanup.lab import DEFAULT, SOURCES, GuestResult, LabError, get_kernel, kernels, machine, run
-from cleanup.lab.progress import on_stderr
+from cleanup.lab import (
+    DEFAULT,
+    SOURCES,
+    GuestResult,
+    Kernel,
+    LabError,
+    get_debug_kernel,
+    get_kernel,
+    kernels,
+    machine,
+    run,
+)
+from cleanup.lab.progress import Progress, on_stderr
 from cleanup.lab.runner import DEFAULT_TIMEOUT
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -21,6 +32,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 class _Options(TypedDict):
     kernel: str
+    build: str | None
     refresh: bool
     memory: str
     cpu: str
@@ -66,6 +78,19 @@ def _guest_options(function: Function) -> Function:
                 show_default=True,
                 metavar=f"{'|'.join(SOURCES)}|PATH",
                 help="Debian's newest of that line, or the directory of one's extracted packages.",
+            ),
+            click.option(
+                "--debug",
+                "build",
+                flag_value="debug",
+                help="That kernel rebuilt with KASAN, lockdep and every check of page tables: some "
+                "ten minutes the first time.",
+            ),
+            click.option(
+                "--kcsan",
+                "build",
+                flag_value="kcsan",
+                help="That kernel rebuilt with KCSAN, which looks for data races.",
             ),
             click.option("--refresh", is_flag=True, help="Look for a newer release of the kernel."),
             click.option("--memory", type=_Size(), default="2G", show_default=True),
@@ -179,7 +204,7 @@ def _arguments(options: _Options) -> dict[str, Any]:
     machine.qemu_version()  # Before a download in vain.
     progress = on_stderr()
     return {
-        "kernel": get_kernel(options["kernel"], progress=progress, refresh=options["refresh"]),
+        "kernel": _kernel(options, progress),
         "memory": options["memory"],
         "cpu": options["cpu"],
         "cpus": options["cpus"],
@@ -192,6 +217,13 @@ def _arguments(options: _Options) -> dict[str, Any]:
         "results": options["results"],
         "progress": progress,
     }
+
+
+def _kernel(options: _Options, progress: Progress) -> Kernel:
+    name, build, refresh = options["kernel"], options["build"], options["refresh"]
+    if build is None:
+        return get_kernel(name, progress=progress, refresh=refresh)
+    return get_debug_kernel(name, build, progress=progress, refresh=refresh)
 
 
 def _passes_to(stream: IO[bytes]) -> Callable[[bytes], None]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A Debian userland to build kernel modules in, whatever compiler and libc the host has.
+"""A Debian userland to build kernels and their modules in, whatever compiler and libc the host has.
 
 It is extracted from packages and entered with bubblewrap, by root and by ordinary users alike.
 """
@@ -7,7 +7,7 @@ It is extracted from packages and entered with bubblewrap, by root and by ordina
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +20,20 @@ from cleanup.lab.progress import Progress, Silent
 # The newest of the releases whose kernels the lab builds for: the kernels' own build tools run on
 # a newer libc than theirs, not on an older one.
 SUITE = "trixie"
-# The compilers of the kernels (gcc-12 for 6.1), what kbuild calls, sparse for C=1; busybox is the
-# guest's.
+# The compilers of the kernels (gcc-12 for 6.1), what kbuild calls, for a kernel of our own too;
+# sparse for C=1; busybox is the guest's.
 PACKAGES = [
     "base-files",
     "bash",
     "bc",
     "binutils",
+    "bison",
     "busybox-static",
     "coreutils",
     "dash",
     "diffutils",
     "findutils",
+    "flex",
     "gawk",
     "gcc-12",
     "gcc-14",
@@ -39,10 +41,12 @@ PACKAGES = [
     "gzip",
     "kmod",
     "libc6-dev",
-    "libelf1t64",
+    "libelf-dev",
+    "libssl-dev",
     "make",
     "pahole",
     "perl-base",
+    "python3-minimal",
     "sed",
     "sparse",
     "tar",
@@ -70,10 +74,12 @@ class BuildRoot:
         readable: Mapping[Path, Path] | None = None,
         writable: Mapping[Path, Path] | None = None,
         cwd: str = "/",
+        on_line: Callable[[str], object] = lambda _line: None,
     ) -> str:
         """Run a command in the root, with directories of the host seen where the keys say.
 
-        Returns its output; raises LabError with the end of it if the command fails.
+        `on_line` gets each line of its output as it comes.  Returns all of it; raises LabError
+        with the end of it if the command fails.
         """
         arguments = ["--ro-bind", str(self.path), "/", "--proc", "/proc", "--dev", "/dev"]
         arguments += ["--tmpfs", "/tmp", "--unshare-pid", "--unshare-net", "--die-with-parent"]  # noqa: S108
@@ -82,20 +88,27 @@ class BuildRoot:
                 # A mount needs a directory to cover.
                 (self.path / inside.relative_to("/")).mkdir(exist_ok=True)
                 arguments += [option, str(outside), str(inside)]
-        done = subprocess.run(
+        lines = []
+        with subprocess.Popen(
             [program("bwrap"), *arguments, "--chdir", cwd, "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            check=False,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"},  # noqa: S108
-        )
-        if done.returncode != 0:
-            end = "\n".join(done.stdout.splitlines()[-60:])
+        ) as bwrap:
+            try:
+                for line in bwrap.stdout or ():
+                    lines.append(line)
+                    on_line(line)
+            except BaseException:
+                bwrap.kill()
+                raise
+        if bwrap.returncode != 0:
+            end = "".join(lines[-60:])
             raise LabError(f"{' '.join(command)} failed in the build root:\n{end}")
-        return done.stdout
+        return "".join(lines)
 
 
 def get_build_root(*, progress: Progress | None = None) -> BuildRoot:

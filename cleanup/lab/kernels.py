@@ -35,6 +35,11 @@ class _Source:
     suite: str
     image: str
 
+    @property
+    def suites(self) -> list[str]:
+        """The suite, and the release that backports lean on."""
+        return list(dict.fromkeys([self.suite.removesuffix("-backports"), self.suite]))
+
 
 # The newest of each line.  The pattern leaves out the cloud, rt and unsigned flavours and the
 # debugging symbols: a release has no hyphen but the one of 6.1's ABI number.
@@ -96,9 +101,7 @@ def _update(name: str, tree: Path, progress: Progress) -> None:
         raise LabError(f"the lab's kernels are for x86-64, this host is {platform.machine()}")
     source = SOURCES[name]
     root = get_build_root(progress=progress)
-    # Backports lean on the release below them.
-    suites = list(dict.fromkeys([source.suite.removesuffix("-backports"), source.suite]))
-    with Apt.locked(suites, progress) as apt:
+    with Apt.locked(source.suites, progress) as apt:
         image = apt.newest_image(source.image)
         release = image.removeprefix("linux-image-")
         if tree.exists() and kernel_in(name, tree).release == release:
@@ -110,13 +113,14 @@ def _update(name: str, tree: Path, progress: Progress) -> None:
         ]
         with replacing(tree) as new:
             apt.unpack(f"linux {name}", packages, new)
-            _complete(root, new, release, progress)
+            complete(root, new, release, progress)
 
 
-def _complete(root: BuildRoot, tree: Path, release: str, progress: Progress) -> None:
+def complete(root: BuildRoot, tree: Path, release: str, progress: Progress) -> None:
     """Bring an extracted tree into one layout, ``lib`` a link as on Debian, and run depmod."""
     library = tree / "lib"
     if library.is_dir() and not library.is_symlink():
+        (tree / "usr/lib").mkdir(parents=True, exist_ok=True)
         (library / "modules").rename(tree / "usr/lib/modules")
         library.rmdir()
     if not library.is_symlink():

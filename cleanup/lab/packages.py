@@ -155,7 +155,7 @@ class Apt:
         files = self._top / "packages"
         files.mkdir(exist_ok=True)
         size = sum(package.size for package in packages)
-        _want_space(files, UNPACKED * size)
+        want_space(files, UNPACKED * size)
         wanted = [f"{package.name}={package.version}" for package in packages]
         with self._progress.step(f"downloading {what} ({size / 1e6:.0f} MB)") as advance:
             self._fetch(["download", *wanted], files, advance)
@@ -213,7 +213,8 @@ def _reason(messages: Sequence[str]) -> str:
     return errors[0].removeprefix("E:").strip() if errors else "no reason given"
 
 
-def _want_space(directory: Path, size: int) -> None:
+def want_space(directory: Path, size: int) -> None:
+    """Raise LabError unless the directory's file system has so many bytes left."""
     free = shutil.disk_usage(directory).free
     if free < size:
         raise LabError(
