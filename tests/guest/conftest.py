@@ -24,7 +24,7 @@ def clean_log() -> Iterator[None]:
         mark.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def series() -> str:
     """The running kernel's series, such as "6.12"."""
     return SERIES

@@ -7,6 +7,7 @@ import fcntl
 import mmap
 import os
 import struct
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,6 +205,8 @@ class Child:
         try:
             work(pause)
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(code)
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Other processes and other users: targets under an identity, and the command run under one."""
+"""Work done in another process, and the command run there."""
 
 import os
-import struct
 import subprocess
 import sys
 import traceback
@@ -10,34 +9,9 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from _raw import syscall
-
-from cleanup import _uapi
 from cleanup.commands import main
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
-NOBODY = 65534
-CAP_SYS_NICE, CAP_SYS_PTRACE = 23, 19
-SYS_PRCTL, SYS_CAPSET = 157, 126
-PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 4, 8
-
-
-def become_nobody(*capabilities: int) -> None:
-    """Drop to nobody, keeping just these capabilities."""
-    syscall(SYS_PRCTL, PR_SET_KEEPCAPS, 1)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    mask = sum(1 << capability for capability in capabilities)
-    header = bytearray(struct.pack("=Ii", 0x20080522, 0))
-    data = bytearray(struct.pack("=6I", mask, mask, 0, 0, 0, 0))
-    syscall(SYS_CAPSET, _uapi.address_of(header), _uapi.address_of(data))
-
-
-def dumpable_nobody(*capabilities: int) -> None:
-    """A change of uid makes a process undumpable, and so not to be ptraced."""
-    become_nobody(*capabilities)
-    syscall(SYS_PRCTL, PR_SET_DUMPABLE, 1)
 
 
 def in_fork(work: Callable[[], int]) -> int:

@@ -20,16 +20,9 @@ import pytest
 
 import cleanup
 from cleanup import call
+from guest.identity import CAP_SYS_NICE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, Child, area, child, memfd, punch_hole, vmpte
-from guest.others import (
-    CAP_SYS_NICE,
-    COMMAND,
-    become_nobody,
-    command,
-    command_in_fork,
-    dumpable_nobody,
-    in_fork,
-)
+from guest.others import COMMAND, command, command_in_fork, in_fork
 
 UNITS = 64
 Pause = Callable[[], None]

@@ -14,16 +14,9 @@ from _raw import peek, poke
 import cleanup
 from cleanup import _uapi
 from guest import abi
+from guest.identity import CAP_SYS_NICE, CAP_SYS_PTRACE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, area, child, madvise, vmpte
-from guest.others import (
-    CAP_SYS_NICE,
-    CAP_SYS_PTRACE,
-    become_nobody,
-    command,
-    command_in_fork,
-    dumpable_nobody,
-    in_fork,
-)
+from guest.others import command, command_in_fork, in_fork
 
 
 def errno_of_call(pid: int) -> int:
