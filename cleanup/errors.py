@@ -64,8 +64,7 @@ def from_errno(number: int, what: str, result: Result | None) -> CallFailed:
     if number == errno.EACCES:
         return NotPermitted(
             number,
-            f"{what}: ptrace access denied: run as its user or as root, "
-            "and see kernel.yama.ptrace_scope",
+            f"{what}: ptrace access denied: run as its user or as root",
             result,
         )
     if number == errno.ESRCH:

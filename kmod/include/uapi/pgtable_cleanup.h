@@ -151,9 +151,10 @@ enum pgtable_cleanup_skip {
  * Returns 0 also when a signal, @max_tables or an exhausted batch ended the
  * call early.  Errors: E2BIG, EFAULT, EINVAL (unknown flag or level, reserved
  * field set, unaligned, wrapping or kernel-space range, cursor outside the
- * ranges), EBADF (pidfd is no pidfd), ESRCH (the target is gone), EPERM
- * (another process without CAP_SYS_NICE), EACCES (another process that may not
- * be ptraced), ENOMEM (a hole, the rest is done), EAGAIN (empty tables, all of
+ * ranges), EBADF (pidfd is no pidfd), ESRCH (the target is gone, a kernel
+ * thread, or a thread that doesn't lead its process), EPERM (another process
+ * without CAP_SYS_NICE), EACCES (another process without PTRACE_MODE_READ
+ * access), ENOMEM (a hole, the rest is done), EAGAIN (empty tables, all of
  * them blocked by contention).  The counts are written also on ENOMEM, EAGAIN
  * and on ESRCH of a target that went away during the call.
  */
