@@ -139,10 +139,13 @@ static int one_range(struct pgtc_call *call, unsigned long start,
 	while (args->next_level < PGTABLE_CLEANUP_NR_LEVELS && !ret) {
 		/* The first walk also looks for holes. */
 		if (start < end && (args->next_level == PGTC_PTE ||
-				    args->levels & BIT(args->next_level)))
+				    args->levels & BIT(args->next_level))) {
 			ret = one_walk(call, start, end, holes_count);
-		else
+		} else {
 			args->next_level++;
+			/* A caller's cursor may be there: it ends with its range. */
+			args->next_addr = 0;
+		}
 	}
 	if (args->next_level == PGTABLE_CLEANUP_NR_LEVELS) {
 		args->next_range++;

@@ -405,6 +405,19 @@ def test_a_resumed_call_counts_no_hole_and_no_table_twice() -> None:
         assert (tables, holes) == (whole.tables, whole.holes) == (64, 8)
 
 
+def test_a_cursor_at_a_level_not_asked_for_ends_with_its_range() -> None:
+    with area(8) as made:
+        made.touch()
+        made.release()
+        ranges = [(made.unit(0), 4 * UNIT), (made.unit(6), UNIT)]
+        args = abi.Args(ranges, next_level=1, next_addr=made.unit(2))
+        answer = abi.call(args)
+        # Not what lies between the ranges as well.
+        assert (answer.tables, answer.freed) == (1, 1)
+        assert (answer.next_range, answer.next_level, answer.next_addr) == (2, 0, 0)
+        assert abi.call(abi.Args([made.span])).freed == 7
+
+
 def test_shared_and_private_maps_of_nothing_touched_have_no_tables() -> None:
     for flags in (ANON, SHARED_ANON):
         with area(32, flags) as made:
