@@ -8,7 +8,7 @@ GUEST_TESTS := $(KERNELS:%=test-guest-%)
 SHAPE_TESTS := $(KERNELS:%=test-shape-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
-SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx) \
+SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
 	$(shell find cleanup experiments -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
@@ -76,8 +76,8 @@ $(SHAPE_TESTS): test-shape-%: build
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
-MYPY = cd tests && MYPYPATH=guest ../$(BIN)/mypy --config-file=../pyproject.toml
-TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py)))
+MYPY = cd tests && MYPYPATH=guest:proof/fuzz ../$(BIN)/mypy --config-file=../pyproject.toml
+TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
 .PHONY: lint
 lint: build ## ruff, mypy and clang-format

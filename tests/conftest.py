@@ -25,5 +25,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
-        if tier == "guest" and "PGTABLE_CLEANUP_LAB" not in os.environ:
-            raise pytest.UsageError("tests/guest needs a guest of the lab: make test-guest")
+        if tier in ("guest", "proof") and "PGTABLE_CLEANUP_LAB" not in os.environ:
+            raise pytest.UsageError(f"tests/{tier} needs a guest of the lab: make help")

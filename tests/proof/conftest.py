@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""Proofs: what runs longer than a test, in a guest too; their length and seed are parameters."""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanup.experiments import provenance
+from guest.conftest import SERIES, clean_log, series, swap
+
+__all__ = ["clean_log", "series", "swap"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long, and from which seed."""
+    group = parser.getgroup("proofs")
+    group.addoption("--calls", type=int, default=10_000, help="ioctls that each fuzzer makes")
+    group.addoption("--seed", type=int, help="repeat a run; a new one by default")
+
+
+@pytest.fixture
+def calls(request: pytest.FixtureRequest) -> int:
+    """How many calls a fuzzer is to make."""
+    return int(request.config.getoption("--calls"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """Where all that is random comes from: shown if the test fails."""
+    given = request.config.getoption("--seed")
+    chosen = secrets.randbits(32) if given is None else int(given)
+    print(f"--seed {chosen}")
+    return chosen
+
+
+Record = Callable[..., None]
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, seed: int) -> Iterator[Record]:
+    """Takes a proof's figures; they go to PGTABLE_CLEANUP_RESULTS once it has passed."""
+    figures: dict[str, object] = {}
+    begun = time.monotonic()
+    yield figures.update
+    results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
+    if not (results and figures):
+        return
+    name = request.node.name.removeprefix("test_")
+    document = {
+        "proof": name,
+        "commit": provenance.commit(),
+        "kernel": os.uname().release,
+        "seed": seed,
+        "seconds": round(time.monotonic() - begun, 3),
+        **figures,
+    }
+    path = Path(results) / f"{name}-{SERIES}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")

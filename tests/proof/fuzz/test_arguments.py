@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""Random arguments: every answer is one that the ABI documents, and no byte beside it is written.
+
+`--seed` repeats a run, `--calls` is its length.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
+
+import pytest
+
+from proof.conftest import Record
+from proof.fuzz.arguments import BATCH, FLIPPED_BATCH, Generator, Module, described, smallest
+
+
+@pytest.fixture
+def module() -> Iterator[Module]:
+    with ExitStack() as stack:
+        yield Module(stack)
+
+
+@pytest.mark.parametrize("flips", [False, True], ids=["alone", "changed-meanwhile"])
+def test_arguments(module: Module, seed: int, calls: int, record: Record, flips: bool) -> None:
+    """Alone, and while a thread changes a byte of the struct or of the ranges to and fro."""
+    generator = Generator(module.world, seed)
+    size = FLIPPED_BATCH if flips else BATCH
+    made = succeeded = 0
+    sharp = 0.0
+    with module.flipper() if flips else nullcontext():
+        for index in range(-(-calls // size)):
+            batch = generator.batch(index, size, flips=flips)
+            tried = module.try_out(batch)
+            made += size
+            succeeded += int((tried.numbers == 0).sum())
+            sharp += float(tried.verdict.sharp.sum())
+            if tried.wrong.any():
+                first = int(tried.wrong.argmax())
+                found = described(module, smallest(module, batch.one(first)))
+                pytest.fail(f"--seed {seed}: batch {index}, call {first} of {size}\n{found}")
+    assert succeeded > made // 10, "too few calls get through"
+    assert sharp > made * 3 // 4, "too many calls may answer this or that"
+    record(calls=made, succeeded=succeeded, sharp=int(sharp))
