@@ -34,7 +34,7 @@ def seed(request: pytest.FixtureRequest) -> int:
     """Where all that is random comes from: shown if the test fails."""
     given = request.config.getoption("--seed")
     chosen = secrets.randbits(32) if given is None else int(given)
-    print(f"--seed {chosen}")
+    request.node.add_report_section("setup", "seed", f"--seed {chosen}")
     return chosen
 
 

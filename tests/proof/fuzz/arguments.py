@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,10 +20,10 @@ from cleanup import _uapi
 from guest.abi import ALL_LEVELS, SIZE, SIZE_MIN
 from guest.layout import (
     ANON,
-    MADV_DONTNEED,
     MADV_NOHUGEPAGE,
     PAGE,
     PUD_SPAN,
+    SHARED_ANON,
     UNIT,
     child,
     madvise,
@@ -113,18 +112,13 @@ class Module:
     def __init__(self, stack: ExitStack) -> None:
         """Map everything, and start a child to be a target as well."""
         self._stack = stack
-        stage_file = stack.enter_context(memfd(PAGES_OF_STAGE * PAGE))
         length = PAGES_OF_STAGE * PAGE
-        self._map(STAGE - length, length, mmap.MAP_SHARED, stage_file)
-        self._map(
-            STAGE - length + READ_ONLY_OFFSET,
-            length,
-            mmap.MAP_SHARED,
-            stage_file,
-            prot=mmap.PROT_READ,
-        )
+        file = stack.enter_context(memfd(length))
+        stage = STAGE - length
+        self._map(stage, length, mmap.MAP_SHARED, file)
+        self._map(stage + READ_ONLY_OFFSET, length, mmap.MAP_SHARED, file, prot=mmap.PROT_READ)
         self._pool = np.zeros(ROWS, RANGE)
-        self._map(pool_addr(self._pool), self._pool.nbytes, ANON)
+        self._map(pool_addr(self._pool), self._pool.nbytes, SHARED_ANON)
         self._map_arena()
         # The child has the data alone: what its parent empties from now on it never had.
         quiet = stack.enter_context(child(_hold_data))
@@ -138,7 +132,7 @@ class Module:
             np.uint64,
         )
         rearm(self._empties, self._zeros)
-        self._shared = np.zeros(32, np.uint64)
+        self._shared = np.frombuffer(mmap.mmap(-1, PAGE), np.uint64)
         self.world = self._describe(quiet.pid)
 
     def _map(self, addr: int, length: int, flags: int, fd: int = -1, **prot: int) -> None:
@@ -231,22 +225,21 @@ class Module:
 
     @contextmanager
     def flipper(self) -> Iterator[None]:
-        """A thread, on a CPU of its own, that changes a byte while calls with `flips` are made."""
+        """Another process that changes a byte while calls with `flips` are made.
 
-        def flip() -> None:
-            os.sched_setaffinity(0, {1})
+        Not a thread: each flush of this address space would interrupt its CPU and wait for it.
+        """
+
+        def flip(pause: Callable[[], None]) -> None:
+            pause()
             flip_beside(self._shared)
+            pause()
 
-        thread = threading.Thread(target=flip)
-        everywhere = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {0})
-        thread.start()
-        try:
+        with child(flip) as other:
+            other.resume()
             yield
-        finally:
             stop_flipping(self._shared)
-            thread.join()
-            os.sched_setaffinity(0, everywhere)
+            other.wait_ready()
 
 
 @dataclass(frozen=True)
@@ -281,9 +274,7 @@ class Generator:
         images = self._proper_structs(pool, size, rows_each=ROWS // size if flips else 0)
         args = images.view(ARGS).reshape(-1)
         calls = np.zeros(size, CALL)
-        calls["request"] = np.where(
-            self._rarely(size, 16), _uapi.IOC_FEATURES, _uapi.IOC_RECLAIM
-        )
+        calls["request"] = np.where(self._rarely(size, 16), _uapi.IOC_FEATURES, _uapi.IOC_RECLAIM)
         calls["fd"] = self._pick(self._world.devices, size)
         calls["length"] = args["size"]
         calls["slack"] = self._pick((0, 0, 8, 256), size)
@@ -322,9 +313,7 @@ class Generator:
             pool[name][changed & self._rarely(ROWS, 2)] += np.uint64(1)
         return pool
 
-    def _proper_structs(
-        self, pool: NDArray[Any], size: int, rows_each: int
-    ) -> NDArray[np.uint8]:
+    def _proper_structs(self, pool: NDArray[Any], size: int, rows_each: int) -> NDArray[np.uint8]:
         """Calls that nothing is wrong with; each with ranges of its own if `rows_each`."""
         args = np.zeros(size, ARGS)
         args["size"] = self._pick((*[SIZE] * 8, SIZE_MIN, 72, 200, SIZE + 8, 512, PAGE), size)
@@ -378,7 +367,9 @@ class Generator:
 
         targets = [fd for fds in self._world.targets.values() for fd in fds]
         pool = self._world.pool_addr
-        near = [pool + offset for offset in (1, 8, 9, ROWS // 2 * 16 + 8, ROWS * 16 - 16, ROWS * 16)]
+        near = [
+            pool + offset for offset in (1, 8, 9, ROWS // 2 * 16 + 8, ROWS * 16 - 16, ROWS * 16)
+        ]
         sizes = STRANGE_SIZES + MORE_STRANGE_SIZES
         change(args, "size", sizes)
         change(args, "flags", STRANGE_32)

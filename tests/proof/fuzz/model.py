@@ -400,7 +400,6 @@ class _Judge:
         returned = np.where(whole, OK | EAGAIN, returned)
         return returned, image, ~unknown & ~limited, limited & ~unknown
 
-
     def _walk_from_cursor(self, at: Column, there: Column) -> Walks:
         """Of the ranges that the cursors are in: the levels left, the first of them in part."""
         args = self.args

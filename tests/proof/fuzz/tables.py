@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""A model of an address space's page tables: which exist, which are empty, what a call does.
+
+Tables are known from what was done to the memory, entries from an observer (the pagemap): nothing
+here comes from the module.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from cleanup import _uapi
+from guest.abi import Args
+from guest.layout import GIB, PAGE, PROT_RW, PUD_SPAN, UNIT
+
+SPANS = (UNIT, GIB, PUD_SPAN)  # what a PTE, a PMD and a PUD table maps
+PTE, PMD, PUD = range(len(SPANS))
+ANON, SHARED, FILE, PRIVATE_FILE, HUGE, HUGETLB = KINDS = (
+    *("anon", "shared", "file", "private-file"),
+    *("huge", "hugetlb"),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A mapped stretch of memory that is the same all over, and lies within one VMA."""
+
+    start: int
+    end: int
+    kind: str
+    prot: int = PROT_RW
+    locked: bool = False
+    guarded: bool = False
+    tracked: bool = False  # by userfaultfd
+
+    @property
+    def mapped_by_pages(self) -> bool:
+        """Whether it has PTE tables."""
+        return self.kind not in (HUGE, HUGETLB)
+
+    def within(self, start: int, end: int) -> Piece:
+        """The part of it there."""
+        return replace(self, start=max(start, self.start), end=min(end, self.end))
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What a PTE table holds."""
+
+    mapped: bool = False
+    zero_pages: int = 0
+    markers: bool = False
+
+    def found(self, drops_zero_pages: bool) -> str:
+        """What the table counts as."""
+        if self.mapped or (self.zero_pages and not drops_zero_pages):
+            return "mapped"
+        if self.markers:
+            return "marker"
+        return "zero" if self.zero_pages else "empty"
+
+
+@dataclass
+class Outcome:
+    """The counts of a call, or of several that end where one would."""
+
+    holes: int = 0
+    tables: list[int] = field(default_factory=lambda: [0, 0, 0])
+    empty: list[int] = field(default_factory=lambda: [0, 0, 0])
+    freed: list[int] = field(default_factory=lambda: [0, 0, 0])
+    zero_pages_dropped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+class Space:
+    """Pieces and tables of a part of the address space that nobody else uses."""
+
+    def __init__(self) -> None:
+        """Nothing is mapped."""
+        self.pieces: list[Piece] = []
+        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by address / span
+        self.leaves: dict[int, str] = {}  # units that a huge page maps, by its kind
+
+    @property
+    def pages(self) -> int:
+        """All tables, those deposited under huge pages too."""
+        return sum(map(len, self.tables)) + list(self.leaves.values()).count(HUGE)
+
+    def within(self, start: int, end: int) -> list[Piece]:
+        """Pieces that overlap a stretch."""
+        return [piece for piece in self.pieces if piece.start < end and start < piece.end]
+
+    def map(self, piece: Piece) -> None:
+        """mmap() of a piece, over whatever is there."""
+        self.unmap(piece.start, piece.end)
+        self._put(piece)
+
+    def unmap(self, start: int, end: int) -> None:
+        """munmap(): tables go with the last piece that overlaps what they map."""
+        for piece in self._cut(start, end):
+            for span, tables in zip(SPANS, self.tables, strict=True):
+                for index in _indexes(piece.start, piece.end, span, tables):
+                    if not self.within(index * span, (index + 1) * span):
+                        tables.remove(index)
+            for unit in _indexes(piece.start, piece.end, UNIT, self.leaves):
+                del self.leaves[unit]
+
+    def change(self, start: int, end: int, **attributes: int | bool) -> None:
+        """Give a stretch other attributes."""
+        for piece in self._cut(start, end):
+            self._put(replace(piece, **attributes))  # type: ignore[arg-type]
+
+    def move(self, start: int, end: int, to: int) -> None:
+        """mremap(): each old table gets new ones where its part goes, empty or not."""
+        moved = [
+            replace(piece.within(start, end), start=to, end=to + end - start)
+            for piece in self.within(start, end)
+        ]
+        self.unmap(to, to + end - start)
+        for piece in moved:
+            self._put(piece)
+        for level, above in ((PTE, PTE), (PMD, PUD)):
+            for index in _indexes(start, end, SPANS[level], self.tables[level]):
+                first = max(start, index * SPANS[level]) - start + to
+                last = min(end, (index + 1) * SPANS[level]) - start + to
+                self.populate(first, last, above)
+        self.unmap(start, end)
+
+    def populate(self, start: int, end: int, lowest: int = PTE) -> None:
+        """Tables of a level and all above it for a stretch."""
+        for span, tables in list(zip(SPANS, self.tables, strict=True))[lowest:]:
+            tables.update(range(start // span, -(-end // span)))
+
+    def map_huge(self, unit: int, kind: str) -> None:
+        """A huge page at an address."""
+        self.populate(unit, unit + UNIT, PMD)
+        self.leaves[unit // UNIT] = kind
+
+    def call(self, args: Args, observe: Callable[[int], Entries]) -> Outcome:
+        """What a call over ranges comes to; unless it only scans, its tables go."""
+        outcome = Outcome()
+        for addr, length in args.ranges:
+            end = addr + -(-length // PAGE) * PAGE
+            if addr == end:
+                continue
+            outcome.holes += self._holes(addr, end)
+            for level, bit in enumerate(_uapi.LEVELS.values()):
+                if not args.levels & bit:
+                    continue
+                for index in _indexes(addr, end, SPANS[level], self.tables[level]):
+                    if level == PTE:
+                        self._visit(outcome, args, index, observe(index))
+                    else:
+                        self._visit_upper(outcome, args, level, index)
+                if level == PTE:
+                    outcome.skipped.update(self._without_tables(addr, end))
+        return outcome
+
+    def _visit(self, outcome: Outcome, args: Args, unit: int, entries: Entries) -> None:
+        pieces = self.within(unit * UNIT, (unit + 1) * UNIT)
+        outcome.tables[PTE] += 1
+        found = entries.found(bool(args.flags & _uapi.ZERO_PAGES))
+        if any(piece.tracked for piece in pieces):
+            found = "uffd"
+        elif found == "zero":
+            found = next(filter(None, map(_keeps_zero_pages, pieces)), "zero")
+        if found not in ("empty", "zero"):
+            outcome.skipped[found] += 1
+            return
+        outcome.empty[PTE] += 1
+        if not args.flags & _uapi.SCAN_ONLY:
+            outcome.freed[PTE] += 1
+            outcome.zero_pages_dropped += entries.zero_pages
+            self.tables[PTE].remove(unit)
+
+    def _visit_upper(self, outcome: Outcome, args: Args, level: int, index: int) -> None:
+        start, end = index * SPANS[level], (index + 1) * SPANS[level]
+        below = SPANS[level - 1]
+        outcome.tables[level] += 1
+        if _indexes(start, end, below, self.tables[level - 1]):
+            return
+        if level == PMD and _indexes(start, end, UNIT, self.leaves):
+            return
+        outcome.empty[level] += 1
+        if any(piece.tracked or piece.kind == HUGETLB for piece in self.within(start, end)):
+            outcome.skipped["vma"] += 1
+        elif not args.flags & _uapi.SCAN_ONLY:
+            outcome.freed[level] += 1
+            self.tables[level].remove(index)
+
+    def _without_tables(self, start: int, end: int) -> Iterator[str]:
+        """The reason for each unit there that no PTE table maps."""
+        for unit in _indexes(start, end, UNIT, self.leaves):
+            if self.leaves[unit] == HUGE:
+                yield "thp"
+        for piece in self.within(start // UNIT * UNIT, -(-end // UNIT) * UNIT):
+            if piece.kind == HUGETLB:
+                part = piece.within(start // UNIT * UNIT, -(-end // UNIT) * UNIT)
+                yield from ["hugetlb"] * ((part.end - part.start) // UNIT)
+
+    def _holes(self, start: int, end: int) -> int:
+        holes = 0
+        for piece in self.within(start, end):
+            holes += piece.start > start
+            start = piece.end
+        return holes + (start < end)
+
+    def _put(self, piece: Piece) -> None:
+        self.pieces = sorted([*self.pieces, piece], key=lambda piece: piece.start)
+
+    def _cut(self, start: int, end: int) -> list[Piece]:
+        """Take out what lies in a stretch, and leave what sticks out."""
+        overlapping = self.within(start, end)
+        for piece in overlapping:
+            self.pieces.remove(piece)
+            if piece.start < start:
+                self._put(replace(piece, end=start))
+            if end < piece.end:
+                self._put(replace(piece, start=end))
+        return [piece.within(start, end) for piece in overlapping]
+
+
+def _indexes(start: int, end: int, span: int, tables: Iterable[int]) -> list[int]:
+    """Those tables that overlap a stretch, in order."""
+    return sorted(index for index in tables if start // span <= index < -(-end // span))
+
+
+def _keeps_zero_pages(piece: Piece) -> str | None:
+    if piece.kind not in (ANON, HUGE):
+        return "mapped"
+    return "locked" if piece.locked else None

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Random layouts: each answer equals the model's count, each table freed is missing from VmPTE, and
+what holds data keeps it.
+
+`--seed` repeats a run, `--calls` is its length.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from proof.conftest import Record
+from proof.fuzz.layouts import Machine, mismatch, operations, smallest
+
+KHUGEPAGED_PAUSE = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
+HUGETLB_POOL = Path("/proc/sys/vm/nr_hugepages")
+
+
+@contextmanager
+def setting(path: Path, value: str) -> Iterator[None]:
+    """Another value of a kernel's setting."""
+    before = path.read_text()
+    path.write_text(value)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with ExitStack() as stack:
+        # khugepaged would change layouts behind the model's back.
+        stack.enter_context(setting(KHUGEPAGED_PAUSE, "4000000000"))
+        stack.enter_context(setting(HUGETLB_POOL, "16"))
+        yield Machine.here(stack)
+
+
+def test_layouts(machine: Machine, seed: int, calls: int, record: Record) -> None:
+    made = layouts = 0
+    while made < calls:
+        ops = operations(f"{seed}-{layouts}")
+        found, done = mismatch(machine, ops)
+        if found:
+            fewest = smallest(ops, lambda fewer: mismatch(machine, fewer)[0])
+            again = mismatch(machine, fewest)[0]
+            pytest.fail(f"--seed {seed}: layout {layouts}\n{again or found}")
+        made += done
+        layouts += 1
+    record(calls=made, layouts=layouts)
