@@ -291,7 +291,7 @@ class Generator:
         return array[self._rng.integers(len(values), size=size)]
 
     def _rarely(self, size: int, one_in: int) -> Column:
-        return self._rng.integers(one_in, size=size) == 0
+        return np.asarray(self._rng.integers(one_in, size=size) == 0)
 
     def _bytes(self, size: int) -> NDArray[np.uint8]:
         return self._rng.integers(256, size=size, dtype=np.uint8)

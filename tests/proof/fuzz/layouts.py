@@ -104,22 +104,26 @@ class Machine:
     @staticmethod
     def here(stack: ExitStack) -> Machine:
         """The guest's, until the stack is closed."""
-
-        def opened(path: str) -> int:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, fd)
-            return fd
-
-        device = _uapi.open_device()
-        stack.callback(os.close, device)
         return Machine(
-            device=device,
-            pagemap=opened("/proc/self/pagemap"),
-            memory=opened("/proc/self/mem"),
-            file=stack.enter_context(memfd(2 * FILE_PAGES * PAGE)),
+            device=opened(stack, _uapi.DEVICE),
+            pagemap=opened(stack, "/proc/self/pagemap"),
+            memory=opened(stack, "/proc/self/mem"),
+            file=opened_file(stack),
             zero_frame=oracle.zero_frame(),
             pt_reclaim=trial.dontneed_frees_tables(),
         )
+
+
+def opened(stack: ExitStack, path: str) -> int:
+    """A descriptor until the stack is closed."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def opened_file(stack: ExitStack) -> int:
+    """The file in memory that a layout's mappings share."""
+    return stack.enter_context(memfd(2 * FILE_PAGES * PAGE))
 
 
 class Layout:
@@ -492,10 +496,14 @@ class Layout:
         return self._seen[unit]
 
     def _survivors(self) -> NDArray[np.uint64]:
-        """All pages that hold data."""
+        """All pages that hold data and may be read."""
         huge = np.array(sorted(self._space.leaves), np.uint64) * np.uint64(UNIT)
-        pages = [self._look(unit)[1] for unit in sorted(self._space.tables[tables.PTE])]
-        return np.concatenate([huge, *pages])
+        held = [self._look(unit)[1] for unit in sorted(self._space.tables[tables.PTE])]
+        pages = np.concatenate([huge, *held])
+        for piece in self._space.pieces:
+            if piece.prot == PROT_NONE:
+                pages = pages[(pages < piece.start) | (pages >= piece.end)]
+        return pages
 
     def _zero_pages_within(self, start: int, end: int) -> bool:
         return any(
@@ -578,4 +586,4 @@ def _place(rng: Random) -> int:
 def _length(rng: Random) -> int:
     units = rng.choice((1, 1, 2, 4, 8, 512, 1024, 512 * 512)) * UNIT
     pages = rng.choice((1, 1, 3, 64, 300, 511)) * PAGE
-    return rng.choice((pages, pages, units, units + pages))
+    return int(rng.choice((pages, pages, units, units + pages)))

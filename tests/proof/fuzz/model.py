@@ -238,7 +238,7 @@ class Verdict:
     @property
     def sharp(self) -> Column:
         """Whether one answer alone is right."""
-        return (self.allowed & (self.allowed - 1)) == 0
+        return np.asarray((self.allowed & (self.allowed - 1)) == 0)
 
 
 def answers(calls: Column, images: NDArray[np.uint8], world: World) -> Verdict:
@@ -419,7 +419,8 @@ class _Judge:
 
 def _either(*errors: tuple[int, Column]) -> Column:
     """All the errors that apply."""
-    return np.bitwise_or.reduce([np.where(applies, error, 0) for error, applies in errors])
+    told = [np.where(applies, error, 0) for error, applies in errors]
+    return np.asarray(np.bitwise_or.reduce(told))
 
 
 def _first(*stages: Column) -> Column:
@@ -466,7 +467,7 @@ def wrong_answers(
     differs = expected != after
     flipped = np.flatnonzero(calls["flips"] == FLIPS_STRUCT)
     differs[flipped, calls["flip_at"][flipped].astype("i8")] = False
-    return ~right | differs.any(1) | (reclaims & counts_wrong)
+    return np.asarray(~right | differs.any(1) | (reclaims & counts_wrong))
 
 
 def _bounded(got: Column, verdict: Verdict, whole_counts: Column) -> Column:
@@ -484,4 +485,4 @@ def _bounded(got: Column, verdict: Verdict, whole_counts: Column) -> Column:
         & (got["next_level"] < len(LEVELS))
         & (got["next_addr"] % PAGE == 0)
     )
-    return ~whole_counts | (within & (~verdict.limited | partly))
+    return np.asarray(~whole_counts | (within & (~verdict.limited | partly)))

@@ -107,7 +107,7 @@ class Space:
             for unit in _indexes(piece.start, piece.end, UNIT, self.leaves):
                 del self.leaves[unit]
 
-    def change(self, start: int, end: int, **attributes: int | bool) -> None:
+    def change(self, start: int, end: int, **attributes: str | int) -> None:
         """Give a stretch other attributes."""
         for piece in self._cut(start, end):
             self._put(replace(piece, **attributes))  # type: ignore[arg-type]
