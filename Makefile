@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 KERNELS := 6.1 6.12 7.3
 GUEST_TESTS := $(KERNELS:%=test-guest-%)
 SHAPE_TESTS := $(KERNELS:%=test-shape-%)
+FUZZERS := $(KERNELS:%=fuzz-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
@@ -74,6 +75,18 @@ $(GUEST_TESTS): test-guest-%: build
 $(SHAPE_TESTS): test-shape-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
+
+# Of arguments; over layouts an eighth as many. By default a million with all kernels.
+CALLS = 300000
+
+.PHONY: fuzz
+fuzz: $(FUZZERS) ## random arguments and layouts on every kernel; fuzz-6.12: on one
+
+.PHONY: $(FUZZERS)
+$(FUZZERS): fuzz-%: build
+	mkdir -p results
+	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --timeout 7200 --results results -- \
+		$(GUEST_PYTEST) tests/proof/fuzz --calls $(CALLS)
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest:proof/fuzz ../$(BIN)/mypy --config-file=../pyproject.toml

@@ -50,7 +50,8 @@ def record(request: pytest.FixtureRequest, seed: int) -> Iterator[Record]:
     results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
     if not (results and figures):
         return
-    name = request.node.name.removeprefix("test_")
+    test = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+    name = f"{request.node.path.parent.name}-{test}"
     document = {
         "proof": name,
         "commit": provenance.commit(),

@@ -118,9 +118,9 @@ enum pgtable_cleanup_skip {
  * struct pgtable_cleanup_args - PGTABLE_CLEANUP_IOC_RECLAIM
  *
  * Read by the kernel:
- * @size: sizeof(struct pgtable_cleanup_args) as the caller knows it.  Shorter,
- *	down to PGTABLE_CLEANUP_ARGS_SIZE_MIN: the counts that don't fit are left
- *	out.  Longer: E2BIG unless the rest is zero
+ * @size: sizeof(struct pgtable_cleanup_args) as the caller knows it, a multiple
+ *	of 8.  Shorter, down to PGTABLE_CLEANUP_ARGS_SIZE_MIN: the counts that
+ *	don't fit are left out.  Longer, up to a page: E2BIG unless the rest is zero
  * @flags: PGTABLE_CLEANUP_SCAN_ONLY, ...
  * @levels: PGTABLE_CLEANUP_LEVEL_PTE, ...; at least one
  * @pidfd: the target process; -1: the caller
