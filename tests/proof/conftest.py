@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cleanup.experiments import provenance
-from guest.conftest import SERIES, clean_log, series, swap
+from guest.conftest import SERIES, clean_log
 
-__all__ = ["clean_log", "series", "swap"]
+__all__ = ["clean_log"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -209,12 +209,14 @@ class Module:
             self._shared,
         )
         verdict, wrong = self._compare(batch, numbers, after)
+        changed = np.zeros_like(wrong)
         if batch.calls["flips"].any():
             # As it was before a change or as it was after it, and nothing between.
-            wrong &= self._compare(batch.flipped(), numbers, after)[1]
+            changed = wrong & ~self._compare(batch.flipped(), numbers, after)[1]
+            wrong &= ~changed
         if first_spoilt >= 0:
             wrong[first_spoilt] = True
-        return Tried(wrong, numbers, after, verdict)
+        return Tried(wrong, changed, numbers, after, verdict)
 
     def _compare(
         self, batch: Batch, numbers: NDArray[np.int32], after: NDArray[np.uint8]
@@ -247,6 +249,7 @@ class Tried:
     """What a batch came to."""
 
     wrong: Column
+    changed: Column  # whether the answer is to what was changed meanwhile
     numbers: NDArray[np.int32]
     after: NDArray[np.uint8]
     verdict: Verdict

@@ -24,7 +24,7 @@ def test_arguments(module: Module, seed: int, calls: int, record: Record, flips:
     """Alone, and while a thread changes a byte of the struct or of the ranges to and fro."""
     generator = Generator(module.world, seed)
     size = FLIPPED_BATCH if flips else BATCH
-    made = succeeded = 0
+    made = succeeded = changed = 0
     sharp = 0.0
     with module.flipper() if flips else nullcontext():
         for index in range(-(-calls // (8 * size if flips else size))):
@@ -32,6 +32,7 @@ def test_arguments(module: Module, seed: int, calls: int, record: Record, flips:
             tried = module.try_out(batch)
             made += size
             succeeded += int((tried.numbers == 0).sum())
+            changed += int(tried.changed.sum())
             sharp += float(tried.verdict.sharp.sum())
             if tried.wrong.any():
                 first = int(tried.wrong.argmax())
@@ -39,4 +40,5 @@ def test_arguments(module: Module, seed: int, calls: int, record: Record, flips:
                 pytest.fail(f"--seed {seed}: batch {index}, call {first} of {size}\n{found}")
     assert succeeded > made // 10, "too few calls get through"
     assert sharp > made * 3 // 4, "too many calls may answer this or that"
-    record(calls=made, succeeded=succeeded, sharp=int(sharp))
+    assert bool(changed) == flips, "the other process changed nothing in time"
+    record(calls=made, succeeded=succeeded, changed=changed, sharp=int(sharp))
