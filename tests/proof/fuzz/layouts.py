@@ -137,7 +137,7 @@ class Layout:
         self._stack = ExitStack()
         self._tracker: int | None = None
         self._baseline = 0
-        self.calls = 0
+        self.totals: Counter[str] = Counter()  # calls, tables freed, and tables by skip reason
         self.trace: list[str] = []
 
     def run(self, ops: Sequence[Op]) -> None:
@@ -409,7 +409,7 @@ class Layout:
         total = Outcome()
         more = True
         while more:
-            self.calls += 1
+            self.totals["calls"] += 1
             number = 0
             try:
                 answer = abi.call(args, self._machine.device)
@@ -430,6 +430,7 @@ class Layout:
             if number != (errno.ENOMEM if answer.holes and not more else 0):
                 raise Mismatch(f"errno {number} of {answer}")
             freed = sum(counts["freed"])
+            self.totals += Counter(answer.skipped) + Counter(freed=freed)
             done = sum(counts["tables"]) if args.flags & _uapi.SCAN_ONLY else freed
             if args.max_tables and (done > args.max_tables or (more and done < args.max_tables)):
                 raise Mismatch(f"max_tables {args.max_tables} ended a call with {answer}")
@@ -536,22 +537,22 @@ def operations(seed: str) -> list[Op]:
     return [(verb, rng.getrandbits(32)) for verb in chosen]
 
 
-def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, int]:
-    """What is wrong with these operations and all that was done until then; the calls made."""
+def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
+    """What is wrong with these operations and all that was done until then; the totals."""
     found: Mismatch
-    calls = 0
+    totals: Counter[str] = Counter()
     for _ in range(TRIES):
         layout = Layout(machine)
         try:
             layout.run(ops)
         except Mismatch as error:
             found = error
-            calls += layout.calls
+            totals += layout.totals
             if not isinstance(error, Drift):
                 break
         else:
-            return "", calls + layout.calls
-    return "\n".join([*layout.trace, str(found)]), calls
+            return "", totals + layout.totals
+    return "\n".join([*layout.trace, str(found)]), totals
 
 
 def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list[Op]:

@@ -21,7 +21,7 @@ def module() -> Iterator[Module]:
 
 @pytest.mark.parametrize("flips", [False, True], ids=["alone", "changed-meanwhile"])
 def test_arguments(module: Module, seed: int, calls: int, record: Record, flips: bool) -> None:
-    """Alone, and while a thread changes a byte of the struct or of the ranges to and fro."""
+    """Alone, and while another process changes a byte of the struct or the ranges to and fro."""
     generator = Generator(module.world, seed)
     size = FLIPPED_BATCH if flips else BATCH
     made = succeeded = changed = 0

@@ -5,6 +5,7 @@ what holds data keeps it.
 `--seed` repeats a run; an eighth of `--calls` is its length.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,14 +40,15 @@ def machine() -> Iterator[Machine]:
 
 
 def test_layouts(machine: Machine, seed: int, calls: int, record: Record) -> None:
-    made = layouts = 0
-    while made < calls // 8:
+    layouts = 0
+    totals: Counter[str] = Counter()
+    while totals["calls"] < calls // 8:
         ops = operations(f"{seed}-{layouts}")
         found, done = mismatch(machine, ops)
         if found:
             fewest = smallest(ops, lambda fewer: mismatch(machine, fewer)[0])
             again = mismatch(machine, fewest)[0]
             pytest.fail(f"--seed {seed}: layout {layouts}\n{again or found}")
-        made += done
+        totals += done
         layouts += 1
-    record(calls=made, layouts=layouts)
+    record(layouts=layouts, **totals)
