@@ -216,7 +216,7 @@ class Module:
             wrong &= ~changed
         if first_spoilt >= 0:
             wrong[first_spoilt] = True
-        return Tried(wrong, changed, numbers, after, verdict)
+        return Tried(wrong, changed, first_spoilt, numbers, after, verdict)
 
     def _compare(
         self, batch: Batch, numbers: NDArray[np.int32], after: NDArray[np.uint8]
@@ -250,6 +250,7 @@ class Tried:
 
     wrong: Column
     changed: Column  # whether the answer is to what was changed meanwhile
+    first_spoilt: int  # the first call that wrote beside its struct, or -1
     numbers: NDArray[np.int32]
     after: NDArray[np.uint8]
     verdict: Verdict
@@ -445,19 +446,20 @@ def smallest(module: Module, batch: Batch) -> Batch:
     return batch
 
 
-def described(module: Module, batch: Batch) -> str:
-    """A single call for people: its fields, its ranges, its answer and the model's."""
-    tried = module.try_out(batch)
-    (args,) = batch.images.view(ARGS).reshape(-1)
-    (after,) = tried.after.view(ARGS).reshape(-1)
-    allowed = [number for number in range(64) if int(tried.verdict.allowed[0]) >> number & 1]
+def described(batch: Batch, tried: Tried, index: int) -> str:
+    """A call for people: its fields, its ranges, its answer and the model's."""
+    args = batch.images.view(ARGS).reshape(-1)[index]
+    after = tried.after.view(ARGS).reshape(-1)[index]
+    allowed = [number for number in range(64) if int(tried.verdict.allowed[index]) >> number & 1]
     first = (int(args["ranges"]) - pool_addr(batch.pool)) // RANGE.itemsize
     ranges = batch.pool[max(first, 0) : max(first, 0) + min(int(args["nr_ranges"]), 8)]
-    lines = [f"call: {dict(zip(CALL.names or (), batch.calls[0], strict=True))}"]
+    lines = [f"call: {dict(zip(CALL.names or (), batch.calls[index].tolist(), strict=True))}"]
     lines += [f"  {name} = {args[name]}" for name in ARGS.names or () if np.any(args[name])]
     lines += [f"  range {int(addr):#x} + {int(length):#x}" for addr, length in ranges]
-    lines += [f"errno {tried.numbers[0]}, allowed: {allowed}"]
-    wanted = tried.verdict.image[0]
+    if index == tried.first_spoilt:
+        lines += ["memory beside the struct was written"]
+    lines += [f"errno {tried.numbers[index]}, allowed: {allowed}"]
+    wanted = tried.verdict.image[index]
     lines += [
         f"  {name} = {after[name]}, the model says {wanted[name]}"
         for name in ARGS.names or ()

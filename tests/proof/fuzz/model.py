@@ -63,8 +63,8 @@ INPUTS = ARGS.fields["next_range"][1] if ARGS.fields else 0  # bytes that a call
 ZERO_PAGES_PER_TABLE = 3
 
 OK = 1
-ENOMEM, EAGAIN, EFAULT, EINVAL = (
-    1 << number for number in (errno.ENOMEM, errno.EAGAIN, errno.EFAULT, errno.EINVAL)
+ENOMEM, EAGAIN, EFAULT, EINVAL, EBADF = (
+    1 << number for number in (errno.ENOMEM, errno.EAGAIN, errno.EFAULT, errno.EINVAL, errno.EBADF)
 )
 
 
@@ -275,14 +275,16 @@ class _Judge:
         done, image, exact, limited = self._carried_out()
         done = np.where(features, OK, done)
         done = np.where(calls["place"] == READ_ONLY, EFAULT, done)
+        perhaps = reclaims & np.isin(args["pidfd"], self.world.targets["perhaps_self"])
         allowed = _first(struct, fields, done)
+        allowed |= np.where(perhaps & (struct == 0), EBADF, 0)
         allowed = np.where(
             device & (reclaims | features),
             allowed,
             np.where(
                 device | np.isin(calls["fd"], self.world.others),
                 1 << errno.ENOTTY,
-                1 << errno.EBADF,
+                EBADF,
             ),
         )
         known = np.where(features, FEATURES.itemsize, SIZE)
@@ -325,7 +327,6 @@ class _Judge:
         )
         sums = ranges.sums(first, np.where(readable, first + count, first))
         pidfd = args["pidfd"]
-        maybe_self = np.isin(pidfd, targets["perhaps_self"])
         known = np.isin(pidfd, [fd for fds in targets.values() for fd in fds])
         wrong = (
             (args["flags"] & ~np.uint32(FLAGS) != 0)
@@ -344,8 +345,7 @@ class _Judge:
         return _either(
             (EINVAL, wrong),
             (EFAULT, ~whole & ~readable),
-            (1 << errno.EBADF, ~known),
-            (1 << errno.EBADF | OK | ENOMEM, maybe_self),
+            (EBADF, ~known),
             (1 << errno.ESRCH, np.isin(pidfd, targets["gone"])),
         )
 

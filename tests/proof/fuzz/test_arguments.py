@@ -36,8 +36,11 @@ def test_arguments(module: Module, seed: int, calls: int, record: Record, flips:
             sharp += float(tried.verdict.sharp.sum())
             if tried.wrong.any():
                 first = int(tried.wrong.argmax())
-                found = described(module, smallest(module, batch.one(first)))
-                pytest.fail(f"--seed {seed}: batch {index}, call {first} of {size}\n{found}")
+                found = described(batch, tried, first)
+                fewest = smallest(module, batch.one(first))
+                again = described(fewest, module.try_out(fewest), 0)
+                where = f"--seed {seed}: batch {index}, call {first} of {size}"
+                pytest.fail(f"{where}\n{found}\nat its smallest:\n{again}")
     assert succeeded > made // 10, "too few calls get through"
     assert sharp > made * 3 // 4, "too many calls may answer this or that"
     assert bool(changed) == flips, "the other process changed nothing in time"
