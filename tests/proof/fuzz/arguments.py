@@ -89,8 +89,11 @@ class Batch:
         """A single call of it."""
         return Batch(self.calls[index : index + 1], self.images[index : index + 1], self.pool)
 
-    def flipped(self) -> Batch:
-        """With the bytes that are changed during the calls as they are in between."""
+    def changed(self) -> tuple[Batch, Batch]:
+        """With the bytes of the structs, and with those of the ranges, as they are in between.
+
+        Not with both: a call may read the ranges of others, that don't change meanwhile.
+        """
         images, pool = self.images.copy(), self.pool.copy()
         at = self.calls["flip_at"].astype("i8")
         to = self.calls["flip_to"]
@@ -98,7 +101,7 @@ class Batch:
         images[struct, at[struct]] = to[struct]
         memory = np.flatnonzero(self.calls["flips"] == model.FLIPS_MEMORY)
         pool.view(np.uint8)[at[memory] - pool_addr(pool)] = to[memory]
-        return Batch(self.calls, images, pool)
+        return Batch(self.calls, images, self.pool), Batch(self.calls, self.images, pool)
 
 
 def pool_addr(pool: NDArray[Any]) -> int:
@@ -212,7 +215,8 @@ class Module:
         changed = np.zeros_like(wrong)
         if batch.calls["flips"].any():
             # As it was before a change or as it was after it, and nothing between.
-            changed = wrong & ~self._compare(batch.flipped(), numbers, after)[1]
+            for told in batch.changed():
+                changed |= wrong & ~self._compare(told, numbers, after)[1]
             wrong &= ~changed
         if first_spoilt >= 0:
             wrong[first_spoilt] = True
