@@ -224,6 +224,19 @@ static void note_mapped(struct pgtc_call *call,
 	call->mapped_to = max(call->mapped_to, vma->vm_end);
 }
 
+/*
+ * A call that goes on from where the scan stops takes what lies before for
+ * checked: the hole before a VMA that begins just there is counted now.
+ */
+static void note_mapped_at_stop(struct pgtc_call *call)
+{
+	const struct vm_area_struct *vma =
+		pgtc_vma_within(call->mm, call->pos, call->pos + 1);
+
+	if (vma && call->pos < call->walk_end)
+		note_mapped(call, vma);
+}
+
 /* A unit that VMAs share, or that its only one does not fill. */
 static void scan_shared_unit(struct pgtc_call *call)
 {
@@ -276,8 +289,10 @@ static void scan_pte_tables(struct pgtc_call *call)
 			scan_shared_unit(call);
 		else
 			scan_inside(call, vma);
-		if (scan_full(call))
+		if (scan_full(call)) {
+			note_mapped_at_stop(call);
 			return;
+		}
 	}
 }
 

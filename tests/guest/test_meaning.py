@@ -405,6 +405,20 @@ def test_a_resumed_call_counts_no_hole_and_no_table_twice() -> None:
         assert (tables, holes) == (whole.tables, whole.holes) == (64, 8)
 
 
+def test_a_hole_that_ends_where_a_call_stopped_is_counted() -> None:
+    with area(3) as made:
+        made.touch()
+        made.release()
+        unmap(made.unit(0) + PAGE, UNIT - PAGE)
+        args = abi.Args([made.span], flags=_uapi.SCAN_ONLY, max_tables=1)
+        answer = abi.call(args)
+        assert (answer.tables, answer.holes, answer.next_addr) == (1, 1, made.unit(1))
+        args.go_on(answer)
+        args.max_tables = 0
+        answer = abi.call(args)
+        assert (answer.tables, answer.holes) == (2, 0)
+
+
 def test_a_cursor_at_a_level_not_asked_for_ends_with_its_range() -> None:
     with area(8) as made:
         made.touch()
