@@ -25,10 +25,11 @@ cdef extern from "pgtable_cleanup.h" nogil:
         uint32_t flags
 
 cdef extern from * nogil:
-    uint64_t load_acquire "__atomic_load_n"(uint64_t *from_, int order)
-    void store_release "__atomic_store_n"(uint64_t *to, uint64_t value, int order)
+    uint64_t load "__atomic_load_n"(uint64_t *from_, int order)
+    void store "__atomic_store_n"(uint64_t *to, uint64_t value, int order)
     int ACQUIRE "__ATOMIC_ACQUIRE"
     int RELEASE "__ATOMIC_RELEASE"
+    int IN_ORDER "__ATOMIC_SEQ_CST"
     void relax "__builtin_ia32_pause"()
 
 cdef enum:
@@ -107,14 +108,14 @@ cdef int call_beside_flips(
     """The ioctl while `flip_beside` goes on changing one byte; it may change it some time longer."""
     cdef int number
     shared[VALUES] = where[0] | <uint64_t>call.flip_to << 8
-    store_release(&shared[WANTED], <uint64_t>where, RELEASE)
+    store(&shared[WANTED], <uint64_t>where, RELEASE)
     number = errno if ioctl(call.fd, call.request, pointer) else 0
-    store_release(&shared[WANTED], 0, RELEASE)
+    store(&shared[WANTED], 0, IN_ORDER)
     return number
 
 
 cdef void wait_until_still(uint64_t *shared) noexcept nogil:
-    while load_acquire(&shared[FLIPPED], ACQUIRE):
+    while load(&shared[FLIPPED], ACQUIRE):
         relax()
 
 
@@ -123,22 +124,23 @@ def flip_beside(uint64_t[::1] shared):
     cdef uint8_t *where
     cdef size_t i
     with nogil:
-        while not load_acquire(&shared[STOP], ACQUIRE):
-            store_release(&shared[FLIPPED], 1, RELEASE)
-            where = <uint8_t *>load_acquire(&shared[WANTED], ACQUIRE)
+        while not load(&shared[STOP], ACQUIRE):
+            # In order with the next load: else the caller may take us for still.
+            store(&shared[FLIPPED], 1, IN_ORDER)
+            where = <uint8_t *>load(&shared[WANTED], ACQUIRE)
             if where:
                 for i in range(64):
                     (<volatile uint8_t *>where)[0] = shared[VALUES] >> 8
                     (<volatile uint8_t *>where)[0] = shared[VALUES]
             else:
-                store_release(&shared[FLIPPED], 0, RELEASE)
+                store(&shared[FLIPPED], 0, RELEASE)
                 relax()
-        store_release(&shared[FLIPPED], 0, RELEASE)
+        store(&shared[FLIPPED], 0, RELEASE)
 
 
 def stop_flipping(uint64_t[::1] shared):
     """End `flip_beside`."""
-    store_release(&shared[STOP], 1, RELEASE)
+    store(&shared[STOP], 1, RELEASE)
 
 
 def make_calls(

@@ -449,7 +449,7 @@ def wrong_answers(
         world.features, np.uint8
     )
     reclaims = written & ~verdict.features
-    got = after.view(ARGS).reshape(-1)
+    asked, got = (table.view(ARGS).reshape(-1) for table in (images, after))
     wanted = verdict.image.copy()
     freed = got["freed"].sum(1)
     # What no model knows, it only bounds.
@@ -458,7 +458,7 @@ def wrong_answers(
     flushes_right = ((got["flushes"] > 0) == (freed > 0)) & (got["flushes"] <= freed)
     counts_wrong = whole_counts & ~flushes_right
     loose = reclaims & ~verdict.exact
-    counts_wrong |= loose & ~_bounded(got, verdict, whole_counts)
+    counts_wrong |= loose & ~_bounded(asked, got, verdict, whole_counts)
     wanted_bytes = wanted.view(np.uint8).reshape(len(calls), SIZE)
     loose_bytes = np.concatenate([images[:, :INPUTS], after[:, INPUTS:]], 1)
     wanted_bytes = np.where(verdict.exact[:, None], wanted_bytes, loose_bytes)
@@ -470,14 +470,14 @@ def wrong_answers(
     return np.asarray(~right | differs.any(1) | (reclaims & counts_wrong))
 
 
-def _bounded(got: Column, verdict: Verdict, whole_counts: Column) -> Column:
+def _bounded(asked: Column, got: Column, verdict: Verdict, whole_counts: Column) -> Column:
     """Of calls that the model knows in part: what holds nevertheless."""
     full = verdict.image
-    scans = got["flags"] & _uapi.SCAN_ONLY != 0
+    scans = asked["flags"] & _uapi.SCAN_ONLY != 0
     done = np.where(scans, got["tables"].sum(1), got["freed"].sum(1))
     within = (got["freed"] <= got["empty"]).all(1) & (got["empty"] <= got["tables"]).all(1)
     partly = (
-        (done == got["max_tables"])
+        (done == asked["max_tables"])
         & (got["tables"] <= full["tables"]).all(1)
         & (got["empty"] <= full["empty"]).all(1)
         & (got["holes"] <= full["holes"])
