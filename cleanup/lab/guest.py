@@ -64,7 +64,10 @@ mount -t tmpfs -o mode=755 run /new/run
 mount -t tmpfs -o mode=1777 tmp /new/tmp
 mount --bind "/host$HOST_MODULES" /new$MODULES
 echo "$BINDS" | while IFS= read -r path; do
-    [ -z "$path" ] || { mkdir -p "/new$path"; mount --bind "/host$path" "/new$path"; }
+    [ -n "$path" ] || continue
+    mkdir -p "/new${path%/*}"
+    if [ -d "/host$path" ]; then mkdir -p "/new$path"; else touch "/new$path"; fi
+    mount --bind "/host$path" "/new$path"
 done
 mkdir -p /new/run/lab /new/run/home
 mkdir /new/run/lab/bin

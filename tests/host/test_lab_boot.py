@@ -377,6 +377,13 @@ def test_no_command_is_bad_usage() -> None:
     assert lab().returncode == 2
 
 
+def test_a_file_below_the_guests_own_tmp_is_made_visible(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("seen")
+    command = ["cat", str(file)]
+    assert run(command, load_module=False, visible=[file]).stdout == b"seen"
+
+
 def test_no_qemu_on_path(tmp_path: Path) -> None:
     done = lab("true", env={"PATH": str(tmp_path)})
     assert done.returncode == 1
