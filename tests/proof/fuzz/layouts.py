@@ -147,6 +147,8 @@ class Layout:
         try:
             for verb, seed in ops:
                 VERBS[verb](self, Random(seed))
+        except OSError as error:
+            raise Mismatch(f"the kernel refuses what the model would do: {error}") from error
         finally:
             self._stack.close()
             unmap(BASE, END - BASE)
