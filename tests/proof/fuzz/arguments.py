@@ -385,7 +385,7 @@ class Generator:
         change(args, "pidfd", (*targets, *self._world.devices, 0, 1, 9999, -2, -100, -(1 << 31)))
         change(args, "inode_fd", (0, 1, -2, *targets, 1 << 30), 40)
         change(args, "nr_ranges", STRANGE_32, 40)
-        change(args, "ranges", (*near, *STRANGE_64, ARENA.base))
+        change(args, "ranges", (*near, *STRANGE_64))
         change(args, "max_tables", STRANGE_64)
         change(args, "max_hold_ns", STRANGE_64)
         change(args, "next_range", STRANGE_32, 40)
