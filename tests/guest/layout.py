@@ -103,10 +103,10 @@ def reserved(units: int, align: int = UNIT) -> Iterator[Area]:
     """Address space for an area, nothing of it accessible yet.
 
     Aligned to what one table of a level maps, it has the tables of that level for itself too.
-    It is aligned to its own length at least: wherever it lands, no upper table ends inside it
-    that a smaller area would not have.
+    It is aligned to its own length at least, up to what a PUD table maps: wherever it lands,
+    no more upper tables end inside it than must.
     """
-    align = max(align, 1 << (units * UNIT - 1).bit_length())
+    align = max(align, min(1 << (units * UNIT - 1).bit_length(), PUD_SPAN))
     length = units * UNIT + 3 * align
     base = syscall(SYS_MMAP, 0, length, PROT_NONE, ANON, -1, 0)
     try:
