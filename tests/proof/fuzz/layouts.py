@@ -40,8 +40,6 @@ from guest.layout import (
     SYS_MLOCK,
     SYS_MREMAP,
     UNIT,
-    Area,
-    anon_huge_bytes,
     madvise,
     map_at,
     memfd,
@@ -231,11 +229,16 @@ class Layout:
         self._note(f"write {piece.kind}", piece.start, piece.end)
         self._forget()
         poke(piece.start, 1, 1, 7)
-        if piece.kind == HUGETLB or anon_huge_bytes(Area(piece.start, 1)):
+        # Of small pages only the first is there now.
+        if piece.kind == HUGETLB or self._present(piece.end - PAGE):
             self._space.map_huge(piece.start, piece.kind)
         else:
             self._space.change(piece.start, piece.end, kind=ANON)
             self._space.populate(piece.start, piece.start + PAGE)
+
+    def _present(self, address: int) -> bool:
+        entry = os.pread(self._machine.pagemap, 8, address // PAGE * 8)
+        return bool(int.from_bytes(entry, "little") & PRESENT)
 
     def _release(self, rng: Random) -> None:
         piece = self._pick(rng, lambda piece: piece.mapped_by_pages and not piece.locked)
