@@ -55,6 +55,7 @@ from guest.identity import (
 )
 from guest.layout import PAGE, Child, area, child, unmap, vmpte
 from guest.others import in_fork
+from guest.settings import setting
 
 ALICE, BOB = 1000, 1001
 HERS, HIS = Namespace("Alice's", ALICE, INITIAL), Namespace("Bob's", BOB, INITIAL)
@@ -324,17 +325,6 @@ def without_memory(stack: ExitStack) -> list[Target]:
     ]
 
 
-@contextmanager
-def changed(file: Path, text: str) -> Iterator[None]:
-    """A sysctl, for a while."""
-    before = file.read_text()
-    file.write_text(text)
-    try:
-        yield
-    finally:
-        file.write_text(before)
-
-
 def with_memory(stack: ExitStack, enter: Mapping[Namespace, int | None]) -> list[Target]:
     """All of TARGETS, and one more that has begun to exit."""
     targets = [(stack.enter_context(exiting()), PLAIN)]
@@ -363,7 +353,7 @@ def callers(series: str) -> Iterator[list[Caller]]:
     empty_tables()
     with ExitStack() as stack:
         stack.callback(unmap, *EMPTIED.span)
-        stack.enter_context(changed(SUID_DUMPABLE, str(DUMPABLE_BY_ROOT)))
+        stack.enter_context(setting(SUID_DUMPABLE, str(DUMPABLE_BY_ROOT)))
         enter = {
             INITIAL: None,
             HERS: stack.enter_context(user_namespace(HERS.owner)),

@@ -7,27 +7,17 @@ what holds data keeps it.
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from guest.settings import setting
 from proof.conftest import Record
 from proof.fuzz.layouts import Machine, mismatch, operations, smallest
 
 KHUGEPAGED_PAUSE = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
 HUGETLB_POOL = Path("/proc/sys/vm/nr_hugepages")
-
-
-@contextmanager
-def setting(path: Path, value: str) -> Iterator[None]:
-    """Another value of a kernel's setting."""
-    before = path.read_text()
-    path.write_text(value)
-    try:
-        yield
-    finally:
-        path.write_text(before)
 
 
 @pytest.fixture
