@@ -42,10 +42,12 @@ class WholeProcess:
         with device.opened() as opened:
             fd, levels = opened.fd, opened.features.levels
             progress(f"{_POPULATED} tables side by side")
-            with _reserved(seed) as mappings:
+            # Reserved once: what Python allocates meanwhile may lie where they would go again.
+            with _reserved(seed) as mappings, _pagemap() as pagemap:
                 mappings[0].touch(0, _POPULATED)
                 side_by_side = _scans(fd, levels, runs)
-            with _reserved(seed) as mappings, _pagemap() as pagemap:
+                mappings[0].zap(0, _POPULATED)
+                _uapi.call(fd, flags=_uapi.WHOLE_MM, levels=levels)
                 _populate(mappings, seed)
                 progress(f"{_POPULATED} tables all over")
                 scan = _scans(fd, levels, runs)
