@@ -22,8 +22,9 @@ KVM_MODULES = ("kvm_intel", "kvm_amd")
 # One instruction a nanosecond.
 ICOUNT_TSC_KHZ = 1_000_000
 
-# Printed with everything worse than a notice; an oops panics, and a panic ends the run.
-KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic log_buf_len=8M"
+# Printed with everything worse than a notice; an oops panics, as what KASAN finds does, and a panic
+# ends the run.
+KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic kasan.fault=panic log_buf_len=8M"
 
 
 @dataclass(frozen=True)

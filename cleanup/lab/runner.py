@@ -20,7 +20,7 @@ from cleanup.lab.progress import Progress, Silent
 from cleanup.lab.session import MOST_LINES, Output, Session, terminal_restored
 
 DEFAULT_TIMEOUT = 900.0
-# Of a kernel that the emulator tripped up: see Session.lost_breakpoint().
+# See Session.unlucky_boot().
 BOOT_TRIES = 3
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -149,10 +149,12 @@ def run(
         with terminal, Session(guest, on_stdout, on_stderr) as session:
             session.start(hardware, disk_bytes, results)
             session.follow(timeout, progress)
-            if not (tries_left and accelerator == "tcg" and session.lost_breakpoint()):
+            if not (tries_left and accelerator == "tcg" and session.unlucky_boot()):
                 result = _result(session, accelerator, results, check_dmesg)
                 return replace(result, icount=icount)
-        with progress.step("the emulator lost a breakpoint of the booting kernel: once more"):
+        with progress.step(
+            "a kernel that tripped while it booted boots once more"
+        ):
             pass
     raise AssertionError("the last try returns or raises")
 

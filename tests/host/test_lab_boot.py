@@ -425,11 +425,11 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
     assert list((cache / "pgtable-cleanup").glob("kernels/*")) == []
 
 
-def test_a_boot_that_the_emulator_tripped_up_is_tried_again(
+def test_an_unlucky_boot_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Once here; and never without end."""
-    lost = iter([True, False])
-    monkeypatch.setattr(Session, "lost_breakpoint", lambda _session: next(lost))
+    unlucky = iter([True, False])
+    monkeypatch.setattr(Session, "unlucky_boot", lambda _session: next(unlucky))
     assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
-    assert next(lost, None) is None
+    assert next(unlucky, None) is None

@@ -140,26 +140,43 @@ def test_what_cannot_be_the_token_is_passed_on_at_once() -> None:
 
 
 OOPS = "[    1.592080] Oops: int3: 0000 [#1] SMP NOPTI\n"
+WILD = (
+    "[    2.1] BUG: KASAN: wild-memory-access in do_raw_spin_lock+0x10c/0x240\n"
+    "[    2.1]  common_interrupt+0x7c/0x90\n[    2.1] RIP: 0010:identify_cpu+0x2c4/0x1910\n"
+)
 LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n"
 
 
 @pytest.mark.parametrize(
-    ("console", "uptimes", "lost"),
+    ("console", "uptimes", "unlucky"),
     [
         (OOPS, [], True),
         ("[    1.6] int3: 0000 [#1] PREEMPT SMP NOPTI\n", [], True),
         ("[    1.6] Oops: general protection fault: 0000 [#1] SMP\n", [], False),
+        (WILD, [], True),
+        (WILD.replace("identify_cpu", "pgtc_scan"), [], False),
         (LOADED + OOPS, [], False),
+        (LOADED + WILD, [], False),
         (OOPS, [3.2], False),
         ("", [], False),
     ],
-    ids=["7.3", "6.1", "another oops", "after the module", "after the boot", "nothing"],
+    ids=[
+        "7.3",
+        "6.1",
+        "another oops",
+        "5-level paging forgotten",
+        "another wild access",
+        "after the module",
+        "likewise",
+        "after the boot",
+        "nothing",
+    ],
 )
-def test_only_a_breakpoint_lost_before_the_module_is_the_emulators_fault(
-    console: str, uptimes: list[float], lost: bool
+def test_only_two_mishaps_before_the_module_are_bad_luck(
+    console: str, uptimes: list[float], unlucky: bool
 ) -> None:
     """All else that a guest's kernel says must fail the run."""
     session = Session.__new__(Session)
     session.console = bytearray(console.encode())
     session.uptimes = uptimes
-    assert session.lost_breakpoint() == lost
+    assert session.unlucky_boot() == unlucky
