@@ -1,69 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""No CPU reads a dropped zero page any more once another has written there.
-
-A reader maps the zero page of 64 tables and so has them in its CPU's TLB; a writer then writes to
-each and tells the reader, which looks again at once.  Meanwhile a third CPU drops the zero
-pages.  Were a fault let in between the drop and the flush, the writer's page would be mapped
-beside what the reader's TLB still says, and the reader would see zeros after a synchronised write.
-"""
+"""No CPU reads a dropped zero page any more once another has written there."""
 
 import os
-import threading
 
 import pytest
-from _raw import call_beside, read_behind_writer, shared_words, write_behind_reader
 
-from cleanup import _uapi
-from guest import abi
-from guest.layout import PAGE, UNIT, area
+from guest.stale_zeros import CPUS, PAGES, race
 
 ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "100000"))
-PAGES = 64
-# Another page in each table, none of them its first: so no two share a place in the TLB, and a
-# flush that went by table, not by page, would leave the translations of all.
-STRIDE = UNIT + PAGE
 
 
 @pytest.mark.parametrize("units", [PAGES, 16], ids=["many-tables", "few-tables"])
 def test_no_zero_is_read_after_a_synchronised_write(units: int) -> None:
     """Of many tables at a time, all of the TLB is flushed; of few, ranges of it."""
-    if (os.cpu_count() or 1) < 3:
+    if (os.cpu_count() or 1) < CPUS:
         pytest.skip("reader, writer and cleaner need a CPU each: lab run --cpus 3")
     batches = ROUNDS // 2 // PAGES
-    shared = memoryview(shared_words()).cast("Q")
-    found: list[tuple[int, int]] = []
-    with area(PAGES) as made:
-
-        def read() -> None:
-            os.sched_setaffinity(0, {2})
-            found.append(read_behind_writer(made.addr + PAGE, PAGES, STRIDE, batches, shared))
-
-        def write() -> None:
-            os.sched_setaffinity(0, {1})
-            write_behind_reader(made.addr + PAGE, PAGES, STRIDE, batches, shared)
-
-        threads = [threading.Thread(target=work) for work in (read, write)]
-        everywhere = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {0})
-        fd = _uapi.open_device()
-        try:
-            for thread in threads:
-                thread.start()
-            ranges = [(made.unit(first), units * UNIT) for first in range(0, PAGES, units)]
-            args = abi.Args(ranges, flags=_uapi.ZERO_PAGES)
-            packed = abi.pack_ranges(args)
-            dropped = call_beside(
-                fd,
-                _uapi.IOC_RECLAIM,
-                abi.pack(args, packed),
-                abi.ZERO_PAGES_DROPPED,
-                batches,
-                shared,
-            )
-        finally:
-            os.close(fd)
-            for thread in threads:
-                thread.join()
-            os.sched_setaffinity(0, everywhere)
-    assert found == [(0, 0)], "(pages not zero when released, zeros read after a write)"
-    assert dropped > batches * PAGES // 4, f"too few of {batches * PAGES} for a race"
+    seen = race(units, batches)
+    assert (seen.not_zero, seen.stale) == (0, 0)
+    assert seen.dropped > batches * PAGES // 4, f"too few of {batches * PAGES} for a race"

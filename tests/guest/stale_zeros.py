@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""A race in which a zero read after a synchronised write would show that the flush came late.
+
+A reader maps the zero page of 64 tables and so has them in its CPU's TLB; a writer then writes to
+each and tells the reader, which looks again at once.  Meanwhile a third CPU drops the zero
+pages.  Were a fault let in between the drop and the flush, the writer's page would be mapped
+beside what the reader's TLB still says, and the reader would see zeros after a synchronised write.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+
+from _raw import call_beside, read_behind_writer, shared_words, write_behind_reader
+
+from cleanup import _uapi
+from guest import abi
+from guest.layout import PAGE, UNIT, area
+
+CPUS = 3
+PAGES = 64
+# Another page in each table, none of them its first: so no two share a place in the TLB, and a
+# flush that went by table, not by page, would leave the translations of all.
+STRIDE = UNIT + PAGE
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What came of `batches` of PAGES rounds each."""
+
+    not_zero: int
+    """Pages that were not zero once released."""
+    stale: int
+    """Zeros read after a write."""
+    dropped: int
+    """Zero pages that the module dropped."""
+
+
+def race(units: int, batches: int) -> Seen:
+    """Run it on CPUs 0 to 2, with calls that take `units` tables as one range."""
+    shared = memoryview(shared_words()).cast("Q")
+    found: list[tuple[int, int]] = []
+    with area(PAGES) as made:
+
+        def read() -> None:
+            os.sched_setaffinity(0, {2})
+            found.append(read_behind_writer(made.addr + PAGE, PAGES, STRIDE, batches, shared))
+
+        def write() -> None:
+            os.sched_setaffinity(0, {1})
+            write_behind_reader(made.addr + PAGE, PAGES, STRIDE, batches, shared)
+
+        threads = [threading.Thread(target=work) for work in (read, write)]
+        everywhere = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {0})
+        fd = _uapi.open_device()
+        try:
+            for thread in threads:
+                thread.start()
+            ranges = [(made.unit(first), units * UNIT) for first in range(0, PAGES, units)]
+            args = abi.Args(ranges, flags=_uapi.ZERO_PAGES)
+            packed = abi.pack_ranges(args)
+            dropped = call_beside(
+                fd,
+                _uapi.IOC_RECLAIM,
+                abi.pack(args, packed),
+                abi.ZERO_PAGES_DROPPED,
+                batches,
+                shared,
+            )
+        finally:
+            os.close(fd)
+            for thread in threads:
+                thread.join()
+            os.sched_setaffinity(0, everywhere)
+    return Seen(*found[0], dropped)
