@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Proofs: what runs longer than a test, in a guest too; their length and seed are parameters."""
 
-import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from cleanup.experiments import provenance
-from guest.conftest import SERIES, clean_log
+from guest.conftest import clean_log
+from proof import results
 
 __all__ = ["clean_log"]
 
@@ -47,18 +44,7 @@ def record(request: pytest.FixtureRequest, seed: int) -> Iterator[Record]:
     figures: dict[str, object] = {}
     begun = time.monotonic()
     yield figures.update
-    results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
-    if not (results and figures):
-        return
-    test = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
-    name = f"{request.node.path.parent.name}-{test}"
-    document = {
-        "proof": name,
-        "commit": provenance.commit(),
-        "kernel": os.uname().release,
-        "seed": seed,
-        "seconds": round(time.monotonic() - begun, 3),
-        **figures,
-    }
-    path = Path(results) / f"{name}-{SERIES}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    if figures:
+        test = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+        name = f"{request.node.path.parent.name}-{test}"
+        results.keep(results.document(name, seed, begun, figures))
