@@ -7,13 +7,14 @@ KERNELS := 6.1 6.12 7.3
 GUEST_TESTS := $(KERNELS:%=test-guest-%)
 SHAPE_TESTS := $(KERNELS:%=test-shape-%)
 FUZZERS := $(KERNELS:%=fuzz-%)
+STORMS := $(KERNELS:%=storms-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
 	$(shell find cleanup experiments -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
-C_SOURCES := $(shell find kmod -name '*.[ch]' -not -name '*.mod.c')
+C_SOURCES := $(shell find kmod tests -name '*.[ch]' -not -name '*.mod.c')
 
 .PHONY: help
 help: ## list the targets
@@ -87,6 +88,26 @@ $(FUZZERS): fuzz-%: build
 	mkdir -p results
 	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --timeout 7200 --results results -- \
 		$(GUEST_PYTEST) tests/proof/fuzz --calls $(CALLS)
+
+# How long, from which seed (a new one by default), how often the module is replaced meanwhile.
+SECONDS = 60
+SEED =
+RELOADS = 5
+# All shapes of the tree are among them: PTI's second copy of the top, 4 levels, and 5.
+STORM_SHAPE_6.1 = --append pti=on
+STORM_SHAPE_6.12 = --append no5lvl
+
+.PHONY: storms
+storms: $(STORMS) ## all that changes page tables, at once, on debug kernels; storms-6.12: on one
+
+.PHONY: $(STORMS)
+$(STORMS): storms-%: build
+	mkdir -p results
+	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --debug) && \
+	$(BIN)/pgtable-cleanup lab run --debug --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
+		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 1800)) --results results -- \
+		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
+		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest:proof/fuzz ../$(BIN)/mypy --config-file=../pyproject.toml

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Those who free tables, flat out."""
+
+import errno
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from cleanup import _uapi
+from guest import abi
+from proof.storms.processes import OWN, Process, Step
+
+# In the order in which cleaners count them.
+COUNTS = (
+    "calls",
+    *(f"freed {level}" for level in _uapi.LEVELS),
+    "zero pages dropped",
+    *(f"skipped {reason}" for reason in _uapi.SKIP_REASONS.values()),
+)
+
+
+class Cleaner:
+    """Takes tables from processes, by their pidfds: from all there are if none are given."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        numbers: memoryview,
+        chance: random.Random,
+        targets: Sequence[int],
+    ) -> None:
+        self._device = _uapi.open_device()
+        stack.callback(os.close, self._device)
+        self._numbers = numbers
+        self._chance = chance
+        self._targets = targets
+        self._pids: list[int] = []
+
+    def step(self) -> None:
+        """Go through one process: any of the targets, or the next of all."""
+        if self._targets:
+            self._clean(self._chance.choice(self._targets))
+            return
+        if not self._pids:
+            self._pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        with suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(self._pids.pop())
+            self._clean(pidfd)
+            os.close(pidfd)
+
+    def _clean(self, pidfd: int) -> None:
+        choice = self._chance.choice
+        args = abi.Args(
+            pidfd=pidfd,
+            flags=_uapi.WHOLE_MM | choice((0, 0, _uapi.ZERO_PAGES, _uapi.SCAN_ONLY)),
+            levels=choice((abi.LEVEL_PTE, abi.ALL_LEVELS, abi.ALL_LEVELS)),
+            max_tables=choice((0, 0, 0, 5)),
+            max_hold_ns=choice((0, 0, 20_000)),
+        )
+        more = True
+        while more:
+            try:
+                answer = abi.call(args, self._device)
+                more = args.go_on(answer)
+            except abi.Refused as refusal:
+                # Gone, or a thread of the kernel; or contended: others are there.
+                if refusal.errno not in (errno.ESRCH, errno.EAGAIN):
+                    raise
+                answer = refusal.answer
+                more = False
+            self._count(answer)
+
+    def _count(self, answer: abi.Answer) -> None:
+        numbers = (
+            1,
+            answer.freed,
+            *answer.upper_freed,
+            answer.zero_pages_dropped,
+            *(answer.skipped.get(reason, 0) for reason in _uapi.SKIP_REASONS.values()),
+        )
+        for index, number in enumerate(numbers, OWN):
+            self._numbers[index] += number
+
+
+class Cleaners:
+    """Several at a time: the first goes through all processes, the others choose from `targets`."""
+
+    def __init__(self, number: int, targets: Sequence[int], seed: int) -> None:
+        self._number = number
+        self._targets = targets
+        self._seed = seed
+        self._running: list[Process] = []
+        self._ended: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Have them begin."""
+        self._running = [self._start(number) for number in range(self._number)]
+
+    def _start(self, number: int) -> Process:
+        def make(stack: ExitStack, numbers: memoryview) -> Step:
+            chance = random.Random(f"{self._seed} {number}")
+            return Cleaner(stack, numbers, chance, self._targets if number else ()).step
+
+        return Process(f"cleaner {number}", make)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether each has called the module since it began."""
+        return all(process.numbers[OWN] for process in self._running)
+
+    @property
+    def failed(self) -> bool:
+        """Whether one has failed already."""
+        return any(process.failed for process in self._running)
+
+    def counts(self) -> Counter[str]:
+        """What they did."""
+        total = Counter(self._ended)
+        for process in self._running:
+            total.update(dict(zip(COUNTS, process.numbers[OWN:], strict=False)))
+        return total
+
+    def stop(self) -> list[str]:
+        """Have them end, and close the device; the failures."""
+        for process in self._running:
+            process.stop()
+        ends = [(process.name, process.join()) for process in self._running]
+        self._ended = self.counts()
+        self._running = []
+        return [f"{name}: {end.reason}" for name, end in ends if end.failed]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The guest's own settings: what works on memory by itself, and modules."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from _raw import syscall
+
+from cleanup import _uapi
+
+SYS_DELETE_MODULE, SYS_FINIT_MODULE = 176, 313
+
+SETTINGS = {
+    "ksm/run": "1",
+    "ksm/sleep_millisecs": "20",
+    "ksm/pages_to_scan": "500",
+    "ksm/use_zero_pages": "1",
+    "transparent_hugepage/enabled": "madvise",
+    "transparent_hugepage/shmem_enabled": "advise",
+    "transparent_hugepage/khugepaged/scan_sleep_millisecs": "50",
+    "transparent_hugepage/khugepaged/alloc_sleep_millisecs": "1",
+    "transparent_hugepage/khugepaged/pages_to_scan": "4096",
+    "lru_gen/enabled": "7",
+}
+
+
+def prepare() -> None:
+    """Have swap, and KSM, khugepaged and MGLRU at work."""
+    subprocess.run(["modprobe", "zram"], check=True)
+    Path("/sys/block/zram0/disksize").write_text("256M")
+    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["swapon", "/dev/zram0"], check=True)
+    for name, value in SETTINGS.items():
+        Path("/sys/kernel/mm", name).write_text(value)
+
+
+def insert(module: Path) -> None:
+    """insmod."""
+    no_arguments = bytearray(1)
+    with module.open("rb") as file:
+        syscall(SYS_FINIT_MODULE, file.fileno(), _uapi.address_of(no_arguments), 0)
+
+
+def remove(module: str) -> None:
+    """rmmod; BlockingIOError while it is in use."""
+    name = bytearray(module.encode() + b"\0")
+    syscall(SYS_DELETE_MODULE, _uapi.address_of(name), os.O_NONBLOCK)

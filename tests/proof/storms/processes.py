@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Processes that repeat a step until they are told to stop."""
+
+import mmap
+import os
+import select
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from proof.storms.stressors import Unavailable
+
+# Shared with the parent; the rest are the process's own counts.
+STOP, STEPS, OWN = range(3)
+# A step takes seconds on a debug kernel with a dozen others beside it.
+LONGEST_STEP = 120
+FAILED, UNAVAILABLE = 1, 2
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: `reason` says why it failed, or could not begin."""
+
+    failed: bool
+    reason: str
+
+
+class Process:
+    """Forks a process that calls what `make` returns, over and over.
+
+    `make` gets what closes at the end, and the process's numbers to count in.
+    """
+
+    def __init__(self, name: str, make: Callable[[ExitStack, memoryview], Step]) -> None:
+        self.name = name
+        self.numbers = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        self._said = os.memfd_create(name)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(self._run(make))
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def _run(self, make: Callable[[ExitStack, memoryview], Step]) -> int:
+        try:
+            with ExitStack() as stack:
+                step = make(stack, self.numbers)
+                while not self.numbers[STOP]:
+                    step()
+                    self.numbers[STEPS] += 1
+        except Unavailable as reason:
+            os.write(self._said, str(reason).encode())
+            return UNAVAILABLE
+        except BaseException:
+            os.write(self._said, traceback.format_exc().encode())
+            return FAILED
+        return 0
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return self.numbers[STEPS]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended with a failure already."""
+        end = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return end is not None and end.si_status not in (0, UNAVAILABLE)
+
+    def stop(self) -> None:
+        """Have it end after its step."""
+        self.numbers[STOP] = 1
+
+    def join(self) -> End:
+        """Wait for its end; one that hangs is killed, and has failed."""
+        stuck = ""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if not poll.poll(LONGEST_STEP * 1000):
+            stack = Path(f"/proc/{self.pid}/stack").read_text()
+            stuck = f"step {self.steps} took over {LONGEST_STEP} s; the kernel's stack:\n{stack}"
+            os.kill(self.pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        said = os.pread(self._said, 1 << 16, 0).decode()
+        os.close(self.pidfd)
+        os.close(self._said)
+        if code in (0, UNAVAILABLE):
+            return End(failed=False, reason=said)
+        return End(failed=True, reason=stuck or said or f"ended with {code}")
