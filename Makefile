@@ -92,7 +92,7 @@ $(FUZZERS): fuzz-%: build
 # How long, from which seed (a new one by default), how often the module is replaced meanwhile.
 SECONDS = 60
 SEED =
-RELOADS = 5
+RELOADS = 2
 # All shapes of the tree are among them: PTI's second copy of the top, 4 levels, and 5.
 STORM_SHAPE_6.1 = --append pti=on
 STORM_SHAPE_6.12 = --append no5lvl

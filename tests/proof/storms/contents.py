@@ -25,6 +25,8 @@ PAGES_A_UNIT = UNIT // PAGE
 # Far from where the kernel puts what Python maps: it can't take a place that a stressor left for a
 # moment, and all tables of an area, the upper ones too, are the stressor's alone.
 PLACE = 16 << 40
+MOST_AREAS = 9
+SPAN = (PLACE, MOST_AREAS * PUD_SPAN)
 
 
 def place(index: int, units: int = UNITS) -> Area:

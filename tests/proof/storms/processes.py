@@ -17,7 +17,7 @@ from proof.storms.stressors import Unavailable
 STOP, STEPS, OWN = range(3)
 # A step takes seconds on a debug kernel with a dozen others beside it.
 LONGEST_STEP = 120
-FAILED, UNAVAILABLE = 1, 2
+FAILED, UNAVAILABLE = 1, 77
 
 Step = Callable[[], object]
 
@@ -81,8 +81,7 @@ class Process:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         if not poll.poll(LONGEST_STEP * 1000):
-            stack = Path(f"/proc/{self.pid}/stack").read_text()
-            stuck = f"step {self.steps} took over {LONGEST_STEP} s; the kernel's stack:\n{stack}"
+            stuck = f"step {self.steps} took over {LONGEST_STEP} s\n{_blocked()}"
             os.kill(self.pid, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         said = os.pread(self._said, 1 << 16, 0).decode()
@@ -91,3 +90,17 @@ class Process:
         if code in (0, UNAVAILABLE):
             return End(failed=False, reason=said)
         return End(failed=True, reason=stuck or said or f"ended with {code}")
+
+
+def _blocked() -> str:
+    """The kernel's stacks of all processes that wait for something other than a signal."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # PID (NAME) STATE ...
+            what, _, rest = (process / "stat").read_text().rpartition(") ")
+            if rest.startswith("D"):
+                found.append(f"{what}) {rest[:40]}\n{(process / 'stack').read_text()}")
+        except OSError:
+            continue
+    return "\n".join(found)
