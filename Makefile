@@ -8,6 +8,8 @@ GUEST_TESTS := $(KERNELS:%=test-guest-%)
 SHAPE_TESTS := $(KERNELS:%=test-shape-%)
 FUZZERS := $(KERNELS:%=fuzz-%)
 STORMS := $(KERNELS:%=storms-%)
+MUTATIONS := $(KERNELS:%=mutations-%)
+UPSTREAM := $(KERNELS:%=upstream-%)
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
@@ -108,6 +110,30 @@ $(STORMS): storms-%: build
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 1800)) --results results -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
+
+# What runs on the host and has guests of its own.
+PROOF = PYTHONPATH=tests:build/python $(BIN)/python -P -m proof
+
+# Runs with each protection off; the last one's report is what docs/mutations.md is made of.
+RUNS = 5
+
+.PHONY: mutations
+mutations: $(MUTATIONS) ## each protection off, is it noticed? on debug kernels; mutations-6.12: on one
+
+.PHONY: $(MUTATIONS)
+$(MUTATIONS): mutations-%: build
+	$(PROOF).mutations run --kernel $* --runs $(RUNS)
+
+.PHONY: upstream
+upstream: $(UPSTREAM) ## the bugs that Linux itself had, on debug kernels; upstream-6.12: on one
+
+.PHONY: $(UPSTREAM)
+$(UPSTREAM): upstream-%: build
+	$(PROOF).upstream --kernel $*
+
+.PHONY: proof
+proof: build ## all proofs not yet passed of this commit, hours of them, and results/proof.html
+	$(PROOF)
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest:proof/fuzz ../$(BIN)/mypy --config-file=../pyproject.toml

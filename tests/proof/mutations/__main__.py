@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""Every protection of the module off, one at a time: is it noticed?
+
+    python -m proof.mutations run --kernel 6.12
+    python -m proof.mutations table
+
+A mutation is caught where its scenario fails in at least four of five runs and passes in every
+run of the module as it is, with the same seeds.  What is done already is not done again until the
+module, the mutation or its scenario changes.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import click
+
+from cleanup import lab
+from cleanup.errors import CleanupError
+from cleanup.experiments.provenance import commit
+from cleanup.lab.progress import Progress, on_stderr
+from proof import guests
+from proof.guests import Job, Seen
+from proof.mutations.catalog import MUTATIONS, Mutation
+from proof.mutations.mutate import KMOD, mutate
+from proof.mutations.table import markdown
+
+RESULTS = Path("results/mutations.json")
+TABLE = Path("docs/mutations.md")
+CAUGHT_SHARE = 0.8
+
+
+class Verdict(TypedDict):
+    """One mutation on one kernel."""
+
+    name: str
+    kernel: str
+    caught: bool
+    runs: int
+    caught_runs: int
+    passed_unmutated: bool
+    scenario: str
+    seed: int
+    commit: str | None
+    made_of: str
+    report: str
+
+
+@click.group()
+def main() -> None:
+    """See the module."""
+
+
+@main.command("run")
+@click.option("--kernel", "names", multiple=True, type=click.Choice(list(lab.SOURCES)))
+@click.option("--only", multiple=True, metavar="TEXT", help="Mutations with this in their names.")
+@click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the first run.")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="Of a run.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, show_default=True
+)
+def run_command(
+    names: tuple[str, ...], only: tuple[str, ...], runs: int, seed: int, seconds: float, out: Path
+) -> None:
+    """Run the mutations that matter on the debug kernels, all by default."""
+    progress = on_stderr()
+    missed = []
+    for name in names or lab.SOURCES:
+        kernel = lab.get_debug_kernel(name, "debug", progress=progress)
+        bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
+        wanted = [
+            mutation
+            for mutation in MUTATIONS
+            if name in mutation.kernels and all(text in mutation.name for text in only)
+        ]
+        known = _known(out, kernel, runs, seed, wanted)
+        bench.play_unmutated([one.scenario for one in wanted if one.name not in known])
+        for mutation in wanted:
+            verdict = known.get(mutation.name)
+            if verdict is None:
+                verdict = bench.judge(mutation)
+                _store(out, verdict)
+            click.echo(
+                f"{kernel.release}: {mutation.name}: caught in {verdict['caught_runs']} of {runs}: "
+                f"{verdict['report']}"
+            )
+            if not verdict["caught"]:
+                missed.append(f"{mutation.name} on {name}")
+    if missed:
+        raise click.ClickException(f"not caught: {', '.join(missed)}")
+
+
+@main.command("table")
+@click.option("--results", type=click.Path(exists=True, path_type=Path), default=RESULTS)
+def table_command(results: Path) -> None:
+    """Write docs/mutations.md."""
+    TABLE.write_text(markdown(json.loads(results.read_text())["mutations"]))
+
+
+class Bench:
+    """Runs of one kernel, of `seconds` each, one with each seed."""
+
+    def __init__(
+        self, kernel: lab.Kernel, seeds: Sequence[int], seconds: float, progress: Progress
+    ) -> None:
+        self._kernel = kernel
+        self._seeds = seeds
+        self._seconds = seconds
+        self._progress = progress
+        self._unmutated: dict[Job, Seen] = {}
+
+    def play_unmutated(self, scenarios: Sequence[str]) -> None:
+        """See that scenarios pass with the module as it is.  Raises LabError."""
+        jobs = [Job(each, seed) for each in dict.fromkeys(scenarios) for seed in self._seeds]
+        self._unmutated |= guests.run(
+            jobs, self._kernel, seconds=self._seconds, progress=self._progress
+        )
+
+    def judge(self, mutation: Mutation) -> Verdict:
+        """Run its scenario with the protection off.  Raises LabError."""
+        jobs = [Job(mutation.scenario, seed) for seed in self._seeds]
+        usual = [self._unmutated[job] for job in jobs]
+        passed = all(one.outcome == "passed" for one in usual)
+        if passed:
+            with tempfile.TemporaryDirectory(prefix="mutation.") as directory:
+                module = lab.build_module(
+                    self._kernel,
+                    source=mutate(mutation, Path(directory)),
+                    progress=self._progress,
+                )
+            seen = guests.run(
+                jobs, self._kernel, module=module, seconds=self._seconds, progress=self._progress
+            )
+            reports = [one.report for one in seen.values() if one.outcome == "failed"]
+            caught = len(reports)
+            reports += [f"{one.outcome} {one.report}".strip() for one in seen.values()]
+        else:
+            caught = 0
+            reports = [
+                f"the module as it is {one.outcome}: {one.report}"
+                for one in usual
+                if one.outcome != "passed"
+            ]
+        return {
+            "name": mutation.name,
+            "kernel": self._kernel.release,
+            "caught": caught >= CAUGHT_SHARE * len(jobs),
+            "runs": len(jobs),
+            "caught_runs": caught,
+            "passed_unmutated": passed,
+            "scenario": mutation.scenario,
+            "seed": self._seeds[0],
+            "commit": commit(),
+            "made_of": made_of(mutation),
+            "report": reports[0],
+        }
+
+
+def _stored(path: Path) -> list[Verdict]:
+    try:
+        found: list[Verdict] = json.loads(path.read_text())["mutations"]
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def made_of(mutation: Mutation) -> str:
+    """A hash of what the verdict on a mutation depends on beside the kernel."""
+    scenario = guests.SCENARIOS / f"{mutation.scenario.partition('.')[0]}.py"
+    files = [path for path in sorted(KMOD.rglob("*.[ch]")) if not path.name.endswith(".mod.c")]
+    files += [*sorted(guests.MODULES.rglob("*/*.c")), guests.SCENARIOS / "races.py", scenario]
+    digest = hashlib.sha256(repr(mutation).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _known(
+    path: Path, kernel: lab.Kernel, runs: int, seed: int, wanted: Sequence[Mutation]
+) -> dict[str, Verdict]:
+    """The verdicts there are already, by mutation."""
+    same = {(one.name, kernel.release, runs, seed, made_of(one)) for one in wanted}
+    return {
+        one["name"]: one
+        for one in _stored(path)
+        if (one["name"], one["kernel"], one["runs"], one["seed"], one["made_of"]) in same
+    }
+
+
+def _store(path: Path, verdict: Verdict) -> None:
+    """In place of an older one of that mutation and kernel, whole or not at all."""
+    place = (verdict["name"], verdict["kernel"])
+    verdicts = [one for one in _stored(path) if (one["name"], one["kernel"]) != place]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"mutations": [*verdicts, verdict]}, indent=2) + "\n")
+    new.rename(path)
+
+
+if __name__ == "__main__":
+    try:
+        main.main(prog_name="proof.mutations")
+    except CleanupError as error:
+        raise SystemExit(f"proof.mutations: {error}") from None

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""Races with the module that a protection of it must decide; run in a guest, windows widened.
+
+    python -m proof.scenarios [--seconds S] faults.no_write_is_lost:1 exits.may_come_any_time:2
+
+Each SCENARIO:SEED passes with the module and fails, or has the kernel complain, where the
+protection that it is about is switched off: see tests/proof/mutations.  What came of it is a line
+of JSON.  All CPUs but one may be offline at first: see Delays.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+
+from cleanup.lab.dmesg import Mark
+from proof.scenarios.races import Delays, Inconclusive, Race, Scenario
+
+KERNEL_COMPLAINED = 3
+# It comes before the line that says what is wrong.
+CUT = "cut here"
+# Said when a process ends that lost a page with a table; the kernel itself is sound.
+LOST_PAGE = "Bad rss-counter state"
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m proof.scenarios")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each (default: 5)")
+    parser.add_argument("jobs", nargs="+", metavar="SCENARIO:SEED")
+    given = parser.parse_args()
+    jobs = [Job(text) for text in given.jobs]
+    delays = Delays(job.scenario for job in jobs)
+    for cpu in Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"):
+        cpu.write_text("1")
+    for job in jobs:
+        mark = Mark()
+        outcome, report = job.play(given.seconds, delays)
+        reports = [line for line in mark.reports() if CUT not in line]
+        mark.close()
+        if reports and outcome != "failed":
+            outcome, report = "failed", reports[0]
+        answer = {
+            "job": job.text,
+            "outcome": outcome,
+            "report": report,
+            "complained": bool(reports),
+        }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        if any(LOST_PAGE not in line for line in reports):
+            return KERNEL_COMPLAINED
+    return 0
+
+
+class Job:
+    """SCENARIO:SEED."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        name, _, seed = text.rpartition(":")
+        module, _, function = name.partition(".")
+        self.scenario: Scenario = getattr(
+            importlib.import_module(f"proof.scenarios.{module}"), function
+        )
+        self.seed = int(seed)
+
+    def play(self, seconds: float, delays: Delays) -> tuple[str, str]:
+        """Run it in a process of its own: passed, failed or inconclusive, and why."""
+        said, say = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(say, json.dumps(self._played(seconds, delays)).encode())
+            finally:
+                os._exit(0)
+        os.close(say)
+        with os.fdopen(said, "rb") as answer:
+            text = answer.read()
+        # Its memory is gone then, and looked through.
+        status = os.waitpid(pid, 0)[1]
+        if not text:
+            return "failed", f"the scenario's process ended with status {status:#x}"
+        outcome, report = json.loads(text)
+        return outcome, report
+
+    def _played(self, seconds: float, delays: Delays) -> tuple[str, str]:
+        try:
+            self.scenario(Race(self.seed, seconds, partial(delays.of, self.scenario)))
+        except Inconclusive as reason:
+            return "inconclusive", str(reason)
+        except Exception as failure:
+            traceback.print_exc()
+            return "failed", f"{type(failure).__name__}: {failure}"
+        return "passed", ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""MADV_COLLAPSE, which replaces an empty table by a huge page while that table is taken away."""
+
+from _raw import peek, poke
+
+from guest import abi
+from guest.layout import (
+    MADV_COLLAPSE,
+    MADV_DONTNEED,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
+    PAGE,
+    UNIT,
+    madvise,
+    map_at,
+    memfd,
+    reserved,
+)
+from proof.scenarios.races import Race, cleaned, delayed
+
+MAP_SHARED = 1
+
+
+@delayed("_raw_spin_lock@collapse_pte_mapped_thp:500")
+def of_a_file(race: Race) -> None:
+    """The huge page is in the page cache already: only the table stands in its place."""
+    with memfd(UNIT) as file, reserved(1) as first, reserved(1) as second:
+        map_at(first.addr, UNIT, MAP_SHARED, file)
+        poke(first.addr, 512, PAGE, 6)
+        madvise(first.addr, UNIT, MADV_COLLAPSE)
+        with race.delays(), cleaned(abi.Args([second.span])):
+            for _ in race.rounds():
+                map_at(second.addr, UNIT, MAP_SHARED, file)
+                madvise(second.addr, UNIT, MADV_NOHUGEPAGE)
+                peek(second.addr, 1, PAGE)
+                madvise(second.addr, UNIT, MADV_HUGEPAGE)
+                madvise(second.addr, UNIT // 2, MADV_DONTNEED)
+                madvise(second.addr + UNIT // 2, UNIT // 2, MADV_DONTNEED)
+                madvise(second.addr, UNIT, MADV_COLLAPSE)
+                assert peek(second.addr, 512, PAGE) == bytes([6] * 512), "a page of the file went"

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""What a race with the module is made of, and the windows that it needs, widened."""
+
+import errno
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from _raw import peek, poke
+
+from guest import abi
+from guest.layout import MADV_DONTNEED, PAGE, madvise
+
+DELAY = Path("/sys/module/delay/parameters")
+
+
+class Inconclusive(Exception):
+    """There was no race: that says nothing of the module, whatever else passed or failed."""
+
+
+class Race:
+    """What a scenario is given: how long it has, and what it leaves to chance.
+
+    `kernel` is the running kernel's series, such as "6.12".
+    """
+
+    def __init__(
+        self, seed: int, seconds: float, delays: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self.chance = random.Random(seed)
+        self.delays = delays
+        self.kernel = ".".join(os.uname().release.split(".")[:2])
+        self._end = time.monotonic() + seconds
+
+    def rounds(self) -> Iterator[int]:
+        """Count rounds until the time is up; at least one."""
+        yield 0
+        number = 1
+        while time.monotonic() < self._end:
+            yield number
+            number += 1
+
+
+Scenario = Callable[[Race], None]
+POINTS: dict[Scenario, tuple[str, ...]] = {}
+
+
+def delayed(*points: str) -> Callable[[Scenario], Scenario]:
+    """Declare where `delays` has threads spin: at `CALLEE[@CALLER]:MICROSECONDS` points.
+
+    Either may have other names on other kernels or where it is inlined, separated by `|`: the
+    first that the running kernel has is meant.
+    """
+
+    def declared(scenario: Scenario) -> Scenario:
+        POINTS[scenario] = points
+        return scenario
+
+    return declared
+
+
+class Delays:
+    """The points of all scenarios that a guest is to play, none of them active yet.
+
+    To be made while there is one CPU only, whose code is changed: QEMU's TCG may have another one
+    run into a breakpoint that Linux has taken away again.
+    """
+
+    def __init__(self, scenarios: Iterable[Scenario]) -> None:
+        wanted = [point for scenario in scenarios for point in POINTS.get(scenario, ())]
+        self._points = list(dict.fromkeys(wanted))
+        if not self._points:
+            return
+        with Path("/proc/kallsyms").open() as symbols:
+            known = {name for _, kind, name, *_ in map(str.split, symbols) if kind in "tT"}
+        at = ",".join(_resolved(point, known) for point in self._points)
+        module = os.environ["PGTABLE_CLEANUP_DELAY_MODULE"]
+        subprocess.run(["insmod", module, f"at={at}"], check=True)
+
+    @contextmanager
+    def of(self, scenario: Scenario) -> Iterator[None]:
+        """This process's threads spin where `scenario` says; Inconclusive where none came by."""
+        numbers = [self._points.index(point) for point in POINTS[scenario]]
+        before = self._hits()
+        (DELAY / "active").write_text(str(sum(1 << number for number in numbers)))
+        (DELAY / "tgid").write_text(str(os.getpid()))
+        try:
+            yield
+        finally:
+            (DELAY / "tgid").write_text("0")
+        after = self._hits()
+        for number in numbers:
+            if after[number] == before[number]:
+                raise Inconclusive(f"{self._points[number]} was never passed")
+
+    def _hits(self) -> list[int]:
+        return [int(hits) for hits in (DELAY / "hits").read_text().split()]
+
+
+def _resolved(point: str, known: Container[str]) -> str:
+    place, _, us = point.partition(":")
+    names = [
+        next((name for name in names.split("|") if name in known), names)
+        for names in place.split("@")
+    ]
+    return f"{'@'.join(names)}:{us}"
+
+
+@contextmanager
+def repeated(work: Callable[[], None]) -> Iterator[None]:
+    """Do something without end in another thread, beside the block; its failure is the block's."""
+    stop = False
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            while not stop:
+                work()
+        except BaseException as failure:  # raised in the caller's own thread
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop = True
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+class Freed:
+    """How many tables `cleaned` freed."""
+
+    tables = 0
+
+
+@contextmanager
+def cleaned(args: abi.Args) -> Iterator[Freed]:
+    """Call the module without end beside the block; some table must have been freed."""
+    freed = Freed()
+
+    def clean() -> None:
+        try:
+            answer = abi.call(args)
+        except abi.Refused as refusal:
+            # Locks that were not to be had at once: the next call may get them.
+            if refusal.errno != errno.EAGAIN:
+                raise
+            answer = refusal.answer
+        freed.tables += answer.freed + sum(answer.upper_freed)
+
+    with repeated(clean):
+        yield freed
+    if not freed.tables:
+        raise Inconclusive("the module freed no table")
+
+
+def write_and_release(
+    addr: int, count: int, stride: int, race: Race, *, full: float = 0.0, empty: float = 0.0
+) -> None:
+    """Write a page of each, see that it is there, and give it back: its table is empty again.
+
+    `full` and `empty` are in seconds: how long it stays so, at least.
+    """
+    for _ in race.rounds():
+        value = race.chance.randrange(1, 256)
+        poke(addr, count, stride, value)
+        found = peek(addr, count, stride)
+        assert found == bytes([value] * count), f"{found.hex()} where {value:02x} was written"
+        time.sleep(full)
+        for index in range(count):
+            madvise(addr + index * stride, PAGE, MADV_DONTNEED)
+        time.sleep(empty)

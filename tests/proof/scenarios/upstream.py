@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""The bugs that Linux itself shipped where it takes page tables away, asked of the module.
+
+One more, break-before-make, is arm64's: x86 has no such rule.
+"""
+
+from pathlib import Path
+
+from guest import abi
+from guest.layout import UNIT, area
+from proof.scenarios import collapse, faults, rmap, userfaultfd_move
+from proof.scenarios.races import POINTS, Race, cleaned, delayed, repeated, write_and_release
+
+
+@delayed(*POINTS[faults.no_write_is_lost])
+def refilled_after_the_check_f39edcf6349a(race: Race) -> None:
+    """PT_RECLAIM let go of the table's lock between its check and the detaching (6.14)."""
+    faults.no_write_is_lost(race)
+
+
+@delayed("_raw_spin_lock@map_pte|map_pte.isra.0|page_vma_mapped_walk:20000")
+def ptlock_used_after_free(race: Race) -> None:
+    """A walk that has found the table waits for its lock, which is freed with the table."""
+    rmap.file(race)
+
+
+@delayed(*POINTS[userfaultfd_move.moved_page_arrives])
+def uffdio_move_into_a_vanished_table(race: Race) -> None:
+    """UFFDIO_MOVE did not look at the pmd again once it had the locks of both tables (6.8)."""
+    userfaultfd_move.moved_page_arrives(race)
+
+
+@delayed(*POINTS[collapse.of_a_file])
+def khugepaged_against_a_vanished_table(race: Race) -> None:
+    """collapse_pte_mapped_thp() cleared the pmd without another look."""
+    collapse.of_a_file(race)
+
+
+@delayed("smaps_pte_range:3000")
+def smaps_pte_range_walks_without_rcu(race: Race) -> None:
+    """Before 6.5 it has nothing but the mmap lock that keeps the table there."""
+
+    def read() -> None:
+        Path("/proc/self/smaps").read_bytes()
+
+    with (
+        area(4) as made,
+        race.delays(),
+        repeated(read),
+        cleaned(abi.Args([made.span])),
+    ):
+        write_and_release(made.addr, made.units, UNIT, race, full=0.002, empty=0.002)
