@@ -18,15 +18,14 @@ from cleanup.lab.buildroot import BuildRoot, get_build_root
 from cleanup.lab.cache import cache_dir, explained, lock, replacing
 from cleanup.lab.errors import LabError
 from cleanup.lab.kernels import SOURCES, Kernel, complete, kernel_in
-from cleanup.lab.packages import Apt, Package, want_space
+from cleanup.lab.packages import want_space
 from cleanup.lab.progress import Progress, Silent
+from cleanup.lab.sources import compiler, newest_source, unpack_source
 
 BUILDS = {"debug": ("machine", "debug"), "kcsan": ("machine", "kcsan")}
 """Each build's configuration, by files of ``configs/``."""
 
 CONFIGS = Path(__file__).parent / "configs"
-COMPILERS = {"6.1": "gcc-12"}
-NEWER_COMPILER = "gcc-14"
 # Lines that make prints, roughly: they place the progress bar, and nothing else.
 MAKE_LINES = 3000
 # Sources, objects and what is kept of them, at most.
@@ -65,7 +64,7 @@ def get_debug_kernel(
     wanted = configuration(name, build)
     inputs = {
         "configuration": hashlib.sha256(_as_text(wanted).encode()).hexdigest(),
-        "compiler": root.run([_compiler(name), "--version"]).splitlines()[0],
+        "compiler": root.run([compiler(name), "--version"]).splitlines()[0],
     }
     tree = cache_dir() / "kernels" / f"{name}-{build}"
     if refresh or not _is_made_of(tree, inputs):
@@ -103,10 +102,6 @@ def _as_text(options: Mapping[str, str]) -> str:
     return "".join(f"{option}={value}\n" for option, value in options.items())
 
 
-def _compiler(name: str) -> str:
-    return COMPILERS.get(name, NEWER_COMPILER)
-
-
 def _is_made_of(tree: Path, inputs: Mapping[str, str]) -> bool:
     try:
         made_of = json.loads((tree / MADE_OF).read_text())
@@ -124,8 +119,7 @@ def _update(
     progress: Progress,
 ) -> None:
     """Build from Debian's newest source, unless the tree's kernel was."""
-    with Apt.locked(SOURCES[name].suites, progress) as apt:
-        source = _source(apt, name)
+    source = newest_source(name, progress)
     made_of = {**inputs, "source": source.version}
     if _is_made_of(tree, made_of):
         return
@@ -135,33 +129,19 @@ def _update(
         tempfile.TemporaryDirectory(dir=new, prefix="build.") as work,
     ):
         want_space(new, BUILD_BYTES)
-        with Apt.locked(SOURCES[name].suites, progress) as apt:
-            apt.unpack(f"the source of linux {name}", [source], Path(work))
+        unpack_source(root, name, source, Path(work) / SOURCE, progress)
         release = _build(root, name, build, Path(work), progress)
         _install(root, Path(work), new, release, progress)
         (new / MADE_OF).write_text(json.dumps(made_of, indent=2) + "\n")
 
 
-def _source(apt: Apt, name: str) -> Package:
-    packages = apt.resolve(SOURCES[name].suite, [f"linux-source-{name}"])
-    return next(package for package in packages if package.name == f"linux-source-{name}")
-
-
 def _build(root: BuildRoot, name: str, build: str, work: Path, progress: Progress) -> str:
-    """Unpack, configure and compile below a directory; the kernel's release."""
-    (archive,) = work.glob("usr/src/linux-source-*.tar.xz")
+    """Configure and compile the source below a directory; the kernel's release."""
     writable = {Path("/mnt"): work}
-    with progress.step(f"unpacking the source of linux {name}"):
-        root.run(
-            ["tar", "-xf", f"/mnt/{archive.relative_to(work)}", "-C", "/mnt"], writable=writable
-        )
-        archive.unlink()
-    (unpacked,) = work.glob("linux-source-*")
-    unpacked.rename(work / SOURCE)
     wanted = configuration(name, build)
     # Debian's Makefiles read it, those of a module's build too.
     (work / SOURCE / ".kernelvariables").write_text(
-        "".join(f"{variable} = {_compiler(name)}\n" for variable in ("CC", "HOSTCC"))
+        "".join(f"{variable} = {compiler(name)}\n" for variable in ("CC", "HOSTCC"))
     )
     (work / "wanted.config").write_text(_as_text(wanted))
     make = ["make", "-C", f"/mnt/{SOURCE}", f"-j{os.cpu_count()}"]

@@ -12,8 +12,8 @@ from cleanup import lab
 from cleanup.lab.build import module_source
 from cleanup.lab.buildroot import get_build_root
 from cleanup.lab.cache import cache_dir, lock, replacing
-from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Silent
+from cleanup.lab.sources import fetch_source, newest_source
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
@@ -36,15 +36,12 @@ def checkpatch() -> Path:
     directory = cache_dir() / "checkpatch"
     if not directory.exists():
         with lock("checkpatch", Silent()), replacing(directory) as new:
-            with Apt.locked(["trixie"], Silent()) as apt:
-                wanted = "linux-source-6.12"
-                packages = [p for p in apt.resolve("trixie", [wanted]) if p.name == wanted]
-                apt.unpack(wanted, packages, new)
-            archive = new / f"usr/src/{wanted}.tar.xz"
+            source = newest_source("6.12", Silent())
+            archive = fetch_source("6.12", source, new, Silent())
             command = ["tar", "--extract", "--strip-components=2", f"--directory={new}"]
             command += [f"--file={archive}"]
             for member in ("checkpatch.pl", "spelling.txt", "const_structs.checkpatch"):
-                command.append(f"{wanted}/scripts/{member}")
+                command.append(f"{source.name}/scripts/{member}")
             subprocess.run(command, check=True)
             archive.unlink()
     return directory
