@@ -40,7 +40,7 @@ def run_json(
     what: str,
     command: Sequence[str],
     *,
-    kernel: str,
+    kernel: str | lab.Kernel,
     **options: Any,  # noqa: ANN401 -- those of lab.run
 ) -> tuple[dict[str, Any], lab.GuestResult]:
     """The JSON that a command of `what` prints in a guest, and the run; raises as `run` does."""
@@ -49,7 +49,7 @@ def run_json(
         return json.loads(result.stdout), result
     except ValueError as error:
         raise ExperimentError(
-            f"{what} on {kernel}: the guest's command ended with exit code "
+            f"{what} on {result.kernel_release}: the guest's command ended with exit code "
             f"{result.exit_code} and without a result: see its messages above"
         ) from error
 
