@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.lab.dmesg import Mark
+from guest.settings import zram_swap
 
 SERIES = ".".join(os.uname().release.split(".")[:2])
 
@@ -33,16 +34,8 @@ def series() -> str:
 @pytest.fixture
 def swap() -> Iterator[None]:
     """A swap device in the guest's memory."""
-    subprocess.run(["modprobe", "zram"], check=True)
-    device = Path("/sys/block/zram0")
-    (device / "disksize").write_text("64M")
-    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["swapon", "/dev/zram0"], check=True)
-    try:
+    with zram_swap("64M"):
         yield
-    finally:
-        subprocess.run(["swapoff", "/dev/zram0"], check=True)
-        (device / "reset").write_text("1")
 
 
 @pytest.fixture
