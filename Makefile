@@ -10,6 +10,7 @@ FUZZERS := $(KERNELS:%=fuzz-%)
 STORMS := $(KERNELS:%=storms-%)
 MUTATIONS := $(KERNELS:%=mutations-%)
 UPSTREAM := $(KERNELS:%=upstream-%)
+SELFTESTS := selftests-6.12
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
@@ -130,6 +131,14 @@ upstream: $(UPSTREAM) ## the bugs that Linux itself had, on debug kernels; upstr
 .PHONY: $(UPSTREAM)
 $(UPSTREAM): upstream-%: build
 	$(PROOF).upstream --kernel $*
+
+.PHONY: selftests
+selftests: $(SELFTESTS) ## the kernel's own mm tests, without a cleaner and beside one
+
+.PHONY: $(SELFTESTS)
+$(SELFTESTS): selftests-%: build
+	mkdir -p results
+	$(PROOF).selftests --kernel $* --results results
 
 .PHONY: proof
 proof: build ## all proofs not yet passed of this commit, hours of them, and results/proof.html

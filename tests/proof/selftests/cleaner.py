@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Reclaims in all processes without pause, as root, while something else runs."""
+
+import mmap
+import os
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from cleanup import _uapi, device, loop
+from cleanup.errors import Contended, ProcessGone
+from cleanup.result import Levels
+
+
+class Cleaner:
+    """What a cleaner, a process of its own, has done so far."""
+
+    def __init__(self) -> None:
+        # Shared with that process.
+        self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+
+    @property
+    def rounds(self) -> int:
+        """How often it went over all processes."""
+        return self._counts[0]
+
+    @property
+    def freed(self) -> tuple[int, ...]:
+        """Tables that it freed, by level: PTE, PMD, PUD."""
+        return tuple(self._counts[1 : 1 + len(_uapi.LEVELS)])
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Have it work meanwhile.  Raises RuntimeError if it stopped before the end."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._work()
+            except BaseException:
+                traceback.print_exc()
+            os._exit(1)
+        try:
+            yield
+        finally:
+            stopped, _ = os.waitpid(pid, os.WNOHANG)
+            if not stopped:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        if stopped:
+            raise RuntimeError("the cleaner stopped by itself")
+
+    def _work(self) -> None:
+        spared = {os.getpid(), *_without_memory()}
+        with device.opened() as opened:
+            while True:
+                for pid in _processes() - spared:
+                    freed = _reclaim(opened, pid)
+                    for number, count in enumerate((freed.pte, freed.pmd, freed.pud), start=1):
+                        self._counts[number] += count
+                self._counts[0] += 1
+
+
+def _reclaim(opened: device.Device, pid: int) -> Levels:
+    """Free every empty table of a process; none if it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return Levels()
+    request = loop.Request(
+        what=f"pid {pid}",
+        flags=0,
+        levels=opened.features.levels,
+        pidfd=pidfd,
+        ranges=None,
+        max_tables=None,
+        max_hold_ns=0,
+    )
+    try:
+        call = partial(_uapi.call, opened.fd)
+        return loop.run(call, request, max_ranges=opened.features.max_ranges, progress=None).freed
+    except (Contended, ProcessGone) as error:
+        return error.result.freed if error.result else Levels()
+    finally:
+        os.close(pidfd)
+
+
+def _processes() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
+
+
+def _without_memory() -> set[int]:
+    """The kernel's threads."""
+    threads = set()
+    for pid in _processes():
+        try:
+            os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
+        except OSError:
+            threads.add(pid)
+    return threads

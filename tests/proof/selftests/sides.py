@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""The programs in guests: without a cleaner, and beside one."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from cleanup import _uapi, lab
+from cleanup.experiments.in_lab import run_json
+from proof.selftests.programs import PROGRAMS
+from proof.selftests.verdicts import (
+    Difference,
+    Report,
+    differences,
+    differing,
+    of_program,
+    of_tests,
+)
+
+# Of a program whose verdicts differ, on each side.
+MORE_RUNS = 3
+# Seconds for a guest's boot, and for what it does between programs.
+BESIDES = 180.0
+
+
+class Side:
+    """Runs programs in guests, all without a cleaner or all beside one."""
+
+    def __init__(self, kernel: lab.Kernel, programs: Path, *, cleaner: bool) -> None:
+        self._kernel = kernel
+        self._programs = programs
+        self._cleaner = cleaner
+        self.rounds = 0
+        """How often the cleaner went over all processes."""
+        self.accelerator = ""
+        self.reports: dict[str, list[Report]] = {}
+        """By command, run by run."""
+
+    def run(self, commands: Sequence[str], times: int = 1) -> None:
+        """Run each of these so many times, in one guest.
+
+        Raises LabError and ExperimentError as `run_json` does.
+        """
+        limits = sum(program.limit for program in PROGRAMS if program.command in commands)
+        options = ["--cleaner"] if self._cleaner else []
+        document, result = run_json(
+            "selftests",
+            [
+                *(sys.executable, "-m", "proof.selftests.in_guest", str(self._programs)),
+                *(*options, f"--times={times}", "--", *commands),
+            ],
+            kernel=self._kernel,
+            memory="3G",
+            disk="1G",
+            # What the tests of migration take at least.
+            cpus=3,
+            numa=2,
+            timeout=BESIDES + times * limits,
+            visible=[self._programs],
+        )
+        self.rounds += document["rounds"]
+        self.accelerator = result.accelerator
+        for run in document["runs"]:
+            tests = of_tests(run["output"])
+            report = Report(
+                command=run["command"],
+                verdict=of_program(run["exit_code"], tests),
+                tests=tests,
+                seconds=run["seconds"],
+                output=run["output"],
+                freed=tuple(run["freed"]),
+            )
+            self.reports.setdefault(report.command, []).append(report)
+
+    @property
+    def freed(self) -> dict[str, int]:
+        """Tables that the cleaner freed while programs ran, by level."""
+        reports = [report for runs in self.reports.values() for report in runs]
+        return {
+            level: sum(report.freed[number] for report in reports)
+            for number, level in enumerate(_uapi.LEVELS)
+        }
+
+
+def both(kernel: lab.Kernel, programs: Path) -> tuple[Side, Side]:
+    """All the programs that this kernel has, on both sides; those that differ MORE_RUNS more."""
+    without, beside = (Side(kernel, programs, cleaner=cleaner) for cleaner in (False, True))
+    commands = [each.command for each in PROGRAMS if (programs / each.executable).exists()]
+    for side in (without, beside):
+        side.run(commands)
+    again = [
+        command
+        for command in commands
+        if differing(without.reports[command][0], beside.reports[command][0])
+    ]
+    if again:
+        click.echo(f"verdicts differ, {MORE_RUNS} more runs of: {', '.join(again)}", err=True)
+        for side in (without, beside):
+            side.run(again, MORE_RUNS)
+    return without, beside
+
+
+def found(without: Side, beside: Side) -> list[Difference]:
+    """Every verdict that was not the same in all runs."""
+    return [
+        difference
+        for command, reports in without.reports.items()
+        for difference in differences(reports, beside.reports[command])
+    ]
+
+
+def executed(without: Side, beside: Side) -> list[str]:
+    """The different programs that ran to their end and tried something, on both sides."""
+    return sorted(
+        {
+            command.split()[0]
+            for command, (first, *_) in without.reports.items()
+            if first.tried and beside.reports[command][0].tried
+        }
+    )

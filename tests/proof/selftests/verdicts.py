@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""What a program says of itself, read from its exit code and its output, and compared."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+PASS, FAIL, SKIP, XFAIL, TIMEOUT, ABSENT = "pass", "fail", "skip", "xfail", "timeout", "absent"
+# kselftest.h's; every other one is a failure.
+EXIT_CODES = {0: PASS, 2: XFAIL, 4: SKIP}
+
+WHOLE = ""
+"""Stands for the program itself among the names of its tests."""
+
+# "ok 3 name", "not ok 3 name", "ok 3 # SKIP name" and "ok 3 name # SKIP why"
+TAP = re.compile(r"(not )?ok \d+\b[\s-]*(.*?)\s*(?:# (SKIP|XFAIL|error)\b\s*(.*))?")
+TAP_WORDS = {"SKIP": SKIP, "XFAIL": XFAIL, "error": FAIL}
+# uffd-unit-tests.c: what a test prints itself may stand between its name and its end.
+UFFD_BEGIN = re.compile(r"Testing (.+?)\.\.\. ?(.*)")
+UFFD_END = re.compile(r"(done|skipped|failed)\b.*")
+UFFD_WORDS = {"done": PASS, "skipped": SKIP, "failed": FAIL}
+# khugepaged.c: each step of a test ends its line with one of the words, in colour.
+KHUGEPAGED_BEGIN = re.compile(r"Run test: (.+)")
+KHUGEPAGED_STEP = re.compile(r".*\b(OK|Skip|Fail|Timeout)\b.*")
+KHUGEPAGED_WORDS = {"OK": PASS, "Skip": SKIP, "Fail": FAIL, "Timeout": FAIL}
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of one run of a program."""
+
+    command: str
+    verdict: str
+    tests: Mapping[str, str]
+    """The verdict of each of its tests."""
+    seconds: float
+    output: str
+    freed: tuple[int, ...]
+    """Tables that the cleaner freed meanwhile, by level."""
+
+    @property
+    def verdicts(self) -> Mapping[str, str]:
+        """Those of the program and of its tests."""
+        return {WHOLE: self.verdict, **self.tests}
+
+    @property
+    def tried(self) -> bool:
+        """Whether it ran to its end, and skipped less than all."""
+        skipped = self.tests and set(self.tests.values()) == {SKIP}
+        return self.verdict in (PASS, FAIL) and not skipped
+
+    def verdict_of(self, test: str) -> str:
+        """That of one test, or of the program; ABSENT if the program did not tell."""
+        return self.verdicts.get(test, ABSENT)
+
+
+def of_program(code: int | None, tests: Mapping[str, str]) -> str:
+    """The verdict of a program as a whole, by its exit code; None: it ran out of time."""
+    if code is None:
+        return TIMEOUT
+    if code < 0:
+        return signal.Signals(-code).name
+    # That of khugepaged.c counts failures.
+    return FAIL if FAIL in tests.values() else EXIT_CODES.get(code, FAIL)
+
+
+def of_tests(output: str) -> dict[str, str]:
+    """The verdicts of the tests that a program's output names; of a name's second, `name (2)`."""
+    found: dict[str, str] = {}
+    for name, verdict in _told(output):
+        key, number = name, 1
+        while key in found:
+            number += 1
+            key = f"{name} ({number})"
+        found[key] = verdict
+    return found
+
+
+def _told(output: str) -> Iterator[tuple[str, str]]:
+    lines = [COLOUR.sub("", line).strip() for line in output.splitlines()]
+    for line in lines:
+        if tap := TAP.fullmatch(line):
+            wrong, name, directive, rest = tap.groups()
+            verdict = TAP_WORDS[directive] if directive else FAIL if wrong else PASS
+            yield name or rest, verdict
+    yield from _uffd(lines)
+    yield from _khugepaged(lines)
+
+
+def _uffd(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    name = None
+    for line in lines:
+        said = line
+        if begin := UFFD_BEGIN.fullmatch(line):
+            name, said = begin.groups()
+        if name and (end := UFFD_END.fullmatch(said)):
+            yield name, UFFD_WORDS[end[1]]
+            name = None
+
+
+def _khugepaged(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    name = None
+    steps: set[str] = set()
+    for line in (*lines, "Run test: the end"):
+        if begin := KHUGEPAGED_BEGIN.fullmatch(line):
+            if name:
+                yield name, next((word for word in (FAIL, SKIP) if word in steps), PASS)
+            name, steps = begin[1], set()
+        elif step := KHUGEPAGED_STEP.fullmatch(line):
+            steps.add(KHUGEPAGED_WORDS[step[1]])
+
+
+def differing(one: Report, other: Report) -> list[str]:
+    """The names of the tests with another verdict; WHOLE for the program's own."""
+    names = dict.fromkeys([*one.verdicts, *other.verdicts])
+    return [name for name in names if one.verdict_of(name) != other.verdict_of(name)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A test whose verdict was not the same in all runs."""
+
+    command: str
+    test: str
+    without: tuple[str, ...]
+    """Its verdicts without a cleaner, run by run."""
+    beside: tuple[str, ...]
+    """Those with one."""
+
+    @property
+    def unstable(self) -> bool:
+        """Whether it varies without a cleaner too, and does nothing else beside one."""
+        return len(set(self.without)) > 1 and set(self.beside) <= set(self.without)
+
+
+def differences(without: Sequence[Report], beside: Sequence[Report]) -> list[Difference]:
+    """What differs between all runs of one program, without a cleaner and beside one."""
+    reports = (*without, *beside)
+    found = []
+    for name in dict.fromkeys(name for report in reports for name in report.verdicts):
+        sides = [tuple(report.verdict_of(name) for report in side) for side in (without, beside)]
+        if len({*sides[0], *sides[1]}) > 1:
+            found.append(Difference(without[0].command, name, *sides))
+    return found
