@@ -20,7 +20,7 @@ from cleanup.lab.progress import on_stderr
 from proof.selftests.build import get_programs
 from proof.selftests.programs import LEFT_OUT, PROGRAMS
 from proof.selftests.sides import Side, both, executed, found
-from proof.selftests.verdicts import Difference, Report
+from proof.selftests.verdicts import TIMEOUT, Difference, Report
 
 # Different programs that must have run on both sides.
 FEWEST = 25
@@ -100,6 +100,10 @@ def complaints(without: Side, beside: Side, differences: Sequence[Difference]) -
     told = []
     if changed := sum(not difference.unstable for difference in differences):
         told.append(f"{changed} verdicts differ beside a cleaner")
+    # What such a program did not get to can't be compared.
+    runs = [run for side in (without, beside) for each in side.reports.values() for run in each]
+    if late := sorted({run.command for run in runs if run.verdict == TIMEOUT}):
+        told.append(f"out of time: {', '.join(late)}")
     if (number := len(executed(without, beside))) < FEWEST:
         told.append(f"only {number} programs ran on both sides, not {FEWEST}")
     if not sum(beside.freed.values()):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Reclaims in all processes without pause, as root, while something else runs."""
 
+import errno
 import mmap
 import os
 import signal
@@ -20,6 +21,7 @@ class Cleaner:
     def __init__(self) -> None:
         # Shared with that process.
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        self._pid = 0
 
     @property
     def rounds(self) -> int:
@@ -33,9 +35,9 @@ class Cleaner:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Have it work meanwhile.  Raises RuntimeError if it stopped before the end."""
-        pid = os.fork()
-        if pid == 0:
+        """Have it work meanwhile."""
+        self._pid = os.fork()
+        if self._pid == 0:
             try:
                 self._work()
             except BaseException:
@@ -44,11 +46,14 @@ class Cleaner:
         try:
             yield
         finally:
-            stopped, _ = os.waitpid(pid, os.WNOHANG)
-            if not stopped:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-        if stopped:
+            if self._pid:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+
+    def check(self) -> None:
+        """Raise RuntimeError if it was to work and stopped."""
+        if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
+            self._pid = 0
             raise RuntimeError("the cleaner stopped by itself")
 
     def _work(self) -> None:
@@ -66,7 +71,10 @@ def _reclaim(opened: device.Device, pid: int) -> Levels:
     """Free every empty table of a process; none if it is gone."""
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+    except OSError as error:
+        # EINVAL: the number is still taken, but no process has it any more.
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
         return Levels()
     request = loop.Request(
         what=f"pid {pid}",

@@ -88,6 +88,7 @@ def main() -> None:
         for program in chosen * options.times:
             before = cleaner.freed
             done = run(program, scratch)
+            cleaner.check()
             freed = [now - then for now, then in zip(cleaner.freed, before, strict=True)]
             told = f"exit code {done['exit_code']}, {done['seconds']:.1f} s, {sum(freed)} freed"
             say(f"{program.command}: {told}")
