@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cleanup import _uapi, device, loop
@@ -151,6 +152,9 @@ def _open_pidfd(pid: int) -> int:
     except ProcessLookupError as error:
         raise ProcessGone(errno.ESRCH, f"pid {pid}: no such process") from error
     except OSError as error:
+        # A process that ends during the call is refused as a thread is.
+        if not Path(f"/proc/{pid}").exists():
+            raise ProcessGone(errno.ESRCH, f"pid {pid}: no such process") from error
         raise CallFailed(
             error.errno or errno.EINVAL,
             f"pid {pid}: {(error.strerror or 'can not be opened').lower()}: "

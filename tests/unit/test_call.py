@@ -159,6 +159,22 @@ def test_a_process_that_is_gone(module: "FakeModule") -> None:
     assert not module.calls
 
 
+def test_a_process_that_goes_during_the_call(
+    module: "FakeModule", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel refuses it as it refuses a thread."""
+
+    def refuse(pid: int) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    with pytest.raises(cleanup.ProcessGone, match=f"pid {child.pid}: no such process"):
+        cleanup.reclaim(child.pid)
+    assert not module.calls
+
+
 def test_a_thread_is_no_process(module: "FakeModule") -> None:
     code = (
         "import threading; thread = threading.Thread(target=input); thread.start();"
