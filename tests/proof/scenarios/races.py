@@ -26,12 +26,14 @@ class Inconclusive(Exception):
 class Race:
     """What a scenario is given: how long it has, and what it leaves to chance.
 
-    `kernel` is the running kernel's series, such as "6.12".
+    The process is bound to CPU 0: who spins lets nobody else run there, so that the other side of
+    the race must be elsewhere.  `kernel` is the running kernel's series, such as "6.12".
     """
 
     def __init__(
         self, seed: int, seconds: float, delays: Callable[[], AbstractContextManager[None]]
     ) -> None:
+        os.sched_setaffinity(0, {0})
         self.chance = random.Random(seed)
         self.delays = delays
         self.kernel = ".".join(os.uname().release.split(".")[:2])
@@ -112,13 +114,14 @@ def _resolved(point: str, known: Container[str]) -> str:
 
 
 @contextmanager
-def repeated(work: Callable[[], None]) -> Iterator[None]:
-    """Do something without end in another thread, beside the block; its failure is the block's."""
+def repeated(work: Callable[[], None], *, cpu: int = 1) -> Iterator[None]:
+    """Do something without end in a thread on another CPU; its failure is the block's."""
     stop = False
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
+            os.sched_setaffinity(0, {cpu})
             while not stop:
                 work()
         except BaseException as failure:  # raised in the caller's own thread

@@ -110,7 +110,7 @@ def _walk_beside_cleaner(addr: int, race: Race) -> None:
         time.sleep(race.chance.uniform(0, 0.01))
 
     other = Child(touched_and_cleaned)
-    with race.delays(), repeated(walk):
+    with race.delays(), repeated(walk, cpu=2):
         code = os.waitstatus_to_exitcode(other.finish())
     if code == NOTHING_FREED:
         raise Inconclusive("the module freed no table")

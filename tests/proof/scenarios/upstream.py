@@ -46,7 +46,7 @@ def smaps_pte_range_walks_without_rcu(race: Race) -> None:
     with (
         area(4) as made,
         race.delays(),
-        repeated(read),
+        repeated(read, cpu=2),
         cleaned(abi.Args([made.span])),
     ):
         write_and_release(made.addr, made.units, UNIT, race, full=0.002, empty=0.002)
