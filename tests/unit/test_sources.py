@@ -25,6 +25,8 @@ WITHOUT_SPDX = {".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
 LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
     "kmod": "GPL-2.0",
+    "tests/proof/modules/delay": "GPL-2.0",
+    "tests/proof/modules/shadow": "GPL-2.0",
     "": "MIT",
 }
 
