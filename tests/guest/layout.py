@@ -218,6 +218,10 @@ class Child:
         """Let it go on."""
         os.write(self._go_w, b".")
 
+    def ended(self) -> bool:
+        """Whether it has ended, and only `reap` is left to do."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def finish(self) -> int:
         """Let it go on to its end; its wait status."""
         self.resume()

@@ -28,7 +28,7 @@ def of_a_file(race: Race) -> None:
         map_at(first.addr, UNIT, MAP_SHARED, file)
         poke(first.addr, 512, PAGE, 6)
         madvise(first.addr, UNIT, MADV_COLLAPSE)
-        with race.delays(), cleaned(abi.Args([second.span])):
+        with cleaned(abi.Args([second.span])), race.delays():
             for _ in race.rounds():
                 map_at(second.addr, UNIT, MAP_SHARED, file)
                 madvise(second.addr, UNIT, MADV_NOHUGEPAGE)

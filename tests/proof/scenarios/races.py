@@ -53,7 +53,7 @@ POINTS: dict[Scenario, tuple[str, ...]] = {}
 
 
 def delayed(*points: str) -> Callable[[Scenario], Scenario]:
-    """Declare where `delays` has threads spin: at `CALLEE[@CALLER]:MICROSECONDS` points.
+    """Declare where `delays` has a thread spin: at `CALLEE[@CALLER]:MICROSECONDS` points.
 
     Either may have other names on other kernels or where it is inlined, separated by `|`: the
     first that the running kernel has is meant.
@@ -86,15 +86,15 @@ class Delays:
 
     @contextmanager
     def of(self, scenario: Scenario) -> Iterator[None]:
-        """This process's threads spin where `scenario` says; Inconclusive where none came by."""
+        """This thread spins where `scenario` says; Inconclusive where it never came by."""
         numbers = [self._points.index(point) for point in POINTS[scenario]]
         before = self._hits()
         (DELAY / "active").write_text(str(sum(1 << number for number in numbers)))
-        (DELAY / "tgid").write_text(str(os.getpid()))
+        (DELAY / "tid").write_text(str(threading.get_native_id()))
         try:
             yield
         finally:
-            (DELAY / "tgid").write_text("0")
+            (DELAY / "tid").write_text("0")
         after = self._hits()
         for number in numbers:
             if after[number] == before[number]:
@@ -172,12 +172,11 @@ def write_and_release(
 
     `full` and `empty` are in seconds: how long it stays so, at least.
     """
-    for _ in race.rounds():
-        value = race.chance.randrange(1, 256)
-        poke(addr, count, stride, value)
-        found = peek(addr, count, stride)
-        assert found == bytes([value] * count), f"{found.hex()} where {value:02x} was written"
-        time.sleep(full)
-        for index in range(count):
-            madvise(addr + index * stride, PAGE, MADV_DONTNEED)
-        time.sleep(empty)
+    value = race.chance.randrange(1, 256)
+    poke(addr, count, stride, value)
+    found = peek(addr, count, stride)
+    assert found == bytes([value] * count), f"{found.hex()} where {value:02x} was written"
+    time.sleep(full)
+    for index in range(count):
+        madvise(addr + index * stride, PAGE, MADV_DONTNEED)
+    time.sleep(empty)

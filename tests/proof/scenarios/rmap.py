@@ -27,7 +27,7 @@ from guest.layout import (
     memfd,
     reserved,
 )
-from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, repeated, write_and_release
+from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, write_and_release
 
 MAP_SHARED, SYS_MOVE_PAGES = 1, 279
 IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
@@ -96,22 +96,25 @@ def _walk_beside_cleaner(addr: int, race: Race) -> None:
     def touched_and_cleaned(pause: Callable[[], None]) -> None:
         beside = addr + PAGE
         span = addr // GIB * GIB, GIB
+        # Who walks is on CPU 0.
+        os.sched_setaffinity(0, {2})
         madvise(addr, PAGE, MADV_DONTNEED)
         pause()
         try:
             with cleaned(abi.Args([span], levels=abi.ALL_LEVELS)):
-                write_and_release(beside, 1, PAGE, race, full=FULL, empty=EMPTY)
+                for _ in race.rounds():
+                    write_and_release(beside, 1, PAGE, race, full=FULL, empty=EMPTY)
         except Inconclusive:
             os._exit(NOTHING_FREED)
 
-    def walk() -> None:
-        idle.walk()
-        # The walk's locks are free for a while.
-        time.sleep(race.chance.uniform(0, 0.01))
-
     other = Child(touched_and_cleaned)
-    with race.delays(), repeated(walk, cpu=2):
-        code = os.waitstatus_to_exitcode(other.finish())
+    other.resume()
+    with race.delays():
+        while not other.ended():
+            idle.walk()
+            # The walk's locks are free for a while.
+            time.sleep(race.chance.uniform(0, 0.01))
+    code = os.waitstatus_to_exitcode(other.reap())
     if code == NOTHING_FREED:
         raise Inconclusive("the module freed no table")
     assert code == 0, "the other process lost what it wrote"

@@ -40,13 +40,11 @@ def khugepaged_against_a_vanished_table(race: Race) -> None:
 def smaps_pte_range_walks_without_rcu(race: Race) -> None:
     """Before 6.5 it has nothing but the mmap lock that keeps the table there."""
 
-    def read() -> None:
-        Path("/proc/self/smaps").read_bytes()
+    with area(4) as made:
 
-    with (
-        area(4) as made,
-        race.delays(),
-        repeated(read, cpu=2),
-        cleaned(abi.Args([made.span])),
-    ):
-        write_and_release(made.addr, made.units, UNIT, race, full=0.002, empty=0.002)
+        def change() -> None:
+            write_and_release(made.addr, made.units, UNIT, race, full=0.002, empty=0.002)
+
+        with repeated(change, cpu=2), cleaned(abi.Args([made.span])), race.delays():
+            for _ in race.rounds():
+                Path("/proc/self/smaps").read_bytes()

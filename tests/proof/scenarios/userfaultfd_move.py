@@ -27,8 +27,8 @@ def moved_page_arrives(race: Race) -> None:
 
         with (
             userfaultfd(*made.span, UFFD_WRITE_PROTECT) as fd,
-            race.delays(),
             repeated(clean),
+            race.delays(),
         ):
             for _ in race.rounds():
                 value = race.chance.randrange(1, 256)

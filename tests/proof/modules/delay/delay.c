@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Widens race windows: threads of one process spin where they enter chosen
+ * Widens race windows: a thread spins where it enters chosen
  * functions, preemptible, so that RCU's grace periods may end meanwhile.
  *
  *   insmod delay.ko at=CALLEE[@CALLER]:MICROSECONDS[,...]
  *
  * With @CALLER only calls by that function count.  What was inlined is a caller
- * by the name of what it was inlined into.  Nothing spins before a process was
- * written to the parameter tgid, and then at the points in the mask active.
+ * by the name of what it was inlined into.  Nothing spins before a thread was
+ * written to the parameter tid, and then at the points in the mask active.
  */
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
@@ -32,9 +32,9 @@ static char *at = "";
 module_param(at, charp, 0444);
 MODULE_PARM_DESC(at, "where to spin: CALLEE[@CALLER]:MICROSECONDS,...");
 
-static int tgid;
-module_param(tgid, int, 0644);
-MODULE_PARM_DESC(tgid, "whose threads spin (0: nobody's)");
+static int tid;
+module_param(tid, int, 0644);
+MODULE_PARM_DESC(tid, "the thread that spins (0: none)");
 
 static unsigned int active;
 module_param(active, uint, 0644);
@@ -61,7 +61,7 @@ static void notrace spin(unsigned long ip, unsigned long parent,
 	struct point *point = container_of(ops, struct point, ops);
 	u64 end;
 
-	if (current->tgid != READ_ONCE(tgid) ||
+	if (current->pid != READ_ONCE(tid) ||
 	    !(READ_ONCE(active) & BIT(point - points)))
 		return;
 	if (point->caller &&
