@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Widens race windows: a thread spins where it enters chosen
- * functions, preemptible, so that RCU's grace periods may end meanwhile.
+ * Widens race windows: a thread spins where it enters chosen functions.
+ * Interrupts stay on, so that it does not hold up who flushes TLBs; ftrace may
+ * have preemption off.
  *
  *   insmod delay.ko at=CALLEE[@CALLER]:MICROSECONDS[,...]
  *
