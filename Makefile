@@ -52,7 +52,7 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 # All of them run, whichever fails; any failure fails the whole.
 .PHONY: test
 test: build ## every test: unit, host, and the guests of all kernels
-	@$(MAKE) --keep-going --no-print-directory test-unit test-host test-guest
+	@MAKE="$(MAKE)" tools/tiers.sh test-unit test-host $(GUEST_TESTS) $(SHAPE_TESTS)
 
 .PHONY: test-unit
 test-unit: build ## tests that need no kernel feature
