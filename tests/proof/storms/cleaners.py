@@ -89,9 +89,9 @@ class Cleaner:
 
 
 class Cleaners:
-    """Several at a time: the first goes through all processes, the others through the targets."""
+    """Several at a time, that take turns in what they go through: the elements of `targets`."""
 
-    def __init__(self, number: int, targets: Sequence[int], seed: int) -> None:
+    def __init__(self, number: int, targets: Sequence[Sequence[int]], seed: int) -> None:
         self._number = number
         self._targets = targets
         self._seed = seed
@@ -107,14 +107,15 @@ class Cleaners:
     def _start(self, number: int) -> Process:
         def make(stack: ExitStack, numbers: memoryview) -> Step:
             chance = random.Random(f"{self._seed} {self._starts} {number}")
-            return Cleaner(stack, numbers, chance, self._targets if number else ()).step
+            targets = self._targets[number % len(self._targets)]
+            return Cleaner(stack, numbers, chance, targets).step
 
         return Process(f"cleaner {number}", make)
 
     @property
     def at_work(self) -> bool:
-        """Whether one has called the module since it began."""
-        return any(process.numbers[OWN] for process in self._running)
+        """Whether each has called the module since it began."""
+        return all(process.numbers[OWN] for process in self._running)
 
     @property
     def failed(self) -> bool:

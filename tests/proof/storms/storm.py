@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from proof import results
 from proof.storms import machine
 from proof.storms.cleaners import Cleaners
 from proof.storms.processes import Process, Step
-from proof.storms.stressors import Stressor
+from proof.storms.stressors import IN_THE_WAY, Stressor
 
 MODULE = "pgtable_cleanup"
 REQUIRED = ("freed pte", "freed pmd", "freed pud", "skipped refilled", "skipped contended")
@@ -25,11 +25,15 @@ class Storm:
 
     def __init__(self, kinds: list[type[Stressor]], cleaners: int, seed: int) -> None:
         self.stressors = [_stressor(kind, seed) for kind in kinds]
-        self.cleaners = Cleaners(cleaners, [each.pidfd for each in self.stressors], seed)
+        everything: list[int] = []
+        each = [process.pidfd for process in self.stressors]
+        in_the_way = [pidfd for pidfd, kind in zip(each, kinds, strict=True) if kind in IN_THE_WAY]
+        self.cleaners = Cleaners(cleaners, [everything, each, in_the_way or each], seed)
         # Among so many stressors cleaners would hardly run.
         os.nice(-10)
         self.cleaners.start()
         self.reloads = 0
+        self._shown = time.monotonic()
         self.failures: list[str] = []
         self.unavailable: dict[str, str] = {}
 
@@ -43,26 +47,28 @@ class Storm:
         )
 
     def run(self, seconds: float, reloads: int, module: Path) -> None:
-        """Let it go on for so long, unless something fails; the module is replaced meanwhile."""
-        started = shown = time.monotonic()
-        while not self._failed:
-            now = time.monotonic()
-            if now >= started + seconds and self.reloads == reloads:
-                break
-            if self.reloads < (now - started) / seconds * reloads:
-                self._reload(module)
-            if now >= shown + 10:
-                shown = now
-                log(f"{now - started:.0f} s: {self.progress()}")
-            time.sleep(0.1)
+        """Have the cleaners work for so long, unless something fails, and replace the module."""
+        self._work(seconds / (reloads + 1))
+        while self.reloads < reloads and not self._failed:
+            self._reload(module)
+            self._work(seconds / (reloads + 1))
         self._end()
+
+    def _work(self, seconds: float) -> None:
+        self._wait(lambda: self.cleaners.at_work)
+        end = time.monotonic() + seconds
+        self._wait(lambda: time.monotonic() >= end)
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        while not (until() or self._failed):
+            time.sleep(0.1)
+            now = time.monotonic()
+            if now >= self._shown + 10:
+                self._shown = now
+                log(self.progress())
 
     def _reload(self, module: Path) -> None:
         """rmmod, refused while cleaners have the device open, then not; and insmod."""
-        while not self.cleaners.at_work:
-            if self._failed:
-                return
-            time.sleep(0.01)
         try:
             machine.remove(MODULE)
         except BlockingIOError:
@@ -75,6 +81,7 @@ class Storm:
         machine.insert(module)
         self.cleaners.start()
         self.reloads += 1
+        log(f"{self.reloads} times replaced")
 
     def _end(self) -> None:
         """Have all end, the cleaners last."""

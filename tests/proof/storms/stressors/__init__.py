@@ -20,7 +20,7 @@ from proof.storms.stressors.pages import Ages, Collapses, Merges, Migrations, Pa
 from proof.storms.stressors.readers import FastGups, Readers, Shadows
 from proof.storms.stressors.userfault import Moves, WriteProtections
 
-__all__ = ["STRESSORS", "Stressor", "Unavailable"]
+__all__ = ["IN_THE_WAY", "STRESSORS", "Stressor", "Unavailable"]
 
 STRESSORS: tuple[type[Stressor], ...] = (
     Faults,
@@ -44,3 +44,5 @@ STRESSORS: tuple[type[Stressor], ...] = (
     Readers,
     Shadows,
 )
+# Made for what a cleaner can meet between its scan and its locks.
+IN_THE_WAY: tuple[type[Stressor], ...] = (Refills, Neighbours)

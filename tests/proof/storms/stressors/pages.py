@@ -21,7 +21,7 @@ from guest.layout import (
     madvise,
 )
 from proof.storms.contents import PAGES_A_UNIT
-from proof.storms.stressors.base import Anonymous, Unavailable, tried
+from proof.storms.stressors.base import Anonymous, Unavailable, ended, forked, tried
 
 MADV_MERGEABLE = 12
 SYS_MIGRATE_PAGES, SYS_MOVE_PAGES = 256, 279
@@ -80,7 +80,15 @@ class Migrations(Anonymous):
         ]
         syscall(SYS_MOVE_PAGES, 0, len(pages), *map(_uapi.address_of, arrays), MPOL_MF_MOVE)
         self.contents.check_written()
-        masks = [bytearray(struct.pack("=Q", 1 << each)) for each in (node, 1 - node)]
+        assert ended(forked(lambda: self._migrate_all(1 - node))) == 0
+
+    def _migrate_all(self, node: int) -> None:
+        """Of a process that has just been forked, few pages are its own.
+
+        6.1 holds the mmap lock while it moves them one by one: minutes, with all of Python's.
+        """
+        self.contents.churn()
+        masks = [bytearray(struct.pack("=Q", 1 << each)) for each in (1 - node, node)]
         syscall(SYS_MIGRATE_PAGES, 0, 64, *map(_uapi.address_of, masks))
         self.contents.check_written()
 
