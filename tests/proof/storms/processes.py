@@ -46,6 +46,8 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
 
     def _run(self, make: Callable[[ExitStack, memoryview], Step]) -> int:
+        # What ps and the kernel's reports call it, and its children.
+        Path("/proc/self/comm").write_text(self.name)
         try:
             with ExitStack() as stack:
                 step = make(stack, self.numbers)

@@ -7,6 +7,7 @@ import struct
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 from _raw import peek, poke, syscall
 
@@ -21,7 +22,7 @@ from guest.layout import (
     madvise,
 )
 from proof.storms.contents import PAGES_A_UNIT
-from proof.storms.stressors.base import Anonymous, Unavailable, ended, forked, tried
+from proof.storms.stressors.base import Anonymous, Unavailable, tried
 
 MADV_MERGEABLE = 12
 SYS_MIGRATE_PAGES, SYS_MOVE_PAGES = 256, 279
@@ -61,12 +62,17 @@ class Pageouts(Anonymous):
 
 
 class Migrations(Anonymous):
-    """Pages move between two NUMA nodes."""
+    """Pages move between two NUMA nodes: those with known contents, and all of another process.
+
+    Not all of this one: 6.1 holds the mmap lock meanwhile, and finds the entries of a page by going
+    through the mappings of all the forks of one process that stressors are, for a minute or more.
+    """
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         super().__init__(stack, chance)
         if not Path("/sys/devices/system/node/node1").exists():
             raise Unavailable("one NUMA node: lab run --numa 2")
+        self._other = stack.enter_context(Popen(["cat"], stdin=PIPE, stdout=PIPE))
 
     def step(self) -> None:
         self.contents.churn()
@@ -80,17 +86,17 @@ class Migrations(Anonymous):
         ]
         syscall(SYS_MOVE_PAGES, 0, len(pages), *map(_uapi.address_of, arrays), MPOL_MF_MOVE)
         self.contents.check_written()
-        assert ended(forked(lambda: self._migrate_all(1 - node))) == 0
+        self._migrate_other(node)
 
-    def _migrate_all(self, node: int) -> None:
-        """Of a process that has just been forked, few pages are its own.
-
-        6.1 holds the mmap lock while it moves them one by one: minutes, with all of Python's.
-        """
-        self.contents.churn()
+    def _migrate_other(self, node: int) -> None:
+        assert self._other.stdin is not None
+        assert self._other.stdout is not None
         masks = [bytearray(struct.pack("=Q", 1 << each)) for each in (1 - node, node)]
-        syscall(SYS_MIGRATE_PAGES, 0, 64, *map(_uapi.address_of, masks))
-        self.contents.check_written()
+        text = self.chance.randbytes(PAGE)
+        self._other.stdin.write(text)
+        self._other.stdin.flush()
+        syscall(SYS_MIGRATE_PAGES, self._other.pid, 64, *map(_uapi.address_of, masks))
+        assert self._other.stdout.read(PAGE) == text, "cat did not say what it was told"
 
 
 class Merges(Anonymous):
