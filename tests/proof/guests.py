@@ -18,6 +18,7 @@ SCENARIOS = PROOF / "scenarios"
 CPUS = 3
 # Beside what a scenario may take: to boot, start Python and end, on a busy machine.
 SPARE_SECONDS = 300
+READY = b"ready\n"
 KERNEL_COMPLAINED = 3
 # The scenarios bring up the other CPUs: see Delays.  What comes after a report says nothing more.
 ARGUMENTS = "maxcpus=1 panic_on_warn=1"
@@ -104,8 +105,10 @@ def _run_in_one_guest(
             errors = result.stderr.decode(errors="replace")
             raise lab.LabError(f"the scenarios did not run:\n{errors}")
     except lab.KernelReportError as error:
+        if not said.startswith(READY):
+            raise
         report = next((line for line in error.reports if CUT not in line), error.reports[0])
-    answers = [json.loads(line) for line in said.splitlines()]
+    answers = [json.loads(line) for line in said.removeprefix(READY).splitlines()]
     seen = {
         job: Seen(answer["outcome"], answer["report"])
         for job, answer in zip(jobs, answers, strict=False)

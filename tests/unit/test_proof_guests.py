@@ -24,13 +24,15 @@ Guest = Callable[[list[str], Callable[[bytes], None]], int]
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[Job, Seen], list[list[str]]]]:
     """Run JOBS in guests that do what they are told, one after the other."""
 
-    def played(*told: Guest) -> tuple[dict[Job, Seen], list[list[str]]]:
+    def played(*told: Guest, silent: bool = False) -> tuple[dict[Job, Seen], list[list[str]]]:
         given: list[list[str]] = []
         left = list(told)
 
         def run(command: Sequence[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
             jobs = [word for word in command if ":" in word]
             given.append(jobs)
+            if not silent:
+                options["on_stdout"](b"ready\n")
             code = left.pop(0)(jobs, options["on_stdout"])
             return lab.GuestResult(
                 code, b"", b"a traceback", "", "", "6.12.1", "tcg", 1.0, 1.0, 1.0, None
@@ -92,6 +94,14 @@ def test_a_complaint_at_the_end_is_the_last_ones(play: Any) -> None:  # noqa: AN
 
     seen, _ = play(complains_late)
     assert seen == {JOBS[0]: PASSED, JOBS[1]: PASSED, JOBS[2]: Seen("failed", REPORT)}
+
+
+def test_a_complaint_before_the_first_scenario_is_no_verdict(play: Any) -> None:  # noqa: ANN401
+    def goes_down(_jobs: list[str], _say: Callable[[bytes], None]) -> int:
+        raise lab.KernelReportError("the guest went down", [REPORT])
+
+    with pytest.raises(lab.KernelReportError):
+        play(goes_down, silent=True)
 
 
 def test_no_run_is_no_verdict(play: Any) -> None:  # noqa: ANN401

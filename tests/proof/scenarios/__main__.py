@@ -20,6 +20,7 @@ from pathlib import Path
 from cleanup.lab.dmesg import Mark
 from proof.scenarios.races import Delays, Inconclusive, Race, Scenario
 
+READY = "ready"
 KERNEL_COMPLAINED = 3
 # It comes before the line that says what is wrong.
 CUT = "cut here"
@@ -37,6 +38,8 @@ def main() -> int:
     delays = Delays(job.scenario for job in jobs)
     for cpu in Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"):
         cpu.write_text("1")
+    # From here on what the kernel complains of is a scenario's doing.
+    say(READY)
     for job in jobs:
         mark = Mark()
         outcome, report = job.play(given.seconds, delays)
@@ -50,11 +53,16 @@ def main() -> int:
             "report": report,
             "complained": bool(reports),
         }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        say(json.dumps(answer))
         if any(LOST_PAGE not in line for line in reports):
             return KERNEL_COMPLAINED
     return 0
+
+
+def say(line: str) -> None:
+    """Tell the host."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 class Job:
