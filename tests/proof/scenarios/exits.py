@@ -17,15 +17,14 @@ TABLES = 64
 
 
 # Where a call takes the mmap lock of its target, once it has the target.
-@delayed("down_read_killable:50000")
+@delayed("down_read_killable:20000")
 def may_come_any_time(race: Race) -> None:
     """The target is cleaned without end until there is none."""
-    calls = targets = 0
+    met = 0
     for _ in race.rounds():
-        targets += 1
         target = Child(_fill)
         pidfd = os.pidfd_open(target.pid)
-        args = abi.Args(flags=_uapi.WHOLE_MM, levels=abi.ALL_LEVELS, pidfd=pidfd)
+        args = abi.Args(flags=_uapi.WHOLE_MM, pidfd=pidfd)
         seconds = race.chance.uniform(0.02, 0.25)
         killer = threading.Thread(target=_kill_in, args=(target.pid, seconds))
         killer.start()
@@ -33,14 +32,15 @@ def may_come_any_time(race: Race) -> None:
             with race.delays():
                 while True:
                     abi.call(args)
-                    calls += 1
+                    met += 1
         except abi.Refused as refusal:
             assert refusal.errno == errno.ESRCH, refusal
+            met += refusal.answer.tables > 0
         killer.join()
         os.close(pidfd)
         target.reap()
-    if calls < targets // 2:
-        raise Inconclusive(f"{calls} calls met {targets} targets")
+    if not met:
+        raise Inconclusive("no call met its target")
 
 
 def _fill(pause: Callable[[], None]) -> None:
