@@ -108,7 +108,7 @@ $(STORMS): storms-%: build
 	mkdir -p results
 	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --debug) && \
 	$(BIN)/pgtable-cleanup lab run --debug --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
-		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 1800)) --results results -- \
+		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results results -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
 
