@@ -135,10 +135,11 @@ $(UPSTREAM): upstream-%: build
 .PHONY: selftests
 selftests: $(SELFTESTS) ## the kernel's own mm tests, without a cleaner and beside one
 
+# From tests/, so that the guest's command finds the proof there, too.
 .PHONY: $(SELFTESTS)
 $(SELFTESTS): selftests-%: build
 	mkdir -p results
-	$(PROOF).selftests --kernel $* --results results
+	cd tests && $(CURDIR)/$(BIN)/python -m proof.selftests --kernel $* --results $(CURDIR)/results
 
 .PHONY: proof
 proof: build ## all proofs not yet passed of this commit, hours of them, and results/proof.html
