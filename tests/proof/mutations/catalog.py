@@ -31,24 +31,35 @@ class Mutation:
     elsewhere: str = ""
 
 
+# Of PTE tables: upper ones still have the lock for writing.
+FOR_READING = (
+    Edit(
+        "compat/protocol.h",
+        "return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm)",
+        "return exclusive ? mmap_write_lock_killable(mm)",
+    ),
+    Edit(
+        "compat/protocol.h",
+        "if (PGTC_MMAP_WRITE || exclusive)\n\t\tmmap_write_unlock",
+        "if (exclusive)\n\t\tmmap_write_unlock",
+    ),
+)
+
 MUTATIONS = (
     Mutation(
-        "mmap write lock",
-        [
-            Edit(
-                "compat/protocol.h",
-                "return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm)",
-                "return exclusive ? mmap_write_lock_killable(mm)",
-            ),
-            Edit(
-                "compat/protocol.h",
-                "if (PGTC_MMAP_WRITE || exclusive)\n\t\tmmap_write_unlock",
-                "if (exclusive)\n\t\tmmap_write_unlock",
-            ),
-        ],
+        "mmap write lock against smaps",
+        FOR_READING,
+        "upstream.smaps_pte_range_walks_without_rcu",
+        kernels=("6.1",),
+        elsewhere="since 6.5 walks that hold the mmap lock for reading are under RCU as well",
+    ),
+    Mutation(
+        "mmap write lock against MADV_COLLAPSE",
+        FOR_READING,
         "collapse.of_a_file",
-        kernels=("6.1", "6.12"),
-        elsewhere="7.3 frees PTE tables under the mmap lock held for reading",
+        kernels=("6.12",),
+        elsewhere="on 6.1 smaps is enough to need it; 7.3 frees PTE tables under the mmap lock held "
+        "for reading",
     ),
     Mutation(
         "mmap write lock, upper levels",
