@@ -89,6 +89,7 @@ def _run_in_one_guest(
             kernel=kernel,
             module=module,
             cpus=CPUS,
+            numa=2,
             append=ARGUMENTS,
             env={
                 "PYTHONPATH": f"{PROOF.parent}:{Path(_raw.__file__).parent}",

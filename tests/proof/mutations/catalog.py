@@ -58,8 +58,8 @@ MUTATIONS = (
         FOR_READING,
         "collapse.of_a_file",
         kernels=("6.12",),
-        elsewhere="on 6.1 smaps is enough to need it; 7.3 frees PTE tables under the mmap lock held "
-        "for reading",
+        elsewhere="6.1 needs it for smaps already; 7.3 frees PTE tables under the mmap lock held for "
+        "reading",
     ),
     Mutation(
         "mmap write lock, upper levels",

@@ -18,7 +18,7 @@ def refilled_after_the_check_f39edcf6349a(race: Race) -> None:
     faults.no_write_is_lost(race)
 
 
-@delayed("_raw_spin_lock@map_pte|map_pte.isra.0|page_vma_mapped_walk:20000")
+@delayed("_raw_spin_lock@map_pte|map_pte.isra.0|page_vma_mapped_walk:40000")
 def ptlock_used_after_free(race: Race) -> None:
     """A walk that has found the table waits for its lock, which is freed with the table."""
     rmap.file(race)
