@@ -58,7 +58,7 @@ MUTATIONS = (
         FOR_READING,
         "collapse.of_a_file",
         kernels=("6.12",),
-        elsewhere="6.1 needs it for smaps already; 7.3 frees PTE tables under the lock held for reading",
+        elsewhere="6.1 needs it for smaps already; 7.3 needs the mmap lock for reading only",
     ),
     Mutation(
         "mmap write lock, upper levels",
