@@ -39,6 +39,8 @@ ok 8 2MB mremap - Source PTE-aligned
 # Totals: pass:3 fail:1 xfail:1 xpass:0 skip:2 error:1
 """
 
+MEASURED = "ok 100 transact_test Extra pages 32 (0.1%), extra thread faults 38.\n"
+
 UFFD = """\
 Testing UFFDIO_API (with syscall)... done
 Testing register-ioctls on anon... skipped [reason: feature missing]
@@ -158,3 +160,7 @@ def test_every_run_has_a_name_of_its_own_and_what_is_left_out_is_not_run() -> No
     commands = [program.command for program in PROGRAMS]
     assert len(commands) == len(set(commands))
     assert not {program.executable for program in PROGRAMS} & set(LEFT_OUT)
+
+
+def test_what_was_measured_is_no_part_of_a_name() -> None:
+    assert of_tests(MEASURED) == {"transact_test Extra pages N, extra thread faults N.": PASS}

@@ -17,6 +17,8 @@ WHOLE = ""
 
 # "ok 3 name", "not ok 3 name", "ok 3 # SKIP name" and "ok 3 name # SKIP why"
 TAP = re.compile(r"(not )?ok \d+\b[\s-]*(.*?)\s*(?:# (SKIP|XFAIL|error)\b\s*(.*))?")
+# pagemap_ioctl.c puts what it measured into the name of a test.
+MEASURED = re.compile(r"(Extra pages|extra thread faults) \d+(?: \([\d.]+%\))?")
 TAP_WORDS = {"SKIP": SKIP, "XFAIL": XFAIL, "error": FAIL}
 # uffd-unit-tests.c: what a test prints itself may stand between its name and its end.
 UFFD_BEGIN = re.compile(r"Testing (.+?)\.\.\. ?(.*)")
@@ -86,7 +88,7 @@ def _told(output: str) -> Iterator[tuple[str, str]]:
         if tap := TAP.fullmatch(line):
             wrong, name, directive, rest = tap.groups()
             verdict = TAP_WORDS[directive] if directive else FAIL if wrong else PASS
-            yield name or rest, verdict
+            yield MEASURED.sub(r"\1 N", name or rest), verdict
     yield from _uffd(lines)
     yield from _khugepaged(lines)
 
