@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ZRAM = Path("/sys/block/zram0")
+
 
 @contextmanager
 def setting(path: Path, value: str) -> Iterator[None]:
@@ -18,16 +20,20 @@ def setting(path: Path, value: str) -> Iterator[None]:
         path.write_text(before)
 
 
+def swap_on_zram(size: str) -> None:
+    """Have a swap device in the guest's memory from now on."""
+    subprocess.run(["modprobe", "zram"], check=True)
+    (ZRAM / "disksize").write_text(size)
+    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["swapon", "/dev/zram0"], check=True)
+
+
 @contextmanager
 def zram_swap(size: str) -> Iterator[None]:
     """A swap device in the guest's memory."""
-    subprocess.run(["modprobe", "zram"], check=True)
-    device = Path("/sys/block/zram0")
-    (device / "disksize").write_text(size)
-    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["swapon", "/dev/zram0"], check=True)
+    swap_on_zram(size)
     try:
         yield
     finally:
         subprocess.run(["swapoff", "/dev/zram0"], check=True)
-        (device / "reset").write_text("1")
+        (ZRAM / "reset").write_text("1")

@@ -2,12 +2,12 @@
 """The guest's own settings: what works on memory by itself, and modules."""
 
 import os
-import subprocess
 from pathlib import Path
 
 from _raw import syscall
 
 from cleanup import _uapi
+from guest.settings import swap_on_zram
 
 SYS_DELETE_MODULE, SYS_FINIT_MODULE = 176, 313
 
@@ -27,10 +27,7 @@ SETTINGS = {
 
 def prepare() -> None:
     """Have swap, and KSM, khugepaged and MGLRU at work."""
-    subprocess.run(["modprobe", "zram"], check=True)
-    Path("/sys/block/zram0/disksize").write_text("256M")
-    subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["swapon", "/dev/zram0"], check=True)
+    swap_on_zram("256M")
     for name, value in SETTINGS.items():
         Path("/sys/kernel/mm", name).write_text(value)
 
