@@ -11,6 +11,7 @@ import _raw
 
 from cleanup import lab
 from cleanup.lab.progress import Progress
+from proof.scenarios.__main__ import CUT, KERNEL_COMPLAINED, READY
 
 PROOF = Path(__file__).parent
 MODULES = PROOF / "modules"
@@ -18,12 +19,8 @@ SCENARIOS = PROOF / "scenarios"
 CPUS = 3
 # Beside what a scenario may take: to boot, start Python and end, on a busy machine.
 SPARE_SECONDS = 300
-READY = b"ready\n"
-KERNEL_COMPLAINED = 3
 # The scenarios bring up the other CPUs: see Delays.  What comes after a report says nothing more.
 ARGUMENTS = "maxcpus=1 panic_on_warn=1"
-# It comes before the line that says what is wrong.
-CUT = "cut here"
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ def _run_in_one_guest(
         for name in ("delay", "shadow")
     }
     said = bytearray()
+    ready = f"{READY}\n".encode()
     report = ""
     try:
         result = lab.run(
@@ -106,10 +104,10 @@ def _run_in_one_guest(
             errors = result.stderr.decode(errors="replace")
             raise lab.LabError(f"the scenarios did not run:\n{errors}")
     except lab.KernelReportError as error:
-        if not said.startswith(READY):
+        if not said.startswith(ready):
             raise
         report = next((line for line in error.reports if CUT not in line), error.reports[0])
-    answers = [json.loads(line) for line in said.removeprefix(READY).splitlines()]
+    answers = [json.loads(line) for line in said.removeprefix(ready).splitlines()]
     seen = {
         job: Seen(answer["outcome"], answer["report"])
         for job, answer in zip(jobs, answers, strict=False)
