@@ -11,12 +11,14 @@ from cleanup.experiments import provenance
 Figures = dict[str, object]
 
 
-def document(proof: str, seed: int, begun: float, figures: Figures) -> Figures:
-    """Figures with what they belong to; `begun` by the monotonic clock."""
+def document(
+    proof: str, seed: int, begun: float, figures: Figures, *, kernel: str | None = None
+) -> Figures:
+    """Figures with what they belong to; `begun` by the monotonic clock, the running kernel's."""
     return {
         "proof": proof,
         "commit": provenance.commit(),
-        "kernel": os.uname().release,
+        "kernel": kernel or os.uname().release,
         "seed": seed,
         "seconds": round(time.monotonic() - begun, 3),
         **figures,

@@ -14,9 +14,8 @@ import click
 
 from cleanup import lab
 from cleanup.errors import CleanupError
-from cleanup.experiments.provenance import commit
 from cleanup.lab.progress import on_stderr
-from proof import guests
+from proof import guests, results
 from proof.guests import Job
 from proof.scenarios import upstream
 from proof.scenarios.races import POINTS
@@ -49,16 +48,8 @@ def main(name: str, runs: int, seed: int | None, out: Path) -> None:
         click.echo(f"{kernel.release}: {job}: {seen[job].outcome} {seen[job].report}".rstrip())
     if wrong:
         raise click.ClickException(f"{len(wrong)} of {len(jobs)} runs did not pass")
-    document = {
-        "proof": "upstream",
-        "commit": commit(),
-        "kernel": kernel.release,
-        "seed": first,
-        "seconds": round(time.monotonic() - begun, 3),
-        "runs_each": runs,
-        "bugs": bugs,
-        "failures": [],
-    }
+    figures: results.Figures = {"runs_each": runs, "bugs": bugs, "failures": []}
+    document = results.document("upstream", first, begun, figures, kernel=kernel.release)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"upstream-{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
