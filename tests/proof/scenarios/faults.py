@@ -20,26 +20,29 @@ LOCKS_TABLE = "|".join(
 @delayed(f"_raw_spin_lock@{LOCKS_TABLE}:5000")
 def no_write_is_lost(race: Race) -> None:
     """The fault has seen the table, and waits before it takes the table's lock."""
-    with area(8) as made, cleaned(abi.Args([made.span])), race.delays():
-        for _ in race.rounds():
-            write_and_release(made.addr, made.units, UNIT, race)
+    _write_beside_cleaner(race, 8)
 
 
 @delayed(f"_raw_spin_lock@{LOCKS_TABLE}:30000")
 def table_stays_for_who_has_seen_it(race: Race) -> None:
     """The fault waits for long before it takes the lock, which is freed with the table."""
-    with area(2) as made, cleaned(abi.Args([made.span])), race.delays():
-        for _ in race.rounds():
-            write_and_release(made.addr, made.units, UNIT, race)
+    _write_beside_cleaner(race, 2)
 
 
 @delayed("__pte_alloc:1000")
 def no_write_is_lost_below_an_upper_table(race: Race) -> None:
     """The fault has seen the PMD table, and waits before it puts a PTE table there."""
+    _write_beside_cleaner(race, 8, GIB, abi.ALL_LEVELS)
+
+
+def _write_beside_cleaner(
+    race: Race, pages: int, stride: int = UNIT, levels: int = abi.LEVEL_PTE
+) -> None:
+    """The pages lie `stride` apart: no two share a PTE table."""
     with (
-        area(8 * GIB // UNIT) as made,
-        cleaned(abi.Args([made.span], levels=abi.ALL_LEVELS)),
+        area(pages * stride // UNIT) as made,
+        cleaned(abi.Args([made.span], levels=levels)),
         race.delays(),
     ):
         for _ in race.rounds():
-            write_and_release(made.addr, 8, GIB, race)
+            write_and_release(made.addr, pages, stride, race)
