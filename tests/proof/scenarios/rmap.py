@@ -34,11 +34,11 @@ MAP_SHARED, SYS_MOVE_PAGES, MPOL_MF_MOVE = 1, 279, 2
 IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
 NOTHING_FREED = 2
 # Seconds: for the walk to find the table, and in which it is nothing else yet once freed.
-FULL, EMPTY = 0.02, 0.04
+FULL, EMPTY = 0.04, 0.12
 # The walk has found the table, and waits before it looks there.
 WALK = (
-    "pte_offset_map_ro_nolock|pte_offset_map_nolock|_raw_spin_lock"
-    "@map_pte|map_pte.isra.0|page_vma_mapped_walk:40000"
+    "pte_offset_map_rw_nolock|pte_offset_map_nolock|_raw_spin_lock"
+    "@map_pte|map_pte.isra.0|page_vma_mapped_walk:100000"
 )
 
 
