@@ -12,6 +12,8 @@ import argparse
 import importlib
 import json
 import os
+import select
+import signal
 import sys
 import traceback
 from functools import partial
@@ -24,6 +26,9 @@ READY = "ready"
 KERNEL_COMPLAINED = 3
 # It comes before the line that says what is wrong.
 CUT = "cut here"
+LONGEST_REPORT = 500
+# Beside what a scenario may take, on a busy machine.
+SPARE_SECONDS = 60
 # Said when a process ends that lost a page with a table; the kernel itself is sound.
 LOST_PAGE = "Bad rss-counter state"
 
@@ -42,7 +47,7 @@ def main() -> int:
     say(READY)
     for job in jobs:
         mark = Mark()
-        outcome, report = job.play(given.seconds, delays)
+        outcome, report, ended = job.play(given.seconds, delays)
         reports = [line for line in mark.reports() if CUT not in line]
         mark.close()
         if reports and outcome != "failed":
@@ -51,10 +56,10 @@ def main() -> int:
             "job": job.text,
             "outcome": outcome,
             "report": report,
-            "complained": bool(reports),
+            "complained": bool(reports) or not ended,
         }
         say(json.dumps(answer))
-        if any(LOST_PAGE not in line for line in reports):
+        if not ended or any(LOST_PAGE not in line for line in reports):
             return KERNEL_COMPLAINED
     return 0
 
@@ -77,24 +82,33 @@ class Job:
         )
         self.seed = int(seed)
 
-    def play(self, seconds: float, delays: Delays) -> tuple[str, str]:
-        """Run it in a process of its own: passed, failed or inconclusive, and why."""
+    def play(self, seconds: float, delays: Delays) -> tuple[str, str, bool]:
+        """Run it in a process of its own: its outcome, the reason, and whether it ended at all.
+
+        Who faults on a table that is something else by now may do so for good.
+        """
         said, say = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                os.write(say, json.dumps(self._played(seconds, delays)).encode())
+                outcome, report = self._played(seconds, delays)
+                os.write(say, json.dumps((outcome, report[:LONGEST_REPORT])).encode())
             finally:
                 os._exit(0)
         os.close(say)
-        with os.fdopen(said, "rb") as answer:
-            text = answer.read()
+        limit = SPARE_SECONDS + 4 * seconds
+        if not select.select([said], [], [], limit)[0]:
+            os.kill(pid, signal.SIGKILL)
+            return "failed", f"the scenario was not done within {limit:g} s", False
+        # At once, as it was written; not to the end, which processes that it left may hold open.
+        text = os.read(said, select.PIPE_BUF)
+        os.close(said)
         # Its memory is gone then, and looked through.
         status = os.waitpid(pid, 0)[1]
         if not text:
-            return "failed", f"the scenario's process ended with status {status:#x}"
+            return "failed", f"the scenario's process ended with status {status:#x}", True
         outcome, report = json.loads(text)
-        return outcome, report
+        return outcome, report, True
 
     def _played(self, seconds: float, delays: Delays) -> tuple[str, str]:
         try:
