@@ -1,23 +1,54 @@
 # SPDX-License-Identifier: MIT
-"""The module is unloaded while tables that it freed still wait for their RCU grace period."""
+"""The module is unloaded while tables that it freed still wait to be given back."""
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 
+from _raw import syscall
+
+from cleanup import _uapi
 from guest import abi
-from guest.layout import area
-from proof.scenarios.races import Race
+from guest.layout import Child, area
+from proof.scenarios.races import Inconclusive, Race, delayed
 
-TABLES = 8192
+TABLES = 4096
+SYS_DELETE_MODULE = 176
+READER_SECONDS = 4
 
 
+# getpgid() calls it under RCU.
+@delayed(f"find_task_by_vpid:{READER_SECONDS * 1_000_000}")
 def right_after_a_reclaim(race: Race) -> None:
-    """Callbacks in the module's own text must have run before it goes."""
-    module = os.environ["PGTABLE_CLEANUP_MODULE"]
+    """Callbacks in the module's own text must have run before it goes.
+
+    A reader holds the grace period up until the module is about to go.  The callbacks of so many
+    tables come due at once then, and take longer than one more grace period, for which the kernel
+    waits itself before it frees a module's text.
+    """
+
+    def read(pause: Callable[[], None]) -> None:
+        os.sched_setaffinity(0, {0})
+        pause()
+        with race.delays():
+            os.getpgid(1)
+
+    name = bytearray(b"pgtable_cleanup\0")
     with area(TABLES) as made:
         for _ in race.rounds():
             made.touch()
             made.release()
-            assert abi.call(abi.Args([made.span])).freed == TABLES
-            subprocess.run(["rmmod", "pgtable_cleanup"], check=True)
-            subprocess.run(["insmod", module], check=True)
+            reader = Child(read)
+            reader.resume()
+            time.sleep(READER_SECONDS / 8)
+            # Where its callbacks run; what waits for a grace period is elsewhere.
+            os.sched_setaffinity(0, {1})
+            answer = abi.call(abi.Args([made.span]))
+            os.sched_setaffinity(0, {2})
+            if reader.ended():
+                raise Inconclusive("the grace period was over already")
+            assert answer.freed == TABLES
+            syscall(SYS_DELETE_MODULE, _uapi.address_of(name), os.O_NONBLOCK)
+            assert os.waitstatus_to_exitcode(reader.reap()) == 0, "no reader held it up"
+            subprocess.run(["insmod", os.environ["PGTABLE_CLEANUP_MODULE"]], check=True)
