@@ -10,6 +10,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from _raw import peek, poke, syscall
@@ -35,6 +36,8 @@ IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
 NOTHING_FREED = 2
 # Seconds: for the walk to find the table, and in which it is nothing else yet once freed.
 FULL, EMPTY = 0.04, 0.12
+# On a busy machine few would fit the time, and in most of them the walk comes too late.
+LEAST_ROUNDS = 60
 # The walk has found the table, and waits before it looks there.
 WALK = (
     "pte_offset_map_rw_nolock|pte_offset_map_nolock|_raw_spin_lock"
@@ -119,7 +122,7 @@ def _walk_beside_cleaner(addr: int, race: Race) -> None:
         pause()
         try:
             with cleaned(abi.Args([span], levels=abi.ALL_LEVELS)):
-                for _ in race.rounds():
+                for _ in chain(range(LEAST_ROUNDS), race.rounds()):
                     write_and_release(beside, 1, PAGE, race, full=FULL, empty=EMPTY)
         except Inconclusive:
             os._exit(NOTHING_FREED)
