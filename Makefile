@@ -11,6 +11,7 @@ STORMS := $(KERNELS:%=storms-%)
 MUTATIONS := $(KERNELS:%=mutations-%)
 UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
+DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debug-fuzz
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
@@ -52,7 +53,7 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 # All of them run, whichever fails; any failure fails the whole.
 .PHONY: test
 test: build ## every test: unit, host, and the guests of all kernels
-	@MAKE="$(MAKE)" tools/tiers.sh test-unit test-host $(GUEST_TESTS) $(SHAPE_TESTS)
+	@MAKE="$(MAKE)" tools/tiers.sh test-unit test-host $(GUEST_TESTS) $(SHAPE_TESTS) $(DEBUG_TESTS)
 
 .PHONY: test-unit
 test-unit: build ## tests that need no kernel feature
@@ -80,8 +81,25 @@ $(SHAPE_TESTS): test-shape-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
 
+# As much of the proofs as there is time for, on one kernel.
+.PHONY: test-debug
+test-debug: $(DEBUG_TESTS) ## some of the proofs, on the debug kernel whose turn it is
+
+.PHONY: $(DEBUG_TESTS)
+$(DEBUG_TESTS): export KERNEL ?= $(shell $(PROOF).turn)
+test-debug-kernel: build
+	$(BIN)/pgtable-cleanup lab run --debug --kernel $$KERNEL -- uname -r
+test-debug-storm: build
+	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90
+test-debug-mutations: build
+	$(PROOF).mutations look --kernel $$KERNEL --runs 4
+test-debug-fuzz: build
+	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=4000
+
 # Of arguments; over layouts an eighth as many. By default a million with all kernels.
 CALLS = 300000
+# On debug kernels: DEBUG=--debug.
+DEBUG =
 
 .PHONY: fuzz
 fuzz: $(FUZZERS) ## random arguments and layouts on every kernel; fuzz-6.12: on one
@@ -89,7 +107,7 @@ fuzz: $(FUZZERS) ## random arguments and layouts on every kernel; fuzz-6.12: on 
 .PHONY: $(FUZZERS)
 $(FUZZERS): fuzz-%: build
 	mkdir -p results
-	$(BIN)/pgtable-cleanup lab run --kernel $* --memory 3G --timeout 7200 --results results -- \
+	$(BIN)/pgtable-cleanup lab run --kernel $* $(DEBUG) --memory 3G --timeout 7200 --results results -- \
 		$(GUEST_PYTEST) tests/proof/fuzz --calls $(CALLS)
 
 # How long, from which seed (a new one by default), how often the module is replaced meanwhile.

@@ -2,13 +2,19 @@
 """The catalog of mutations, and what is made of verdicts; the mutations run by make mutations."""
 
 import inspect
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cleanup import lab
+from cleanup.lab.progress import Silent
+from proof import guests
 from proof.__main__ import TARGETS, page
+from proof.guests import Job, Seen
+from proof.mutations.__main__ import Bench
 from proof.mutations.catalog import ALL, MUTATIONS, Edit, Mutation
 from proof.mutations.mutate import KMOD, mutate
 from proof.mutations.table import markdown
@@ -59,3 +65,39 @@ def test_the_page_says_what_has_run_and_what_has_not() -> None:
     assert '<td class="failed">failed' in html
     assert "Faults 3" in html
     assert "BUG: a | b" in html
+
+
+def look_at(
+    monkeypatch: pytest.MonkeyPatch, outcomes: dict[tuple[int, bool], str]
+) -> tuple[bool, str]:
+    """`Bench.look` with these outcomes by seed, and whether the protection was off."""
+
+    def run(jobs: Sequence[Job], *_: object, module: Path | None, **__: object) -> dict[Job, Seen]:
+        found = {job: outcomes[job.seed, module is not None] for job in jobs}
+        return {job: Seen(outcome, f"{outcome} {job.seed}") for job, outcome in found.items()}
+
+    monkeypatch.setattr(guests, "run", run)
+    monkeypatch.setattr(lab, "build_module", lambda *_, **__: Path("module.ko"))
+    kernel = lab.Kernel("6.12", "6.12.1-debug", Path(), Path(), Path())
+    bench = Bench(kernel, range(1, 4), 1.0, Silent())
+    bench.play_unmutated([MUTATIONS[0].scenario], runs=1)
+    return bench.look(MUTATIONS[0])
+
+
+def test_a_look_ends_with_the_run_that_catches(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = {
+        (1, False): "inconclusive",
+        (2, False): "passed",
+        (2, True): "passed",
+        (3, False): "passed",
+        (3, True): "failed",
+    }
+    assert look_at(monkeypatch, outcomes) == (True, "failed 3")
+
+
+def test_a_look_catches_nothing_where_the_module_itself_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caught, report = look_at(monkeypatch, {(1, False): "failed", (1, True): "failed"})
+    assert not caught
+    assert report == "the module as it is failed: failed 1"

@@ -2,6 +2,7 @@
 """Every protection of the module off, one at a time: is it noticed?
 
     python -m proof.mutations run --kernel 6.12
+    python -m proof.mutations look --kernel 6.12
     python -m proof.mutations table
 
 A mutation is caught where its scenario fails in at least four of five runs and passes in every
@@ -54,12 +55,21 @@ def main() -> None:
     """See the module."""
 
 
+_kernel = click.option("--kernel", "names", multiple=True, type=click.Choice(list(lab.SOURCES)))
+_only = click.option(
+    "--only", multiple=True, metavar="TEXT", help="Mutations with this in their names."
+)
+_runs = click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
+_seed = click.option("--seed", type=int, default=1, show_default=True, help="Of the first run.")
+_seconds = click.option("--seconds", type=float, default=5.0, show_default=True, help="Of a run.")
+
+
 @main.command("run")
-@click.option("--kernel", "names", multiple=True, type=click.Choice(list(lab.SOURCES)))
-@click.option("--only", multiple=True, metavar="TEXT", help="Mutations with this in their names.")
-@click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the first run.")
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="Of a run.")
+@_kernel
+@_only
+@_runs
+@_seed
+@_seconds
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), default=RESULTS, show_default=True
 )
@@ -72,11 +82,7 @@ def run_command(
     for name in names or lab.SOURCES:
         kernel = lab.get_debug_kernel(name, "debug", progress=progress)
         bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
-        wanted = [
-            mutation
-            for mutation in MUTATIONS
-            if name in mutation.kernels and all(text in mutation.name for text in only)
-        ]
+        wanted = _wanted(name, only)
         known = _known(out, kernel, runs, seed, wanted)
         bench.play_unmutated([one.scenario for one in wanted if one.name not in known])
         for mutation in wanted:
@@ -90,6 +96,44 @@ def run_command(
             )
             if not verdict["caught"]:
                 missed.append(f"{mutation.name} on {name}")
+    _end(missed)
+
+
+@main.command("look")
+@_kernel
+@_only
+@_runs
+@_seed
+@_seconds
+def look_command(
+    names: tuple[str, ...], only: tuple[str, ...], runs: int, seed: int, seconds: float
+) -> None:
+    """Only look whether each is caught at all: by one run in so many.  No verdict is kept."""
+    progress = on_stderr()
+    missed = []
+    for name in names or lab.SOURCES:
+        kernel = lab.get_debug_kernel(name, "debug", progress=progress)
+        bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
+        wanted = _wanted(name, only)
+        bench.play_unmutated([one.scenario for one in wanted], runs=1)
+        for mutation in wanted:
+            caught, report = bench.look(mutation)
+            said = "caught" if caught else "not caught"
+            click.echo(f"{kernel.release}: {mutation.name}: {said}: {report}")
+            if not caught:
+                missed.append(f"{mutation.name} on {name}")
+    _end(missed)
+
+
+def _wanted(kernel: str, only: tuple[str, ...]) -> list[Mutation]:
+    return [
+        mutation
+        for mutation in MUTATIONS
+        if kernel in mutation.kernels and all(text in mutation.name for text in only)
+    ]
+
+
+def _end(missed: Sequence[str]) -> None:
     if missed:
         raise click.ClickException(f"not caught: {', '.join(missed)}")
 
@@ -113,12 +157,14 @@ class Bench:
         self._progress = progress
         self._unmutated: dict[Job, Seen] = {}
 
-    def play_unmutated(self, scenarios: Sequence[str]) -> None:
-        """See that scenarios pass with the module as it is.  Raises LabError."""
-        jobs = [Job(each, seed) for each in dict.fromkeys(scenarios) for seed in self._seeds]
-        self._unmutated |= guests.run(
-            jobs, self._kernel, seconds=self._seconds, progress=self._progress
-        )
+    def play_unmutated(self, scenarios: Sequence[str], runs: int | None = None) -> None:
+        """See that scenarios pass with the module as it is, with all seeds or only the first ones.
+
+        Raises LabError.
+        """
+        seeds = self._seeds[:runs]
+        jobs = [Job(each, seed) for each in dict.fromkeys(scenarios) for seed in seeds]
+        self._unmutated |= self._play(jobs)
 
     def judge(self, mutation: Mutation) -> Verdict:
         """Run its scenario with the protection off.  Raises LabError."""
@@ -126,15 +172,7 @@ class Bench:
         usual = [self._unmutated[job] for job in jobs]
         passed = all(one.outcome == "passed" for one in usual)
         if passed:
-            with tempfile.TemporaryDirectory(prefix="mutation.") as directory:
-                module = lab.build_module(
-                    self._kernel,
-                    source=mutate(mutation, Path(directory)),
-                    progress=self._progress,
-                )
-            seen = guests.run(
-                jobs, self._kernel, module=module, seconds=self._seconds, progress=self._progress
-            )
+            seen = self._play(jobs, self._build(mutation))
             reports = [one.report for one in seen.values() if one.outcome == "failed"]
             caught = len(reports)
             reports += [f"{one.outcome} {one.report}".strip() for one in seen.values()]
@@ -158,6 +196,36 @@ class Bench:
             "made_of": made_of(mutation),
             "report": reports[0],
         }
+
+    def look(self, mutation: Mutation) -> tuple[bool, str]:
+        """Run its scenario seed by seed until it is caught: whether, and why.  Raises LabError."""
+        module = self._build(mutation)
+        report = ""
+        for job in [Job(mutation.scenario, seed) for seed in self._seeds]:
+            if job not in self._unmutated:
+                self._unmutated |= self._play([job])
+            usual = self._unmutated[job]
+            if usual.outcome == "failed":
+                return False, f"the module as it is failed: {usual.report}"
+            if usual.outcome == "passed":
+                seen = self._play([job], module)[job]
+                if seen.outcome == "failed":
+                    return True, seen.report
+                report = f"{seen.outcome} {seen.report}".strip()
+        return False, report
+
+    def _play(self, jobs: Sequence[Job], module: Path | None = None) -> dict[Job, Seen]:
+        return guests.run(
+            jobs, self._kernel, module=module, seconds=self._seconds, progress=self._progress
+        )
+
+    def _build(self, mutation: Mutation) -> Path:
+        with tempfile.TemporaryDirectory(prefix="mutation.") as directory:
+            return lab.build_module(
+                self._kernel,
+                source=mutate(mutation, Path(directory)),
+                progress=self._progress,
+            )
 
 
 def _stored(path: Path) -> list[Verdict]:

@@ -5,7 +5,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from proof.storms.stressors import IN_THE_WAY, Stressor
 MODULE = "pgtable_cleanup"
 REQUIRED = ("freed pte", "freed pmd", "freed pud", "skipped refilled", "skipped contended")
 SHOWN = ("calls", *REQUIRED)
+LEAST_PATIENCE = 60
 
 
 class Storm:
@@ -46,12 +47,19 @@ class Storm:
             or any(each.failed for each in self.stressors)
         )
 
-    def run(self, seconds: float, reloads: int, module: Path) -> None:
-        """Have the cleaners work for so long, unless something fails, and replace the module."""
+    def run(
+        self, seconds: float, reloads: int, module: Path, required: Collection[str] = ()
+    ) -> None:
+        """Have the cleaners work for so long, unless something fails, and replace the module.
+
+        For up to as long again while something is `missing`, as on a busy machine.
+        """
         self._work(seconds / (reloads + 1))
         while self.reloads < reloads and not self._failed:
             self._reload(module)
             self._work(seconds / (reloads + 1))
+        late = time.monotonic() + max(seconds, LEAST_PATIENCE)
+        self._wait(lambda: not self.missing(required) or time.monotonic() >= late)
         self._end()
 
     def _work(self, seconds: float) -> None:
