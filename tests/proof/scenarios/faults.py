@@ -29,10 +29,10 @@ def table_stays_for_who_has_seen_it(race: Race) -> None:
     _write_beside_cleaner(race, 2)
 
 
-@delayed("__pte_alloc:1000")
+@delayed("__pte_alloc:20000")
 def no_write_is_lost_below_an_upper_table(race: Race) -> None:
     """The fault has seen the PMD table, and waits before it puts a PTE table there."""
-    _write_beside_cleaner(race, 8, GIB, abi.ALL_LEVELS)
+    _write_beside_cleaner(race, 4, GIB, abi.ALL_LEVELS)
 
 
 def _write_beside_cleaner(
