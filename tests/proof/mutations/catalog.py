@@ -178,7 +178,7 @@ MUTATIONS = (
                 "\t\tfree_detached(call);\n",
             ),
         ],
-        "zero_pages.no_stale_zero_is_read",
+        "zero_pages.nothing_is_mapped_before_the_flush",
     ),
     Mutation(
         "pin of the mm",
