@@ -104,13 +104,19 @@ def reserved(units: int, align: int = UNIT) -> Iterator[Area]:
 
     Aligned to what one table of a level maps, it has the tables of that level for itself too.
     It is aligned to its own length at least, up to what a PUD table maps: wherever it lands,
-    no more upper tables end inside it than must.
+    no more upper tables end inside it than must. A PUD table that it has a part of has a page
+    beside it too, and stays.
     """
     align = max(align, min(1 << (units * UNIT - 1).bit_length(), PUD_SPAN))
     length = units * UNIT + 3 * align
     base = syscall(SYS_MMAP, 0, length, PROT_NONE, ANON, -1, 0)
+    made = Area(base + align + -base % align, units)
     try:
-        yield Area(base + align + -base % align, units)
+        if GIB <= align < PUD_SPAN:
+            beside = made.addr - PAGE if made.addr % PUD_SPAN else made.addr + made.length
+            map_at(beside, PAGE, ANON)
+            poke(beside, 1, 1, 1)
+        yield made
     finally:
         unmap(base, length)
 
