@@ -81,7 +81,10 @@ $(SHAPE_TESTS): test-shape-%: build
 	$(BIN)/pgtable-cleanup lab run --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
 
-# As much of the proofs as there is time for, on one kernel.
+# Where the figures of a proof go.
+RESULTS = results
+
+# As much of the proofs as there is time for, on one kernel; what they found is not kept.
 .PHONY: test-debug
 test-debug: build ## some of the proofs, on the debug kernel whose turn it is
 	@MAKE="$(MAKE)" tools/tiers.sh $(DEBUG_TESTS)
@@ -91,11 +94,11 @@ $(DEBUG_TESTS): export KERNEL ?= $(shell $(PROOF).turn)
 test-debug-kernel: build
 	$(BIN)/pgtable-cleanup lab run --debug --kernel $$KERNEL -- uname -r
 test-debug-storm: build
-	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90
+	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90 RESULTS=build/results
 test-debug-mutations: build
 	$(PROOF).mutations look --kernel $$KERNEL --runs 4
 test-debug-fuzz: build
-	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=4000
+	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=4000 RESULTS=build/results
 
 # Of arguments; over layouts an eighth as many. By default a million with all kernels.
 CALLS = 300000
@@ -107,8 +110,8 @@ fuzz: $(FUZZERS) ## random arguments and layouts on every kernel; fuzz-6.12: on 
 
 .PHONY: $(FUZZERS)
 $(FUZZERS): fuzz-%: build
-	mkdir -p results
-	$(BIN)/pgtable-cleanup lab run --kernel $* $(DEBUG) --memory 3G --timeout 7200 --results results -- \
+	mkdir -p $(RESULTS)
+	$(BIN)/pgtable-cleanup lab run --kernel $* $(DEBUG) --memory 3G --timeout 7200 --results $(RESULTS) -- \
 		$(GUEST_PYTEST) tests/proof/fuzz --calls $(CALLS)
 
 # How long, from which seed (a new one by default), how often the module is replaced meanwhile.
@@ -124,10 +127,10 @@ storms: $(STORMS) ## all that changes page tables, at once, on debug kernels; st
 
 .PHONY: $(STORMS)
 $(STORMS): storms-%: build
-	mkdir -p results
+	mkdir -p $(RESULTS)
 	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --debug) && \
 	$(BIN)/pgtable-cleanup lab run --debug --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
-		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results results -- \
+		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
 
@@ -157,8 +160,8 @@ selftests: $(SELFTESTS) ## the kernel's own mm tests, without a cleaner and besi
 # From tests/, so that the guest's command finds the proof there, too.
 .PHONY: $(SELFTESTS)
 $(SELFTESTS): selftests-%: build
-	mkdir -p results
-	cd tests && $(CURDIR)/$(BIN)/python -m proof.selftests --kernel $* --results $(CURDIR)/results
+	mkdir -p $(RESULTS)
+	cd tests && $(CURDIR)/$(BIN)/python -m proof.selftests --kernel $* --results $(abspath $(RESULTS))
 
 .PHONY: proof
 proof: build ## all proofs not yet passed of this commit, hours of them, and results/proof.html
