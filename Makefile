@@ -8,6 +8,7 @@ GUEST_TESTS := $(KERNELS:%=test-guest-%)
 SHAPE_TESTS := $(KERNELS:%=test-shape-%)
 FUZZERS := $(KERNELS:%=fuzz-%)
 STORMS := $(KERNELS:%=storms-%)
+ZEROS := $(KERNELS:%=zeros-%)
 MUTATIONS := $(KERNELS:%=mutations-%)
 UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
@@ -133,6 +134,15 @@ $(STORMS): storms-%: build
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
+
+.PHONY: zeros
+zeros: $(ZEROS) ## a million rounds of reads behind writes to dropped zero pages; zeros-6.12: on one
+
+.PHONY: $(ZEROS)
+$(ZEROS): zeros-%: build
+	mkdir -p $(RESULTS)
+	$(BIN)/pgtable-cleanup lab run --debug --kernel $* --cpus 3 --timeout 14400 --results $(RESULTS) -- \
+		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.stale_zeros
 
 # What runs on the host and has guests of its own.
 PROOF = PYTHONPATH=tests:build/python $(BIN)/python -P -m proof

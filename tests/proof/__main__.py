@@ -26,7 +26,7 @@ RESULTS = Path("results")
 STATE = RESULTS / "proof.json"
 PAGE = RESULTS / "proof.html"
 # By how long they take, the shortest first.
-EVERYWHERE = ("storms", "upstream", "fuzz", "mutations")
+EVERYWHERE = ("storms", "upstream", "fuzz", "zeros", "mutations")
 TARGETS = (
     *(f"{proof}-{kernel}" for proof in EVERYWHERE for kernel in lab.SOURCES),
     "selftests-6.12",

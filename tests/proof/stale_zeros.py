@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""In a guest of three CPUs: is a zero ever read where another CPU has written, a page long since?
+
+    PYTHONPATH=tests:build/python python -P -m proof.stale_zeros --rounds 1000000
+
+The race of tests/guest/stale_zeros.py for as long as is asked for, by calls over many tables and
+over few in turn.  Prints one JSON document.  Exits with 1 where a zero was stale, a page was not
+zero before, the kernel complained, or there were too few zero pages dropped for a race.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from cleanup.lab.dmesg import Mark
+from guest.stale_zeros import CPUS, PAGES, race
+from proof import results
+
+# Between two lines of progress.
+BATCHES = 64
+# In one range of a call: of many tables all of the TLB is flushed, of few ranges of it.
+UNITS = (PAGES, 16)
+# Nothing is left to chance but who comes first.
+SEED = 0
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python -m proof.stale_zeros", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1_000_000)
+    wanted: int = parser.parse_args().rounds
+    if (os.cpu_count() or 1) < CPUS:
+        sys.exit("reader, writer and cleaner need a CPU each: make zeros")
+    begun = time.monotonic()
+    mark = Mark()
+    rounds = not_zero = stale = dropped = 0
+    while rounds < wanted and not stale and not not_zero:
+        seen = race(UNITS[rounds // (BATCHES * PAGES) % len(UNITS)], BATCHES)
+        rounds += BATCHES * PAGES
+        not_zero += seen.not_zero
+        stale += seen.stale
+        dropped += seen.dropped
+        sys.stderr.write(f"{rounds:,} of {wanted:,} rounds, {dropped:,} zero pages dropped\n")
+    failures = mark.reports()
+    if stale or not_zero:
+        failures.append(f"{stale} zeros read after a write, {not_zero} pages not zero before")
+    if dropped < rounds // 4:
+        failures.append(f"{dropped} zero pages dropped: too few for a race")
+    figures: results.Figures = {
+        "rounds": rounds,
+        "zero_pages_dropped": dropped,
+        "stale": stale,
+        "not_zero": not_zero,
+        "failures": failures,
+    }
+    made = results.document("stale-zeros", SEED, begun, figures)
+    sys.stdout.write(json.dumps(made, indent=1) + "\n")
+    if not failures:
+        results.keep(made)
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
