@@ -30,6 +30,7 @@ cdef extern from "<sys/prctl.h>" nogil:
 
 cdef extern from "<unistd.h>" nogil:
     int pause()
+    int usleep(unsigned int microseconds)
 
 cdef extern from * nogil:
     uint64_t load_acquire "__atomic_load_n"(uint64_t *from_, int order)
@@ -119,14 +120,24 @@ def shared_words() -> bytearray:
 
 
 def write_behind_reader(
-    uintptr_t address, size_t pages, size_t stride, uint64_t batches, uint64_t[::1] shared
+    uintptr_t address,
+    size_t pages,
+    size_t stride,
+    uint64_t batches,
+    uint64_t[::1] shared,
+    unsigned int wait_us,
 ):
-    """Write each of `pages` once the reader has seen zeros in all, then release them: a batch."""
+    """Write each of `pages` once the reader has seen zeros in all, then release them: a batch.
+
+    The cleaner's call has that many microseconds before, and a bit, another in each batch.
+    """
     cdef uint64_t batch
     cdef size_t i
     with nogil:
         for batch in range(batches):
             wait_for(&shared[CALLED], batch + 1)
+            if wait_us:
+                usleep(wait_us)
             # The call has its whole course to be met in.
             for i in range(batch * 37 % 4096):
                 relax()
@@ -172,6 +183,9 @@ def read_behind_writer(
     with nogil:
         for batch in range(batches):
             wait_for(&shared[RESET], batch)
+            for i in range(pages):
+                not_zero += (<volatile uint8_t *>(address + i * stride))[0] != 0
+            # Once more: a fault flushes the TLB where the kernel unmaps pages that are free.
             for i in range(pages):
                 not_zero += (<volatile uint8_t *>(address + i * stride))[0] != 0
             store_release(&shared[READY], batch + 1, RELEASE)

@@ -36,8 +36,11 @@ class Seen:
     """Zero pages that the module dropped."""
 
 
-def race(units: int, batches: int) -> Seen:
-    """Run it on CPUs 0 to 2, with calls that take `units` tables as one range."""
+def race(units: int, batches: int, wait_us: int = 0) -> Seen:
+    """Run it on CPUs 0 to 2, with calls that take `units` tables as one range.
+
+    A call has `wait_us` microseconds before the first write.
+    """
     shared = memoryview(shared_words()).cast("Q")
     found: list[tuple[int, int]] = []
     with area(PAGES) as made:
@@ -48,7 +51,7 @@ def race(units: int, batches: int) -> Seen:
 
         def write() -> None:
             os.sched_setaffinity(0, {1})
-            write_behind_reader(made.addr + PAGE, PAGES, STRIDE, batches, shared)
+            write_behind_reader(made.addr + PAGE, PAGES, STRIDE, batches, shared, wait_us)
 
         threads = [threading.Thread(target=work) for work in (read, write)]
         everywhere = os.sched_getaffinity(0)
