@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cleanup import lab
 from cleanup.experiments.provenance import commit
+from proof.results import replace
 
 RESULTS = Path("results")
 STATE = RESULTS / "proof.json"
@@ -43,7 +44,6 @@ State = dict[str, dict[str, Any]]
 @click.option("--again", is_flag=True, help="Run those that passed already, too.")
 def main(targets: Sequence[str], again: bool) -> None:
     """See the module."""
-    RESULTS.mkdir(exist_ok=True)
     state = _state()
     wanted = targets or TARGETS
     for number, target in enumerate(wanted, 1):
@@ -59,9 +59,7 @@ def main(targets: Sequence[str], again: bool) -> None:
             "seconds": round(time.monotonic() - begun, 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        new = STATE.with_suffix(".new")
-        new.write_text(json.dumps(state, indent=1) + "\n")
-        new.rename(STATE)
+        replace(STATE, state)
         PAGE.write_text(page(state, _documents(), _mutations()))
     PAGE.write_text(page(state, _documents(), _mutations()))
     failed = [target for target in wanted if not _passed(state.get(target))]

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The figures of a proof, as a document."""
 
+import fcntl
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cleanup.experiments import provenance
@@ -25,10 +28,29 @@ def document(
     }
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Who else wants to change that file waits: proofs of two kernels may run side by side."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def replace(path: Path, content: object) -> None:
+    """Write JSON to a file that who is interrupted leaves as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=1) + "\n")
+    new.rename(path)
+
+
 def keep(made: Figures) -> None:
     """Write a document to PGTABLE_CLEANUP_RESULTS, if that is set."""
     results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
     if results:
         series = ".".join(os.uname().release.split(".")[:2])
-        path = Path(results) / f"{made['proof']}-{series}.json"
-        path.write_text(json.dumps(made, indent=1) + "\n")
+        replace(Path(results) / f"{made['proof']}-{series}.json", made)

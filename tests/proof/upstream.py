@@ -5,7 +5,6 @@ python -m proof.upstream --kernel 6.12
 """
 
 import inspect
-import json
 import secrets
 import time
 from pathlib import Path
@@ -50,8 +49,7 @@ def main(name: str, runs: int, seed: int | None, out: Path) -> None:
         raise click.ClickException(f"{len(wrong)} of {len(jobs)} runs did not pass")
     figures: results.Figures = {"runs_each": runs, "bugs": bugs, "failures": []}
     document = results.document("upstream", first, begun, figures, kernel=kernel.release)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"upstream-{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    results.replace(out / f"upstream-{name}.json", document)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from cleanup import lab
 from cleanup.errors import CleanupError
 from cleanup.experiments.provenance import commit
 from cleanup.lab.progress import Progress, on_stderr
-from proof import guests
+from proof import guests, results
 from proof.guests import Job, Seen
 from proof.mutations.catalog import MUTATIONS, Mutation
 from proof.mutations.mutate import KMOD, mutate
@@ -139,10 +139,10 @@ def _end(missed: Sequence[str]) -> None:
 
 
 @main.command("table")
-@click.option("--results", type=click.Path(exists=True, path_type=Path), default=RESULTS)
-def table_command(results: Path) -> None:
+@click.option("--results", "stored", type=click.Path(exists=True, path_type=Path), default=RESULTS)
+def table_command(stored: Path) -> None:
     """Write docs/mutations.md."""
-    TABLE.write_text(markdown(json.loads(results.read_text())["mutations"]))
+    TABLE.write_text(markdown(json.loads(stored.read_text())["mutations"]))
 
 
 class Bench:
@@ -262,11 +262,9 @@ def _known(
 def _store(path: Path, verdict: Verdict) -> None:
     """In place of an older one of that mutation and kernel, whole or not at all."""
     place = (verdict["name"], verdict["kernel"])
-    verdicts = [one for one in _stored(path) if (one["name"], one["kernel"]) != place]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps({"mutations": [*verdicts, verdict]}, indent=2) + "\n")
-    new.rename(path)
+    with results.alone(path):
+        verdicts = [one for one in _stored(path) if (one["name"], one["kernel"]) != place]
+        results.replace(path, {"mutations": [*verdicts, verdict]})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The kernel's own selftests/mm in guests, without a cleaner and beside one: see README.md."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from cleanup import lab
 from cleanup.experiments import provenance
 from cleanup.experiments.measure import ExperimentError
 from cleanup.lab.progress import on_stderr
+from proof.results import replace
 from proof.selftests.build import get_programs
 from proof.selftests.programs import LEFT_OUT, PROGRAMS
 from proof.selftests.sides import Side, both, executed, found
@@ -133,8 +133,7 @@ def main(name: str, results: Path | None) -> None:
     figures = document(kernel, without, beside, differences)
     figures["seconds"] = round(time.monotonic() - begun, 3)
     if results:
-        path = results / f"selftests-{name}.json"
-        path.write_text(json.dumps(figures, indent=1) + "\n")
+        replace(results / f"selftests-{name}.json", figures)
     Console(width=120).print(table(without, beside))
     for difference in differences:
         click.echo(described(difference, beside))
