@@ -16,10 +16,10 @@ DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debu
 
 # Directories too, so that a removed file counts; but not kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
-	$(shell find cleanup experiments -not -path '*/__pycache__*') \
+	$(shell find cleanup allocator_shim experiments -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
-C_SOURCES := $(shell find kmod tests -name '*.[ch]' -not -name '*.mod.c')
+C_SOURCES := $(shell find kmod allocator_shim tests -name '*.[ch]' -not -name '*.mod.c')
 
 .PHONY: help
 help: ## list the targets
@@ -182,7 +182,7 @@ proof: build ## all proofs not yet passed of this commit, hours of them, and res
 	$(PROOF)
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
-MYPY = cd tests && MYPYPATH=guest:proof/fuzz ../$(BIN)/mypy --config-file=../pyproject.toml
+MYPY = cd tests && MYPYPATH=guest:host:proof/fuzz:unit ../$(BIN)/mypy --config-file=../pyproject.toml
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
 .PHONY: lint
@@ -196,7 +196,7 @@ lint-python: build
 
 .PHONY: lint-types
 lint-types: build
-	$(MYPY) -p cleanup $(TEST_MODULES)
+	$(MYPY) -p cleanup -p allocator_shim $(TEST_MODULES)
 
 .PHONY: lint-c
 lint-c: venv

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+/* The module's device, by a descriptor that a program may take away at any time. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "device.h"
+#include "syscalls.h"
+
+/*
+ * Where programs do not count descriptors from: they close the low ones, or
+ * expect a certain number.  Not higher: a process's table of them grows with it.
+ */
+#define FD_FLOOR 960
+#define FD_LOW 100
+
+#define STATUS_ROOM 4096
+
+static _Atomic int device = -1;
+/* What it was when it was opened. */
+static struct stat identity;
+
+static long status_of(int fd, struct stat *status)
+{
+	return shim_syscall2(__NR_fstat, fd, status);
+}
+
+static bool is_ours(int fd)
+{
+	struct stat now;
+
+	return fd >= 0 && !status_of(fd, &now) && S_ISCHR(now.st_mode) &&
+	       now.st_dev == identity.st_dev && now.st_ino == identity.st_ino &&
+	       now.st_rdev == identity.st_rdev;
+}
+
+/* Return: a high descriptor, close-on-exec, or the negative errno. */
+static long open_high(void)
+{
+	long low, high;
+
+	low = shim_syscall4(__NR_openat, AT_FDCWD, PGTABLE_CLEANUP_DEVICE,
+			    O_RDWR | O_CLOEXEC, 0);
+	if (low < 0)
+		return low;
+	high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_FLOOR);
+	/* Few may be allowed. */
+	if (high < 0)
+		high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_LOW);
+	if (high < 0)
+		return low;
+	shim_syscall1(__NR_close, low);
+	return high;
+}
+
+/* Is a seccomp filter in force?  Read as text: prctl() may be what it forbids. */
+static bool is_filtered(void)
+{
+	static const char field[] = "\nSeccomp:\t";
+	char status[STATUS_ROOM];
+	long fd, length;
+	char *found;
+
+	fd = shim_syscall4(__NR_openat, AT_FDCWD, "/proc/self/status",
+			   O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	length = shim_syscall3(__NR_read, fd, status, sizeof(status) - 1);
+	shim_syscall1(__NR_close, fd);
+	if (length <= 0)
+		return false;
+	status[length] = '\0';
+	found = strstr(status, field);
+	return found && found[sizeof(field) - 1] != '0';
+}
+
+static long features_of(int fd, struct pgtable_cleanup_features *features)
+{
+	*features =
+		(struct pgtable_cleanup_features){ .size = sizeof(*features) };
+	return shim_syscall3(__NR_ioctl, fd, PGTABLE_CLEANUP_IOC_FEATURES,
+			     features);
+}
+
+/*
+ * Whether a process lives on after the ioctl: tried by one that shares nothing
+ * but memory with this one, which waits meanwhile.
+ */
+static bool ioctl_is_survived(int fd)
+{
+	static struct pgtable_cleanup_features features;
+	int status = 0;
+	long pid;
+
+	/* As vfork() does, but without a signal at its end. */
+	pid = shim_syscall5(__NR_clone, CLONE_VFORK, 0, 0, 0, 0);
+	if (!pid) {
+		features_of(fd, &features);
+		shim_syscall1(__NR_exit_group, 0);
+	}
+	if (pid < 0)
+		return false;
+	while (shim_syscall4(__NR_wait4, pid, &status, __WALL, 0) == -EINTR)
+		;
+	return WIFEXITED(status) && !WEXITSTATUS(status);
+}
+
+const char *shim_device_open(void)
+{
+	struct pgtable_cleanup_features features;
+	long fd = open_high(), err;
+
+	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
+		return PGTABLE_CLEANUP_DEVICE
+			" is not there: the kernel module is not loaded";
+	if (fd == -EACCES || fd == -EPERM)
+		return PGTABLE_CLEANUP_DEVICE
+			": permission denied (the module's parameter mode= lets "
+			"users in)";
+	if (fd < 0)
+		return PGTABLE_CLEANUP_DEVICE " can't be opened";
+	if (status_of(fd, &identity) || !is_ours(fd)) {
+		shim_syscall1(__NR_close, fd);
+		return PGTABLE_CLEANUP_DEVICE " is no device";
+	}
+	if (is_filtered() && !ioctl_is_survived(fd)) {
+		shim_syscall1(__NR_close, fd);
+		return "a seccomp filter kills who makes the ioctl";
+	}
+	err = features_of(fd, &features);
+	if (err || features.abi_version != PGTABLE_CLEANUP_ABI_VERSION) {
+		shim_syscall1(__NR_close, fd);
+		return err == -EPERM || err == -EACCES ?
+			       "the ioctl is not permitted" :
+			       "the loaded module is of another version";
+	}
+	atomic_store(&device, fd);
+	return NULL;
+}
+
+/* The descriptor, or -1.  Where a program closed it and uses the number itself. */
+static int proved_device(void)
+{
+	int fd = atomic_load(&device);
+	struct stat now;
+	long again;
+
+	if (is_ours(fd))
+		return fd;
+	again = open_high();
+	if (again < 0)
+		return -1;
+	/* In a chroot, or after the module was replaced, it may be another. */
+	if (!status_of(again, &now) && now.st_rdev == identity.st_rdev)
+		identity = now;
+	if (!is_ours(again)) {
+		shim_syscall1(__NR_close, again);
+		return -1;
+	}
+	atomic_store(&device, again);
+	return again;
+}
+
+/* Counts of a part of a call are not those of the call. */
+static void add_counts(struct pgtable_cleanup_args *sum,
+		       const struct pgtable_cleanup_args *part)
+{
+	unsigned int i;
+
+	sum->holes += part->holes;
+	for (i = 0; i < PGTABLE_CLEANUP_NR_LEVELS; i++) {
+		sum->tables[i] += part->tables[i];
+		sum->empty[i] += part->empty[i];
+		sum->freed[i] += part->freed[i];
+	}
+	sum->zero_pages_dropped += part->zero_pages_dropped;
+	for (i = 0; i < PGTABLE_CLEANUP_NR_SKIPS; i++)
+		sum->skipped[i] += part->skipped[i];
+	sum->flushes += part->flushes;
+	if (part->longest_hold_ns > sum->longest_hold_ns)
+		sum->longest_hold_ns = part->longest_hold_ns;
+}
+
+long shim_device_call(struct pgtable_cleanup_args *args)
+{
+	struct pgtable_cleanup_args sum = { 0 };
+	long result;
+
+	args->size = sizeof(*args);
+	args->pidfd = -1;
+	args->inode_fd = -1;
+	args->next_range = 0;
+	args->next_level = 0;
+	args->next_addr = 0;
+	/* A signal or a full batch ends a call early: each goes on from there. */
+	do {
+		int fd = proved_device();
+
+		if (fd < 0)
+			return -ENODEV;
+		result = shim_syscall3(__NR_ioctl, fd,
+				       PGTABLE_CLEANUP_IOC_RECLAIM, args);
+		if (result && result != -ENOMEM && result != -EAGAIN)
+			return result;
+		add_counts(&sum, args);
+	} while (!result && args->next_range < args->nr_ranges);
+	sum.next_range = args->next_range;
+	*args = sum;
+	return result;
+}

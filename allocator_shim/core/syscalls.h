@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls, without libc's errno, cancellation or interposed wrappers: the
+ * shim runs inside other people's madvise(), below locks and in signal handlers.
+ */
+#ifndef PGTC_SYSCALLS_H
+#define PGTC_SYSCALLS_H
+
+#include <asm/unistd.h>
+
+/* The result, or the negative errno. */
+static inline long shim_syscall(long number, long a, long b, long c, long d,
+				long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10),
+			   "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+#define shim_syscall6(n, a, b, c, d, e, f)                                     \
+	shim_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), \
+		     (long)(f))
+#define shim_syscall5(n, a, b, c, d, e) shim_syscall6(n, a, b, c, d, e, 0)
+#define shim_syscall4(n, a, b, c, d) shim_syscall6(n, a, b, c, d, 0, 0)
+#define shim_syscall3(n, a, b, c) shim_syscall6(n, a, b, c, 0, 0, 0)
+#define shim_syscall2(n, a, b) shim_syscall6(n, a, b, 0, 0, 0, 0)
+#define shim_syscall1(n, a) shim_syscall6(n, a, 0, 0, 0, 0, 0)
+#define shim_syscall0(n) shim_syscall6(n, 0, 0, 0, 0, 0, 0)
+
+/* As a libc function that failed: the result of shim_syscall() is an errno. */
+#define shim_failed(result) ((unsigned long)(result) > -4096UL)
+
+#endif

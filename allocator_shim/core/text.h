@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages without stdio or malloc. */
+#ifndef PGTC_TEXT_H
+#define PGTC_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SHIM_TEXT_ROOM 512
+
+/* A line in the making; what does not fit is cut. */
+struct shim_text {
+	size_t length;
+	char bytes[SHIM_TEXT_ROOM];
+};
+
+void shim_text_add(struct shim_text *text, const char *string);
+void shim_text_add_bytes(struct shim_text *text, const char *bytes, size_t n);
+void shim_text_add_number(struct shim_text *text, uint64_t number);
+
+/* To stderr: "pgtable-cleanup: ", the text, and a new line, in one write. */
+void shim_text_say(const struct shim_text *text);
+
+/* The same of one string. */
+void shim_say(const char *string);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The 2 MiB units whose pages were released, until their tables are looked at.
+ *
+ * A fixed table of runs, each one word that is set and taken atomically: there
+ * is no lock that a signal handler or a forked child could find taken.
+ */
+#ifndef PGTC_UNITS_H
+#define PGTC_UNITS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What one PTE table maps. */
+#define SHIM_UNIT_SHIFT 21
+#define SHIM_UNIT_SIZE (1UL << SHIM_UNIT_SHIFT)
+
+#define SHIM_RUNS_ROOM 1024
+
+/* All zero at first. */
+struct shim_units {
+	_Atomic uint64_t runs[SHIM_RUNS_ROOM];
+};
+
+/* Units in a row; their numbers are addresses without the lower 21 bits. */
+struct shim_run {
+	uint64_t first;
+	uint64_t count;
+};
+
+/*
+ * Note units, some of them maybe again.
+ * Return: how many of them are new; or -1 where there is no room.
+ */
+int64_t shim_units_mark(struct shim_units *units, uint64_t first,
+			uint64_t count);
+
+/*
+ * Take all out; one caller at a time.  @runs: room for SHIM_RUNS_ROOM.
+ * Return: how many runs there are, in order of their addresses, none of them
+ * overlapping or adjacent.
+ */
+size_t shim_units_take(struct shim_units *units, struct shim_run *runs);
+
+#endif

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+/* What an advice that was taken has released. */
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "release.h"
+#include "shim.h"
+#include "syscalls.h"
+#include "text.h"
+
+/* Newer than some headers. */
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#define PIDFD_SELF_THREAD_GROUP (-10001)
+#define PIDFD_SELF_THREAD (-10000)
+
+void release_advised(const void *addr, size_t length, int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+		shim_released(addr, length, SHIM_PAGES_AND_TABLES);
+		break;
+	case MADV_FREE:
+		shim_released(addr, length, SHIM_LATER);
+		break;
+	case MADV_REMOVE:
+	case MADV_PAGEOUT:
+		shim_released(addr, length, SHIM_PAGES);
+		break;
+	}
+}
+
+/* By /proc: what else tells needs a newer kernel. */
+static bool is_own(int pidfd)
+{
+	static const char field[] = "\nPid:\t";
+	struct shim_text path = { 0 };
+	char info[512];
+	long fd, length, pid = 0;
+	char *at;
+
+	if (pidfd == PIDFD_SELF_THREAD_GROUP || pidfd == PIDFD_SELF_THREAD)
+		return true;
+	if (pidfd < 0)
+		return false;
+	shim_text_add(&path, "/proc/self/fdinfo/");
+	shim_text_add_number(&path, pidfd);
+	path.bytes[path.length] = '\0';
+	fd = shim_syscall4(__NR_openat, AT_FDCWD, path.bytes,
+			   O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	length = shim_syscall3(__NR_read, fd, info, sizeof(info) - 1);
+	shim_syscall1(__NR_close, fd);
+	if (length <= 0)
+		return false;
+	info[length] = '\0';
+	at = strstr(info, field);
+	if (!at)
+		return false;
+	for (at += sizeof(field) - 1; *at >= '0' && *at <= '9'; at++)
+		pid = pid * 10 + *at - '0';
+	return pid == shim_syscall0(__NR_getpid);
+}
+
+void release_process_advised(int pidfd, const struct iovec *ranges, size_t nr,
+			     int advice, long result)
+{
+	size_t left, i;
+
+	if (result <= 0 || !shim_is_on() || !is_own(pidfd))
+		return;
+	left = result;
+	for (i = 0; i < nr && left; i++) {
+		size_t length = ranges[i].iov_len < left ? ranges[i].iov_len :
+							   left;
+
+		release_advised(ranges[i].iov_base, length, advice);
+		left -= length;
+	}
+}

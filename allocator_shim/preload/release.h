@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* What an advice that was taken has released. */
+#ifndef PGTC_RELEASE_H
+#define PGTC_RELEASE_H
+
+#include <stddef.h>
+#include <sys/uio.h>
+
+void release_advised(const void *addr, size_t length, int advice);
+
+/* @result: of the system call: bytes, from the first range on */
+void release_process_advised(int pidfd, const struct iovec *ranges, size_t nr,
+			     int advice, long result);
+
+#endif

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+/* The library's beginning and end, and what a program may ask of it. */
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pgtable_cleanup_shim.h"
+#include "shim.h"
+#include "text.h"
+
+#define PUBLIC __attribute__((visibility("default")))
+#define TOLD_VARIABLE "PGTABLE_CLEANUP_TOLD"
+#define THREAD_STACK (64 << 10)
+
+/* Before the fork: what it would copy is freed. */
+static void before_fork(void)
+{
+	shim_drain();
+}
+
+static void *see_to_interval(void *unused)
+{
+	uint32_t ms = shim_conf()->interval_ms;
+	struct timespec interval = { ms / 1000, ms % 1000 * 1000000L };
+
+	(void)unused;
+	while (shim_is_on()) {
+		nanosleep(&interval, NULL);
+		shim_drain_if_due();
+	}
+	return NULL;
+}
+
+/* No signal of the program's is for it. */
+static void start_thread(void)
+{
+	sigset_t all, before;
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, THREAD_STACK);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &attributes, see_to_interval, NULL))
+		shim_say(
+			"there is no thread to be had: the interval is seen to "
+			"by the program's own calls");
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/*
+ * What there is to say of the conf and the device is the same in all that the
+ * program starts: the first says it, and leaves word in the environment.
+ */
+static void start_once_told(void)
+{
+	bool told = secure_getenv(TOLD_VARIABLE) != NULL;
+
+	shim_start(secure_getenv(SHIM_CONF_VARIABLE), told);
+	if (!told)
+		putenv(TOLD_VARIABLE "=1");
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	start_once_told();
+	if (!shim_is_on())
+		return;
+	pthread_atfork(before_fork, NULL, NULL);
+	if (shim_conf()->thread)
+		start_thread();
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	struct shim_text text = { 0 };
+	struct pgtable_cleanup_stats stats;
+
+	if (!shim_conf()->stats_at_exit)
+		return;
+	stats = shim_stats();
+	/* Of the shells and helpers that a program starts, most. */
+	if (!stats.notes)
+		return;
+#define ADD(name, value)                             \
+	do {                                         \
+		shim_text_add(&text, " " name "=");  \
+		shim_text_add_number(&text, value); \
+	} while (0)
+	shim_text_add(&text, program_invocation_short_name);
+	shim_text_add(&text, "[");
+	shim_text_add_number(&text, getpid());
+	shim_text_add(&text, "]:");
+	ADD("notes", stats.notes);
+	ADD("units", stats.units);
+	ADD("lost", stats.lost);
+	ADD("drains", stats.drains);
+	ADD("tried", stats.tried);
+	ADD("freed_pte", stats.freed[0]);
+	ADD("freed_pmd", stats.freed[1]);
+	ADD("freed_pud", stats.freed[2]);
+	ADD("zero_pages_dropped", stats.zero_pages_dropped);
+	ADD("contended", stats.contended);
+	ADD("ns", stats.ns);
+	ADD("backoff", stats.backoff);
+#undef ADD
+	shim_text_say(&text);
+}
+
+PUBLIC void pgtable_cleanup_drain(void)
+{
+	shim_drain();
+}
+
+PUBLIC int pgtable_cleanup_stats(struct pgtable_cleanup_stats *to, size_t size)
+{
+	struct pgtable_cleanup_stats stats = shim_stats();
+
+	if (size > sizeof(stats))
+		return -1;
+	__builtin_memcpy(to, &stats, size);
+	return 0;
+}

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3
+"""libc's functions by which memory is released, as a C program calls them: 0 or the errno."""
+
+from libc cimport errno as libc_errno
+from libc.stdint cimport uintptr_t
+from libc.string cimport memset
+from posix.types cimport off_t
+
+cdef extern from "<sys/uio.h>":
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/mman.h>" nogil:
+    void *c_mmap "mmap"(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+    int c_munmap "munmap"(void *addr, size_t length)
+    void *c_mremap "mremap"(void *old, size_t old_length, size_t length, int flags, ...)
+    int c_madvise "madvise"(void *addr, size_t length, int advice)
+    int c_posix_madvise "posix_madvise"(void *addr, size_t length, int advice)
+    ssize_t c_process_madvise "process_madvise"(
+        int pidfd, const iovec *ranges, size_t nr, int advice, unsigned int flags
+    )
+
+cdef extern from "<fcntl.h>" nogil:
+    int c_fallocate "fallocate"(int fd, int mode, off_t offset, off_t length)
+
+
+
+cdef extern from "pgtable_cleanup_shim.h":
+    struct pgtable_cleanup_stats:
+        unsigned long notes
+        unsigned long drains
+        unsigned long[3] freed
+
+    void pgtable_cleanup_drain()
+    int c_stats "pgtable_cleanup_stats"(pgtable_cleanup_stats *stats, size_t size)
+
+
+class Failed(Exception):
+    """errno is its argument."""
+
+
+cdef int check(bint failed) except -1:
+    if failed:
+        raise Failed(libc_errno.errno)
+    if libc_errno.errno != 4711:
+        raise AssertionError(f"errno became {libc_errno.errno}")
+    return 0
+
+
+def mmap(uintptr_t addr, size_t length, int prot, int flags, int fd=-1, off_t offset=0) -> int:
+    """Where it was mapped."""
+    cdef void *made
+    libc_errno.errno = 4711
+    made = c_mmap(<void *>addr, length, prot, flags, fd, offset)
+    check(made == <void *>-1)
+    return <uintptr_t>made
+
+
+def munmap(uintptr_t addr, size_t length) -> None:
+    """munmap()."""
+    libc_errno.errno = 4711
+    check(c_munmap(<void *>addr, length) != 0)
+
+
+def mremap(uintptr_t old, size_t old_length, size_t length, int flags, uintptr_t wanted=0) -> int:
+    """Where it is now."""
+    cdef void *made
+    libc_errno.errno = 4711
+    made = c_mremap(<void *>old, old_length, length, flags, <void *>wanted)
+    check(made == <void *>-1)
+    return <uintptr_t>made
+
+
+def madvise(uintptr_t addr, size_t length, int advice) -> None:
+    """madvise()."""
+    libc_errno.errno = 4711
+    check(c_madvise(<void *>addr, length, advice) != 0)
+
+
+def posix_madvise(uintptr_t addr, size_t length, int advice) -> int:
+    """The errno that it returns."""
+    return c_posix_madvise(<void *>addr, length, advice)
+
+
+def process_madvise(int pidfd, list ranges, int advice) -> int:
+    """Bytes advised, of at most 8 ranges."""
+    cdef iovec vector[8]
+    cdef ssize_t done
+    for i, (addr, length) in enumerate(ranges):
+        vector[i].iov_base = <void *><uintptr_t>addr
+        vector[i].iov_len = length
+    libc_errno.errno = 4711
+    done = c_process_madvise(pidfd, vector, len(ranges), advice, 0)
+    check(done < 0)
+    return done
+
+
+def fallocate(int fd, int mode, off_t offset, off_t length) -> None:
+    """fallocate()."""
+    libc_errno.errno = 4711
+    check(c_fallocate(fd, mode, offset, length) != 0)
+
+
+def drain() -> None:
+    """The library's own, if it is preloaded."""
+    if <void *>pgtable_cleanup_drain:
+        pgtable_cleanup_drain()
+
+
+def stats() -> tuple[int, int, int] | None:
+    """Notes, drains, and PTE tables freed; None without the library."""
+    cdef pgtable_cleanup_stats found
+    if not <void *>c_stats:
+        return None
+    if c_stats(&found, sizeof(found)):
+        raise AssertionError("the library knows less than its header")
+    return found.notes, found.drains, found.freed[0]
+
+
+def fill(uintptr_t addr, size_t length, int value) -> None:
+    """memset()."""
+    memset(<void *>addr, value, length)
+
+
+def byte(uintptr_t addr) -> int:
+    """What is there."""
+    return (<unsigned char *>addr)[0]

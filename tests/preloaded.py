@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Python programs with libpgtable_cleanup.so preloaded, and what it said."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import _libc
+
+import allocator_shim
+
+SHIM = str(allocator_shim.shim_path())
+PRELUDE = """\
+import os, sys, time
+import mmap as m
+import _libc as c
+UNIT = 2 << 20
+RW, ANON, SHARED, FIXED = 3, m.MAP_PRIVATE | m.MAP_ANONYMOUS, m.MAP_SHARED, 16
+DONTNEED, FREE, REMOVE, PAGEOUT, CLEANUP = 4, 8, 9, 21, 0x50544331
+def area(units, flags=ANON, fd=-1):
+    base = c.mmap(0, (units + 1) * UNIT, RW, flags, fd)
+    return base if fd >= 0 else base + -base % UNIT
+"""
+
+
+def run(
+    program: str, conf: str = "backend:null,stats:exit", env: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """A Python program with the library preloaded."""
+    return subprocess.run(
+        [sys.executable, "-I", "-c", start() + PRELUDE + textwrap.dedent(program)],
+        env={"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": conf, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+
+def start() -> str:
+    """Where a program finds _libc."""
+    return f"import sys; sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})\n"
+
+
+def stats(text: str) -> list[dict[str, int]]:
+    """Those of each process that said any, the first to end first."""
+    return [
+        {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
+        for line in text.splitlines()
+        if re.match(r"pgtable-cleanup: .*\[\d+\]: ", line)
+    ]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3
+"""The core of allocator_shim, function by function."""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "units.h":
+    enum:
+        SHIM_RUNS_ROOM
+
+    struct shim_units:
+        pass
+
+    struct shim_run:
+        uint64_t first
+        uint64_t count
+
+    int64_t shim_units_mark(shim_units *units, uint64_t first, uint64_t count) nogil
+    size_t shim_units_take(shim_units *units, shim_run *runs) nogil
+
+cdef extern from "<stdbool.h>":
+    ctypedef bint cbool "bool"
+
+cdef extern from "conf.h":
+    enum shim_backend:
+        SHIM_BACKEND_MODULE
+        SHIM_BACKEND_NULL
+
+    ctypedef struct shim_conf "struct shim_conf":
+        uint32_t threshold
+        uint32_t interval_ms
+        uint32_t verbose
+        cbool zero_pages
+        cbool thread
+        cbool stats_at_exit
+        shim_backend backend
+
+    unsigned int shim_conf_read(shim_conf *conf, const char *text, cbool told)
+
+cdef extern from *:
+    """
+    #include "conf.h"
+    static void default_conf(struct shim_conf *conf)
+    {
+        *conf = (struct shim_conf)SHIM_CONF_DEFAULT;
+    }
+    """
+    void default_conf(shim_conf *conf)
+
+ROOM = SHIM_RUNS_ROOM
+
+
+cdef class Units:
+    """A table of units."""
+
+    cdef shim_units *_units
+    cdef bytearray _memory
+    cdef bytearray _runs
+
+    def __cinit__(self):
+        self._memory = bytearray(sizeof(shim_units))
+        self._units = <shim_units *><char *>self._memory
+        self._runs = bytearray(SHIM_RUNS_ROOM * sizeof(shim_run))
+
+    def mark(self, uint64_t first, uint64_t count) -> int:
+        """How many are new, or -1."""
+        cdef int64_t fresh
+        with nogil:
+            fresh = shim_units_mark(self._units, first, count)
+        return fresh
+
+    def take(self) -> list[tuple[int, int]]:
+        """All runs, as first and count."""
+        cdef shim_run *runs = <shim_run *><char *>self._runs
+        cdef size_t nr
+        with nogil:
+            nr = shim_units_take(self._units, runs)
+        return [(runs[i].first, runs[i].count) for i in range(nr)]
+
+    def mark_each(self, uint64_t first, uint64_t count, uint64_t stride) -> int:
+        """Mark single units without the GIL; how many there was no room for."""
+        cdef uint64_t i
+        cdef int full = 0
+        with nogil:
+            for i in range(count):
+                full += shim_units_mark(self._units, first + i * stride, 1) < 0
+        return full
+
+
+def read_conf(bytes text, bint told=False) -> tuple[dict[str, object], int]:
+    """The conf and how many entries were wrong."""
+    cdef shim_conf conf
+    cdef unsigned int wrong
+    default_conf(&conf)
+    wrong = shim_conf_read(&conf, text, told)
+    return (
+        {
+            "threshold": conf.threshold,
+            "interval_ms": conf.interval_ms,
+            "verbose": conf.verbose,
+            "zero_pages": conf.zero_pages,
+            "thread": conf.thread,
+            "stats": conf.stats_at_exit,
+            "backend": "null" if conf.backend == SHIM_BACKEND_NULL else "module",
+        },
+        wrong,
+    )

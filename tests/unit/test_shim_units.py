@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The table of units: what is marked is taken, once, in order and in one piece."""
+
+import threading
+from itertools import pairwise
+
+import pytest
+from _shim import ROOM, Units
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.unit
+
+HIGHEST = (1 << 36) - 1  # 57 bits of address, in units
+runs = st.tuples(st.integers(1, 2000) | st.integers(1, HIGHEST >> 1), st.integers(1, 300))
+
+
+def members(found: list[tuple[int, int]]) -> set[int]:
+    return {unit for first, count in found for unit in range(first, first + count)}
+
+
+@given(st.lists(runs, max_size=40))
+def test_what_is_marked_is_taken(marked: list[tuple[int, int]]) -> None:
+    units = Units()
+    for first, count in marked:
+        assert units.mark(first, count) >= 0
+    taken = units.take()
+    assert members(taken) == members(marked)
+    assert all(before[0] + before[1] < after[0] for before, after in pairwise(taken))
+    assert units.take() == []
+
+
+def test_only_what_is_new_counts() -> None:
+    units = Units()
+    assert units.mark(7, 1) == 1
+    assert units.mark(7, 1) == 0
+    assert units.mark(7, 5) == 4
+    assert units.mark(7, 2) == 0
+    assert units.take() == [(7, 5)]
+    assert units.mark(7, 1) == 1
+
+
+def test_nothing_is_no_unit() -> None:
+    units = Units()
+    assert units.mark(7, 0) == 0
+    assert units.take() == []
+
+
+def test_the_first_unit_and_the_longest_run_fit() -> None:
+    units = Units()
+    assert units.mark(0, 1) == 1
+    assert units.mark(HIGHEST, 1) == 1
+    assert units.mark(1, 1 << 40) == (1 << 28) - 1, "as long as a run can be"
+    assert units.take() == [(0, 1 << 28), (HIGHEST, 1)]
+
+
+def test_a_full_table_says_so_and_keeps_the_rest() -> None:
+    units = Units()
+    full = units.mark_each(1, 4 * ROOM, 2)
+    assert full >= 3 * ROOM
+    taken = units.take()
+    assert len(taken) == 4 * ROOM - full
+    assert units.mark(1, 1) == 1, "there is room again"
+
+
+def test_neighbours_do_not_crowd() -> None:
+    """Threshold and room are far enough apart for any pattern of single units."""
+    for stride in (1, 2, 3, 8, 512, 1024, 1 << 18):
+        units = Units()
+        assert units.mark_each(1000, 64, stride) == 0, stride
+        assert len(members(units.take())) == 64
+
+
+def test_threads_lose_no_unit() -> None:
+    units = Units()
+    taken: set[int] = set()
+    marked, threads = 200, 3
+    full: list[int] = []
+    going = True
+
+    def mark(number: int) -> None:
+        first = number * 100_000
+        full.extend(units.mark_each(first + turn * 100, 3, 7) for turn in range(marked))
+
+    def take() -> None:
+        while going:
+            taken.update(members(units.take()))
+
+    workers = [threading.Thread(target=mark, args=(number,)) for number in range(threads)]
+    taker = threading.Thread(target=take)
+    for thread in (taker, *workers):
+        thread.start()
+    for thread in workers:
+        thread.join()
+    going = False
+    taker.join()
+    taken |= members(units.take())
+    assert len(taken) + sum(full) == threads * marked * 3
