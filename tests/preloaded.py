@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import _libc
@@ -18,7 +18,7 @@ import os, sys, time
 import mmap as m
 import _libc as c
 UNIT = 2 << 20
-RW, ANON, SHARED, FIXED = 3, m.MAP_PRIVATE | m.MAP_ANONYMOUS, m.MAP_SHARED, 16
+RW, ANON, SHARED, FIXED = 3, m.MAP_PRIVATE | m.MAP_ANONYMOUS | 0x4000, m.MAP_SHARED, 16
 DONTNEED, FREE, REMOVE, PAGEOUT, CLEANUP = 4, 8, 9, 21, 0x50544331
 def area(units, flags=ANON, fd=-1):
     base = c.mmap(0, (units + 1) * UNIT, RW, flags, fd)
@@ -27,17 +27,24 @@ def area(units, flags=ANON, fd=-1):
 
 
 def run(
-    program: str, conf: str = "backend:null,stats:exit", env: Mapping[str, str] | None = None
+    program: str,
+    conf: str = "backend:null,stats:exit",
+    *,
+    preload: bool = True,
+    before_exec: Callable[[], None] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """A Python program with the library preloaded."""
-    return subprocess.run(
+    """A Python program, with the library preloaded unless told otherwise."""
+    ended = subprocess.run(
         [sys.executable, "-I", "-c", start() + PRELUDE + textwrap.dedent(program)],
-        env={"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": conf, **(env or {})},
+        env={"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": conf} if preload else {},
+        preexec_fn=before_exec,
         capture_output=True,
         text=True,
-        check=True,
-        timeout=60,
+        check=False,
+        timeout=120,
     )
+    assert ended.returncode == 0, f"exit {ended.returncode}:\n{ended.stdout}{ended.stderr}"
+    return ended
 
 
 def start() -> str:

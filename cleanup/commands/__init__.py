@@ -9,7 +9,7 @@ import click
 from cleanup.errors import CleanupError
 
 PROGRAM = "pgtable-cleanup"
-VERBS = ("features", "scan", "reclaim", "lab", "experiment")
+VERBS = ("features", "scan", "reclaim", "exec", "lab", "experiment")
 
 
 class Failure(click.ClickException):
@@ -31,7 +31,9 @@ class Verbs(click.Group):
         """The verb's command, or None for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        verb = import_module(f"{__name__}.{cmd_name}")
+        # exec is a function of Python's.
+        command: click.Command = getattr(verb, "exec_" if cmd_name == "exec" else cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's signature

@@ -26,8 +26,8 @@ from cleanup.lab.guest import Guest, initramfs
 from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.progress import Progress
 
-# From QEMU's start to the first command, in seconds: 5 to 10 on an idle host, 30 with a debug kernel,
-# and several times that beside other guests.
+# From QEMU's start to the first command, in seconds: 5 to 10 on an idle host, 30 with a debug
+# kernel, and several times that beside other guests.
 BOOT_SECONDS = 300.0
 # From the command's end to QEMU's, in seconds.
 SHUTDOWN_SECONDS = 60.0

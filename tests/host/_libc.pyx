@@ -37,6 +37,13 @@ cdef extern from "pgtable_cleanup_shim.h":
     int c_stats "pgtable_cleanup_stats"(pgtable_cleanup_stats *stats, size_t size)
 
 
+cdef extern from "pgtable_cleanup_madvise.h":
+    int pgtable_cleanup_madvise(void *addr, size_t length, int advice)
+
+cdef extern from "<sys/prctl.h>" nogil:
+    int c_prctl "prctl"(int option, ...)
+
+
 class Failed(Exception):
     """errno is its argument."""
 
@@ -79,6 +86,12 @@ def madvise(uintptr_t addr, size_t length, int advice) -> None:
     check(c_madvise(<void *>addr, length, advice) != 0)
 
 
+def cleanup_madvise(uintptr_t addr, size_t length, int advice) -> None:
+    """The header's."""
+    libc_errno.errno = 4711
+    check(pgtable_cleanup_madvise(<void *>addr, length, advice) != 0)
+
+
 def posix_madvise(uintptr_t addr, size_t length, int advice) -> int:
     """The errno that it returns."""
     return c_posix_madvise(<void *>addr, length, advice)
@@ -101,6 +114,12 @@ def fallocate(int fd, int mode, off_t offset, off_t length) -> None:
     """fallocate()."""
     libc_errno.errno = 4711
     check(c_fallocate(fd, mode, offset, length) != 0)
+
+
+def prctl(int option, unsigned long first, unsigned long second) -> None:
+    """prctl(), of which there are no more arguments."""
+    libc_errno.errno = 4711
+    check(c_prctl(option, first, second, <unsigned long>0, <unsigned long>0) < 0)
 
 
 def drain() -> None:

@@ -251,6 +251,9 @@ def test_errors_are_libcs() -> None:
             tried(c.fallocate, 12345, 3, 0, 4096),
             tried(c.process_madvise, 12345, [(base, 4096)], PAGEOUT),
             tried(c.madvise, base, 4096, CLEANUP),
+            tried(c.cleanup_madvise, base, 4096, CLEANUP),
+            tried(c.cleanup_madvise, base, 4096, 12345),
+            tried(c.cleanup_madvise, base, 4096, DONTNEED),
         ]
         print(answers)
     """
@@ -264,7 +267,7 @@ def test_errors_are_libcs() -> None:
         timeout=60,
     )
     assert with_shim.stdout == without.stdout
-    assert with_shim.stdout.count("errno") == 12
+    assert with_shim.stdout.count("errno") == 14
 
 
 def test_the_proposed_call() -> None:

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * madvise(addr, length, MADV_CLEANUP_PGTABLE) for programs that link nothing:
+ *
+ *	#include <pgtable_cleanup_madvise.h>
+ *
+ *	pgtable_cleanup_madvise(addr, length, MADV_CLEANUP_PGTABLE);
+ *
+ * It asks the kernel first, so it is the proposed call itself on a kernel that
+ * has it, and below libpgtable_cleanup.so; elsewhere it asks the module.
+ */
+#ifndef PGTABLE_CLEANUP_MADVISE_H
+#define PGTABLE_CLEANUP_MADVISE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "pgtable_cleanup.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* By the module; 0 or an errno, EINVAL where there is none, as without the advice. */
+static inline int pgtable_cleanup_by_module(void *addr, size_t length)
+{
+	struct pgtable_cleanup_range range;
+	struct pgtable_cleanup_args args;
+	int fd, err;
+
+	fd = open(PGTABLE_CLEANUP_DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return EINVAL;
+	memset(&args, 0, sizeof(args));
+	range.addr = (uintptr_t)addr;
+	range.len = length;
+	args.size = sizeof(args);
+	args.levels = PGTABLE_CLEANUP_LEVEL_PTE | PGTABLE_CLEANUP_LEVEL_PMD |
+		      PGTABLE_CLEANUP_LEVEL_PUD;
+	args.pidfd = -1;
+	args.inode_fd = -1;
+	args.nr_ranges = 1;
+	args.ranges = (uintptr_t)&range;
+	/* A signal ends a call early; the next one goes on from there. */
+	do
+		err = ioctl(fd, PGTABLE_CLEANUP_IOC_RECLAIM, &args) ? errno : 0;
+	while (!err && args.next_range < args.nr_ranges);
+	close(fd);
+	/* Whose device this is does not know the call either. */
+	return err == ENOTTY ? EINVAL : err;
+}
+
+/**
+ * pgtable_cleanup_madvise() - madvise(), with MADV_CLEANUP_PGTABLE
+ *
+ * Return: 0, or -1 with errno set: see MADV_CLEANUP_PGTABLE(2).
+ */
+static inline int pgtable_cleanup_madvise(void *addr, size_t length, int advice)
+{
+	int before = errno;
+	int err;
+
+	if (!madvise(addr, length, advice))
+		return 0;
+	if (advice != MADV_CLEANUP_PGTABLE || errno != EINVAL)
+		return -1;
+	err = pgtable_cleanup_by_module(addr, length);
+	errno = err ? err : before;
+	return err ? -1 : 0;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* PGTABLE_CLEANUP_MADVISE_H */

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""`pgtable-cleanup exec`: a program with the preload library in front of its allocator."""
+
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+import allocator_shim
+from cleanup.errors import CleanupError
+
+CONF = "PGTABLE_CLEANUP_CONF"
+# Left by the library for what a process starts: what is wrong was said already.
+TOLD = "PGTABLE_CLEANUP_TOLD"
+JEMALLOC = "libjemalloc.so.2"
+# As env(1) does: a program that can't be run, or found.
+NOT_RUN, NOT_FOUND = 126, 127
+PT_INTERP = 3
+
+
+class CannotExec(CleanupError):
+    """The program can't be run so; `code` is what to exit with."""
+
+    def __init__(self, message: str, code: int = NOT_RUN) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@click.command("exec", context_settings={"allow_interspersed_args": False})
+@click.option("--jemalloc", is_flag=True, help=f"Have it allocate by jemalloc ({JEMALLOC}), too.")
+@click.option("--stats", is_flag=True, help="Each process says at its end what was freed.")
+@click.option(
+    "--conf",
+    metavar="KEY:VALUE,...",
+    default="",
+    help=f"More for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
+def exec_(jemalloc: bool, stats: bool, conf: str, command: Sequence[str]) -> None:
+    """Run CMD so that page tables which its releases empty are freed.
+
+    CMD takes this command's place, and its children inherit the library: signals and the exit code
+    are its own. A release marks its 2 MiB unit; 64 units, or a second, make one call of the module.
+    Without the module it runs as ever, and says so once.
+
+    It sees the madvise(), munmap() and fallocate() of allocators such as jemalloc, tcmalloc and
+    mimalloc. What glibc's malloc, Go and Java do inside can't be seen: `reclaim PID` serves those.
+    """
+    try:
+        program = find(command[0])
+        libraries = [str(allocator_shim.shim_path()), *([jemalloc_path()] if jemalloc else [])]
+        env = environment(os.environ, libraries, ["stats:exit"] * stats + [conf] * bool(conf))
+        os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
+    except OSError as error:
+        click.echo(f"pgtable-cleanup: {command[0]}: {error.strerror}", err=True)
+        raise SystemExit(NOT_RUN) from error
+    except CannotExec as error:
+        click.echo(f"pgtable-cleanup: {error}", err=True)
+        raise SystemExit(error.code) from error
+
+
+def find(name: str) -> Path:
+    """The program of that name, as a shell finds it, if the library can be loaded into it.
+
+    Raises CannotExec.
+    """
+    found = shutil.which(name)
+    if found is None:
+        if Path(name).exists():
+            raise CannotExec(f"{name}: permission denied, or no program")
+        raise CannotExec(f"{name}: no such program", NOT_FOUND)
+    path = Path(found)
+    by_pid = "run it as it is, and clean it by `pgtable-cleanup reclaim PID`"
+    about = path.stat()
+    if (about.st_mode & stat.S_ISUID and about.st_uid != os.getuid()) or (
+        about.st_mode & stat.S_ISGID and about.st_gid != os.getgid()
+    ):
+        raise CannotExec(f"{path} is setuid or setgid: the loader preloads nothing there; {by_pid}")
+    if _is_static(path):
+        raise CannotExec(
+            f"{path} is linked statically: there is no loader to preload anything; {by_pid}"
+        )
+    return path
+
+
+def environment(
+    given: Mapping[str, str], libraries: Sequence[str], conf: Sequence[str]
+) -> dict[str, str]:
+    """An environment with libraries to preload before those that are there, and more conf."""
+    preload = [*libraries, *given.get("LD_PRELOAD", "").replace(":", " ").split()]
+    given = {name: value for name, value in given.items() if name != TOLD}
+    merged = ",".join(part for part in (given.get(CONF, ""), *conf) if part)
+    return {
+        **given,
+        "LD_PRELOAD": " ".join(dict.fromkeys(preload)),
+        **({CONF: merged} if merged else {}),
+    }
+
+
+def jemalloc_path() -> str:
+    """Where the loader finds jemalloc.  Raises CannotExec."""
+    listed = subprocess.run(
+        [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    for line in listed.splitlines():
+        name, _, path = line.strip().partition(" => ")
+        if name.split()[:1] == [JEMALLOC] and "x86-64" in name:
+            return path
+    raise CannotExec(f"{JEMALLOC} is not installed (Debian's package libjemalloc2)")
+
+
+def _is_static(path: Path) -> bool:
+    """An ELF program without an interpreter; scripts have one of their own."""
+    with path.open("rb") as file:
+        header = file.read(64)
+        if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):
+            return False
+        offset = int.from_bytes(header[32:40], "little")
+        size, number = (int.from_bytes(header[at : at + 2], "little") for at in (54, 56))
+        file.seek(offset)
+        table = file.read(size * number)
+    types = [int.from_bytes(table[at : at + 4], "little") for at in range(0, len(table), size or 1)]
+    return PT_INTERP not in types

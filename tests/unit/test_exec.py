@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""`exec`: what it runs and with what, and what it refuses."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import allocator_shim
+from cleanup.commands import main
+from cleanup.commands.exec import CannotExec, environment, find
+
+pytestmark = pytest.mark.unit
+
+COMMAND = Path(sys.executable).with_name("pgtable-cleanup")
+SHIM = str(allocator_shim.shim_path())
+
+
+def run(
+    *arguments: object, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [COMMAND, "exec", *map(str, arguments)],
+        env={"PATH": os.environ["PATH"], **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_the_exit_code_is_the_programs() -> None:
+    assert run("--conf", "backend:null", "--", "sh", "-c", "exit 41").returncode == 41
+
+
+def test_a_signal_is_the_programs() -> None:
+    assert run("--conf", "backend:null", "sh", "-c", "kill -9 $$").returncode == -9
+
+
+def test_options_after_the_program_are_its_own() -> None:
+    assert run("--conf", "backend:null", "echo", "--stats").stdout == "--stats\n"
+
+
+def test_the_environment_is_added_to() -> None:
+    made = run(
+        *("--stats", "--conf", "threshold:7", "sh", "-c"),
+        'echo "$LD_PRELOAD|$PGTABLE_CLEANUP_CONF"',
+        env={"PGTABLE_CLEANUP_CONF": "backend:null", "LD_PRELOAD": SHIM},
+    )
+    assert made.stdout == f"{SHIM}|backend:null,stats:exit,threshold:7\n"
+    assert made.stderr == ""
+
+
+def test_stats_are_said_at_the_end() -> None:
+    program = "import mmap; mmap.mmap(-1, 4096).madvise(mmap.MADV_DONTNEED)"
+    said = run("--stats", "--conf", "backend:null", sys.executable, "-c", program).stderr
+    assert "drains=" in said
+    assert "]: notes=" in said
+
+
+def test_what_a_parent_was_told_is_said_again() -> None:
+    told = {"PGTABLE_CLEANUP_TOLD": "1", "PGTABLE_CLEANUP_CONF": "backend:null,x:1"}
+    assert "x:1" in run("true", env=told).stderr
+
+
+def test_libraries_to_preload_come_first_and_once() -> None:
+    made = environment({"LD_PRELOAD": "/a.so:/b.so /c.so", "HOME": "/"}, ["/shim.so", "/b.so"], [])
+    assert made == {"HOME": "/", "LD_PRELOAD": "/shim.so /b.so /a.so /c.so"}
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [("no-such-program", 127, "no such program"), ("/etc/passwd", 126, "permission denied")],
+)
+def test_no_program(name: str, code: int, says: str) -> None:
+    ended = run(name)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert says in ended.stderr
+
+
+def test_nothing_to_run_is_a_usage_error() -> None:
+    result = CliRunner().invoke(main, ["exec"])
+    assert result.exit_code == 2
+    assert CliRunner().invoke(main, ["exec", "--nonsense", "true"]).exit_code == 2
+
+
+def test_a_static_program_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "static.c"
+    source.write_text("int main(void) { return 0; }\n")
+    program = tmp_path / "static"
+    subprocess.run(["cc", "-static", "-o", program, source], check=True)
+    with pytest.raises(CannotExec, match=r"linked statically.*reclaim PID"):
+        find(str(program))
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    assert find(str(script)) == script
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="making a program another's takes root")
+def test_a_setuid_program_is_refused(tmp_path: Path) -> None:
+    program = tmp_path / "setuid"
+    shutil.copy("/bin/true", program)
+    program.chmod(0o4755)
+    assert find(str(program)) == program, "root's own"
+    os.chown(program, 65534, 65534)
+    program.chmod(0o4755)
+    with pytest.raises(CannotExec, match=r"setuid.*reclaim PID"):
+        find(str(program))
+
+
+def test_no_jemalloc_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cleanup.commands.exec.JEMALLOC", "libnothing.so.9")
+    result = CliRunner().invoke(main, ["exec", "--jemalloc", "true"])
+    assert result.exit_code == 126
+    assert "libnothing.so.9 is not installed" in result.stderr
