@@ -54,6 +54,9 @@ need util-linux command -v setpriv
 # Guests see the host's programs; their tests load the kernel's modules.
 need kmod command -v modprobe
 
+# Allocators for the tests.
+need libjemalloc2 sh -c 'ldconfig -p | grep -q libjemalloc.so.2'
+
 [ "$missing" ] || exit 0
 
 install="apt-get install --yes --no-install-recommends$missing"
