@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.lab.dmesg import Mark
-from guest.settings import zram_swap
+from guest.settings import one_cpu, zram_swap
 
 SERIES = ".".join(os.uname().release.split(".")[:2])
 
@@ -63,17 +63,10 @@ def scratch() -> Path:
 def kvm() -> Iterator[int]:
     """/dev/kvm of the guest: an emulated CPU has SVM, and KVM registers an mmu notifier.
 
-    A first and a last virtual machine have the kernel patch its scheduler, by way of a breakpoint
-    that QEMU's TCG may have another CPU run into once it is gone: no other is on meanwhile.
+    A first and a last virtual machine have the kernel patch its scheduler.
     """
-    others = list(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
-    for switch in others:
-        switch.write_text("0")
-    try:
+    with one_cpu():
         subprocess.run(["modprobe", "kvm_amd"], check=True)
         fd = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
         yield fd
         os.close(fd)
-    finally:
-        for switch in others:
-            switch.write_text("1")

@@ -37,3 +37,18 @@ def zram_swap(size: str) -> Iterator[None]:
     finally:
         subprocess.run(["swapoff", "/dev/zram0"], check=True)
         (ZRAM / "reset").write_text("1")
+
+
+@contextmanager
+def one_cpu() -> Iterator[None]:
+    """While the kernel changes its own code: QEMU's TCG may have another CPU run into the
+    breakpoint that stands there meanwhile, once it is gone.
+    """
+    others = list(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
+    for switch in others:
+        switch.write_text("0")
+    try:
+        yield
+    finally:
+        for switch in others:
+            switch.write_text("1")

@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: MIT
+"""libpgtable_cleanup.so with the module: tables are freed, and no other file sees the ioctl."""
+
+import array
+import errno
+import re
+import struct
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from _raw import syscall
+
+from guest.settings import one_cpu
+from preloaded import SHIM, run, stats
+
+pytestmark = pytest.mark.guest
+
+DEVICE = Path("/dev/pgtable_cleanup")
+TRACING = Path("/sys/kernel/tracing/instances/pgtable-cleanup-shim")
+MAGIC = 0xB7
+CONF = "stats:exit"
+SYS_PRCTL, SYS_SECCOMP, PR_SET_NO_NEW_PRIVS = 157, 317, 38
+# Of a Python program: bytes of its page tables, and the descriptors that are the device's.
+HELPERS = """\
+def vmpte():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmPTE")) << 10
+def devices():
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") == "/dev/pgtable_cleanup":
+                found.append(int(fd))
+        except OSError:
+            pass
+    return found
+def small(base, units):
+    c.madvise(base, units * UNIT, m.MADV_NOHUGEPAGE)
+    return base
+def churn(base, units):
+    for unit in range(units):
+        c.fill(base + unit * UNIT, 8192, unit % 255 + 1)
+    for unit in range(units):
+        c.madvise(base + unit * UNIT, 4096, DONTNEED)
+        if unit % 10:
+            c.madvise(base + unit * UNIT + 4096, 4096, DONTNEED)
+"""
+
+
+def stopped(why: str) -> str:
+    """What the library says when it gives up."""
+    return f"pgtable-cleanup: {why}; empty page tables stay where they are\n"
+
+
+def program(text: str) -> str:
+    return HELPERS + textwrap.dedent(text)
+
+
+def test_empty_tables_go_and_live_ones_stay() -> None:
+    ended = run(
+        program("""
+            base = small(area(640), 640)
+            before = vmpte()
+            churn(base, 640)
+            peak = vmpte()
+            c.drain()
+            assert all(c.byte(base + unit * UNIT + 4096) == unit % 255 + 1
+                       for unit in range(0, 640, 10))
+            print(before, peak, vmpte())
+        """),
+        CONF,
+    )
+    before, _peak, after = map(int, ended.stdout.split())
+    (counts,) = stats(ended.stderr)
+    assert counts["freed_pte"] >= 576
+    assert counts["drains"] >= 640 // 64
+    assert after - before <= (64 + 4) * 4096, "one in ten has a page left"
+
+
+def test_a_table_that_the_kernel_frees_is_not_looked_for(series: str) -> None:
+    """Where PT_RECLAIM has freed whole units, the library notes the edges alone."""
+    ended = run(
+        program("""
+            base = small(area(512), 512)
+            c.madvise(base, 4096, DONTNEED)
+            c.drain()
+            for unit in range(512):
+                c.fill(base + unit * UNIT, 4096, 1)
+                c.madvise(base + unit * UNIT, UNIT, DONTNEED)
+            c.drain()
+            print(vmpte())
+        """),
+        CONF,
+    )
+    (counts,) = stats(ended.stderr)
+    assert (counts["tried"] < 64) == (series == "7.3")
+    assert int(ended.stdout) < 512 * 4096
+
+
+def test_fork_copies_no_empty_tables() -> None:
+    text = program("""
+        base = small(area(2048), 2048)
+        for unit in range(2048):
+            c.fill(base + unit * UNIT, 4096, 1)
+        for unit in range(2048):
+            c.madvise(base + unit * UNIT, 4096, DONTNEED)
+        if os.fork() == 0:
+            print(vmpte())
+            sys.exit()
+        os.wait()
+    """)
+    with_module, without = (int(run(text, conf).stdout) for conf in ("", "backend:null"))
+    assert without >= 2048 * 4096
+    assert with_module < 256 * 4096
+
+
+@pytest.mark.parametrize("preloaded", [True, False], ids=["preloaded", "header"])
+def test_the_proposed_call(preloaded: bool) -> None:
+    """By the library, and by the header alone, which is for C what _libc is here."""
+    answered = run(
+        f"call = c.{'' if preloaded else 'cleanup_'}madvise\n"
+        + program("""
+            def tried(addr, length):
+                try:
+                    call(addr, length, CLEANUP)
+                    return 0
+                except c.Failed as failure:
+                    return failure.args[0]
+            base = small(area(4), 4)
+            for unit in range(4):
+                c.fill(base + unit * UNIT, 4096, 1)
+            for unit in range(3):
+                c.madvise(base + unit * UNIT, 4096, DONTNEED)
+            before = vmpte()
+            print(tried(base, 2 * UNIT), before - vmpte())
+            print(tried(base, 4 * UNIT), before - vmpte(), c.byte(base + 3 * UNIT))
+            print(tried(base, 0), tried(base + 1, 4096), tried(-4096 % 2**64, 8192))
+            print(tried(1 << 63, 4096), tried(base, 1))
+            c.munmap(base + UNIT, UNIT)
+            print(tried(base, 4 * UNIT))
+        """),
+        "threshold:1000,interval_ms:86400000",
+        preload=preloaded,
+    )
+    lines = [[int(word) for word in line.split()] for line in answered.stdout.splitlines()]
+    assert lines[0] == [0, 2 * 4096]
+    assert lines[1] == [0, 3 * 4096, 1]
+    assert lines[2] == [0, errno.EINVAL, errno.EINVAL]
+    assert lines[3] == [errno.EINVAL, 0]
+    assert lines[4] == [errno.ENOMEM]
+
+
+def test_the_descriptor_is_high_and_ends_with_the_program() -> None:
+    ended = run(
+        program("""
+            import subprocess
+            (fd,) = devices()
+            print(fd, os.get_inheritable(fd))
+            sys.stdout.flush()
+            subprocess.run([sys.executable, "-c", "import os; print(os.listdir('/proc/self/fd'))"],
+                           close_fds=False, env={}, check=True)
+        """),
+        "",
+    )
+    first, second = ended.stdout.splitlines()
+    fd, inheritable = first.split()
+    assert int(fd) >= 900
+    assert inheritable == "False"
+    assert repr(fd) not in second
+
+
+@contextmanager
+def ioctls_traced() -> Iterator[list[int]]:
+    """Numbers of the descriptors that saw an ioctl of the module's, complete at the end."""
+    seen: list[int] = []
+    TRACING.mkdir()
+    enable = TRACING / "events/syscalls/sys_enter_ioctl/enable"
+    try:
+        with one_cpu():
+            enable.write_text("1")
+        yield seen
+        said = (TRACING / "trace").read_text()
+    finally:
+        with one_cpu():
+            enable.write_text("0")
+        TRACING.rmdir()
+    calls = re.findall(r"sys_ioctl\(fd: (\w+), cmd: (\w+)", said)
+    seen += [int(fd, 16) for fd, command in calls if int(command, 16) >> 8 & 0xFF == MAGIC]
+
+
+@pytest.mark.parametrize(
+    "reuse",
+    [
+        "os.close(fd); assert os.open('/dev/zero', os.O_RDWR) >= 0",
+        "os.closerange(3, 4096)",
+        "os.closerange(3, 4096); os.dup2(os.open('/dev/zero', os.O_RDWR), fd)",
+        "os.dup2(os.open('/dev/zero', os.O_RDWR), fd)",
+        "os.dup2(os.open('/proc/self/status', os.O_RDONLY), fd)",
+    ],
+)
+def test_a_number_that_is_reused_never_sees_the_ioctl(reuse: str) -> None:
+    with ioctls_traced() as seen:
+        ended = run(
+            program(f"""
+                base = small(area(128), 128)
+                (fd,) = devices()
+                churn(base, 64)
+                {reuse}
+                reused = fd not in devices()
+                churn(base + 64 * UNIT, 64)
+                c.drain()
+                print(fd, *devices())
+            """),
+            CONF,
+        )
+    fd, *now = map(int, ended.stdout.split())
+    (counts,) = stats(ended.stderr)
+    assert counts["freed_pte"] >= 2 * 57
+    assert len(now) == 1
+    assert set(seen) <= {fd, *now}
+    if now != [fd]:
+        after = seen[seen.index(now[0]) :]
+        assert fd not in after
+
+
+def test_another_file_in_its_place_never_sees_the_ioctl() -> None:
+    """dup2() over the number, where no device is to be had any more: in a chroot."""
+    before = """
+        base = small(area(64), 64)
+        (fd,) = devices()
+        c.drain()
+        os.makedirs("/tmp/empty", exist_ok=True)
+        os.chroot("/tmp/empty")
+        c.madvise(base, 4096, CLEANUP)
+        print(fd)
+        sys.stdout.flush()
+"""
+    after = """\
+        os.dup2(os.memfd_create("other"), fd)
+        churn(base, 64)
+        c.drain()
+        churn(base, 64)
+        c.drain()
+        os._exit(0)
+    """
+    with ioctls_traced() as usual:
+        run(program(before + "        os._exit(0)\n"), "")
+    with ioctls_traced() as seen:
+        ended = run(program(before + after), "")
+    (fd,) = map(int, ended.stdout.split())
+    assert ended.stderr == stopped("/dev/pgtable_cleanup was closed, and can't be opened again")
+    assert usual == seen == [fd] * len(seen)
+    assert len(seen) >= 2, "at the start, and in the chroot"
+
+
+def test_a_device_without_permission() -> None:
+    DEVICE.chmod(0o600)
+    try:
+        told = subprocess.run(
+            ["/bin/true"],
+            env={"LD_PRELOAD": SHIM},
+            user=65534,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        opened_before = run(program("os.setuid(65534); churn(small(area(64), 64), 64)"), CONF)
+    finally:
+        DEVICE.chmod(0o666)
+    why = "permission denied (the module's parameter mode= lets users in)"
+    assert told == stopped(f"/dev/pgtable_cleanup: {why}")
+    assert stats(opened_before.stderr)[0]["freed_pte"] > 0
+
+
+def test_what_is_no_module_of_this_version() -> None:
+    subprocess.run(["mount", "--bind", "/dev/zero", DEVICE], check=True)
+    try:
+        told = run(program("c.madvise(area(1), 4096, DONTNEED)"), "").stderr
+    finally:
+        subprocess.run(["umount", DEVICE], check=True)
+    assert told == stopped("the loaded module is of another version")
+
+
+def filter_of(action: int) -> bytes:
+    """A seccomp filter that answers so to the module's ioctl, and lets all else pass."""
+    load_number, load_request = (0x20, 0, 0, 0), (0x20, 0, 0, 24)
+    instructions = [
+        load_number,
+        (0x15, 0, 4, 16),  # ioctl
+        load_request,
+        (0x54, 0, 0, 0xFF00),
+        (0x15, 0, 1, 0xB700),
+        (0x06, 0, 0, action),
+        (0x06, 0, 0, ALLOW),
+    ]
+    return b"".join(struct.pack("=HBBI", *one) for one in instructions)
+
+
+ALLOW, KILL, DENY = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (KILL, "a seccomp filter kills who makes the ioctl"),
+        (DENY, "the ioctl is not permitted"),
+        (ALLOW, None),
+    ],
+    ids=["kill", "deny", "allow"],
+)
+def test_under_a_seccomp_filter_from_the_start(action: int, says: str | None) -> None:
+    ended = run(
+        program("churn(small(area(64), 64), 64)"), CONF, before_exec=lambda: filtered(action)
+    )
+    if says:
+        assert ended.stderr == stopped(says)
+    else:
+        assert stats(ended.stderr)[0]["freed_pte"] > 0
+
+
+def filtered(action: int) -> None:
+    """Install the filter by system calls, as a library for sandboxes does."""
+    code = array.array("B", filter_of(action))
+    header = array.array("Q", [code.itemsize * len(code) // 8, code.buffer_info()[0]])
+    syscall(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    syscall(SYS_SECCOMP, 1, 0, header.buffer_info()[0])
+
+
+def test_a_filter_by_prctl_ends_it_after_a_last_drain() -> None:
+    ended = run(
+        program(f"""
+            import array
+            base = small(area(128), 128)
+            churn(base, 60)
+            code = array.array("B", {filter_of(KILL)!r})
+            header = array.array("Q", [len(code) // 8, code.buffer_info()[0]])
+            c.prctl({PR_SET_NO_NEW_PRIVS}, 1, 0)
+            c.prctl(22, 2, header.buffer_info()[0])
+            print(c.stats()[2])
+            churn(base + 64 * UNIT, 64)
+            c.drain()
+        """),
+        CONF,
+    )
+    freed = int(ended.stdout)
+    assert freed >= 54
+    assert stats(ended.stderr)[0]["freed_pte"] == freed
