@@ -20,12 +20,15 @@ __all__ = [
     "ALL_ARENAS",
     "Arena",
     "Decay",
+    "HookStats",
     "Stats",
     "arena",
     "arenas",
     "available",
     "control",
     "decay",
+    "hook_stats",
+    "install_hooks",
     "prefix",
     "purge",
     "read_bool",
@@ -52,8 +55,29 @@ ctypedef int (*Mallctl)(
     const char *name, void *old, size_t *old_length, void *new, size_t new_length
 ) noexcept nogil
 
+cdef extern from "hooks.h":
+    enum hooks_way:
+        HOOKS_NOTHING
+        HOOKS_ZAP
+        HOOKS_REMAP
+        HOOKS_MODULE
+
+    ctypedef struct c_stats "struct hooks_stats":
+        uint64_t reserved
+        uint64_t units
+        uint64_t waits
+        uint64_t foreign
+
+    const char *hooks_install(Mallctl mallctl, size_t bytes, hooks_way way)
+    c_stats hooks_stats()
+    bint hooks_kernel_frees_units()
+
 # malloc() as it is, of jemalloc's own build, and of the crate tikv-jemalloc-sys.
 _PREFIXES = ("", "je_", "_rjem_")
+
+_WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
+MIN_RESERVE = 64 << 20
+"""Bytes of the smallest reservation for `install_hooks`."""
 
 ALL_ARENAS = 4096
 """In place of an arena's number: all of them."""
@@ -110,6 +134,23 @@ class Decay:
 
     dirty_ms: int
     muzzy_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookStats:
+    """What the extent hooks did.
+
+    Attributes:
+        reserved: bytes of the reservation in use so far.
+        units: how often a unit of 2 MiB was given back with its page table.
+        waits: how often a thread met a unit in the middle of that.
+        foreign: extents that had no room in the reservation.
+    """
+
+    reserved: int
+    units: int
+    waits: int
+    foreign: int
 
 
 cdef void *_base(void *address) noexcept nogil:
@@ -328,3 +369,39 @@ def purge(number: int = ALL_ARENAS) -> None:
     if read_bool("opt.tcache"):
         control("thread.tcache.flush")
     control(f"arena.{number:d}.purge")
+
+
+def install_hooks(str way="auto", size_t reserve=1 << 40) -> str:
+    """Have all arenas give a page table back with the last page that it maps, from now on.
+
+    Arguments:
+        way: how a table is freed: "zap", by one MADV_DONTNEED of its 2 MiB, which some kernels
+            answer so since 6.14; "remap", by a new mapping in its place; "nothing", to compare;
+            "auto": by what works here.
+        reserve: bytes of address space for the arenas, no memory; what goes beyond is given back
+            as without the hooks.
+
+    Memory that was allocated before is given back as ever.  By "remap" a unit loses what the program
+    set on it since, as by mlock() or mbind(): it takes "zap" or "nothing" to keep that.
+
+    Returns the way.  Raises JemallocError where it can't be done, with the reason, and with nothing
+    changed; NotLoaded; ValueError.
+    """
+    cdef const char *why
+    _find()
+    if way == "auto":
+        way = "zap" if hooks_kernel_frees_units() else "remap"
+    if way not in _WAYS:
+        raise ValueError(f"{way!r} is none of {', '.join(_WAYS)}")
+    if reserve < MIN_RESERVE:
+        raise ValueError(f"a reservation of {reserve} bytes is too small: {MIN_RESERVE} at least")
+    why = hooks_install(_mallctl, reserve, _WAYS[way])
+    if why != NULL:
+        raise JemallocError(EFAULT, why.decode())
+    return way
+
+
+def hook_stats() -> HookStats:
+    """What the hooks did so far."""
+    cdef c_stats found = hooks_stats()
+    return HookStats(found.reserved, found.units, found.waits, found.foreign)

@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: MIT
+/* jemalloc's extent hooks that know what each 2 MiB unit still holds. */
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "hooks.h"
+#include "syscalls.h"
+#include "units.h"
+
+#define PAGE_SHIFT 12
+#define PAGE_SIZE (1UL << PAGE_SHIFT)
+
+/* Where the tests have another thread come in between. */
+#ifndef HOOKS_PAUSE
+#define HOOKS_PAUSE() ((void)0)
+#endif
+
+/* A unit whose table is being freed: who wants to use it waits. */
+#define BUSY UINT32_MAX
+
+/* As jemalloc/jemalloc.h declares it since 5.0. */
+struct extent_hooks {
+	void *(*alloc)(struct extent_hooks *hooks, void *addr, size_t size,
+		       size_t alignment, bool *zero, bool *commit,
+		       unsigned int arena);
+	bool (*dalloc)(struct extent_hooks *hooks, void *addr, size_t size,
+		       bool committed, unsigned int arena);
+	void (*destroy)(struct extent_hooks *hooks, void *addr, size_t size,
+			bool committed, unsigned int arena);
+	bool (*commit)(struct extent_hooks *hooks, void *addr, size_t size,
+		       size_t offset, size_t length, unsigned int arena);
+	bool (*decommit)(struct extent_hooks *hooks, void *addr, size_t size,
+			 size_t offset, size_t length, unsigned int arena);
+	bool (*purge_lazy)(struct extent_hooks *hooks, void *addr, size_t size,
+			   size_t offset, size_t length, unsigned int arena);
+	bool (*purge_forced)(struct extent_hooks *hooks, void *addr,
+			     size_t size, size_t offset, size_t length,
+			     unsigned int arena);
+	bool (*split)(struct extent_hooks *hooks, void *addr, size_t size,
+		      size_t size_a, size_t size_b, bool committed,
+		      unsigned int arena);
+	bool (*merge)(struct extent_hooks *hooks, void *addr_a, size_t size_a,
+		      void *addr_b, size_t size_b, bool committed,
+		      unsigned int arena);
+};
+
+/*
+ * Address space of the hooks' own, handed out from its start on and never taken
+ * back: each unit of it holds jemalloc's extents alone.
+ */
+static uintptr_t base, end;
+static _Atomic uintptr_t next;
+
+/* Pages of each unit that are committed, or BUSY. */
+static _Atomic uint32_t *committed;
+
+static enum hooks_way way;
+static _Atomic uint64_t units, waits, foreign;
+
+static bool is_ours(uintptr_t addr)
+{
+	return addr >= base && addr < end;
+}
+
+static uintptr_t round_up(uintptr_t number, uintptr_t to)
+{
+	return (number + to - 1) & -to;
+}
+
+/* The part of a range that is in its first unit. */
+static size_t in_first_unit(uintptr_t addr, size_t length)
+{
+	size_t left = SHIM_UNIT_SIZE - (addr & (SHIM_UNIT_SIZE - 1));
+
+	return length < left ? length : left;
+}
+
+static _Atomic uint32_t *count_of(uintptr_t addr)
+{
+	return &committed[(addr - base) >> SHIM_UNIT_SHIFT];
+}
+
+static void drop(uintptr_t addr, size_t length)
+{
+	shim_syscall3(__NR_madvise, addr, length, MADV_DONTNEED);
+}
+
+static void use(uintptr_t addr, size_t length)
+{
+	while (length) {
+		size_t part = in_first_unit(addr, length);
+		_Atomic uint32_t *count = count_of(addr);
+		uint32_t seen = atomic_load(count);
+
+		for (;;) {
+			if (seen == BUSY) {
+				atomic_fetch_add(&waits, 1);
+				sched_yield();
+				seen = atomic_load(count);
+			} else if (atomic_compare_exchange_weak(
+					   count, &seen,
+					   seen + (part >> PAGE_SHIFT))) {
+				break;
+			}
+		}
+		addr += part;
+		length -= part;
+	}
+}
+
+/* Nobody uses the unit, nor may begin to: all of it goes. */
+static void give_back(uintptr_t unit)
+{
+	long result;
+
+	if (way == HOOKS_REMAP) {
+		result = shim_syscall6(
+			__NR_mmap, unit, SHIM_UNIT_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+			-1, 0);
+		if (!shim_failed(result))
+			return;
+	}
+	drop(unit, SHIM_UNIT_SIZE);
+}
+
+/*
+ * Whether the small release may be left out is known after the count went down:
+ * before, another thread may yet begin to use the unit, and what is stale here
+ * would pass for zeros.
+ */
+static void unuse(uintptr_t addr, size_t length)
+{
+	while (length) {
+		size_t part = in_first_unit(addr, length);
+		_Atomic uint32_t *count = count_of(addr);
+		uint32_t pages = part >> PAGE_SHIFT;
+		uint32_t seen = atomic_load(count), left;
+
+		do
+			left = seen == pages ? BUSY : seen - pages;
+		while (!atomic_compare_exchange_weak(count, &seen, left));
+		HOOKS_PAUSE();
+		if (left == BUSY) {
+			give_back(addr & -SHIM_UNIT_SIZE);
+			atomic_store(count, 0);
+			atomic_fetch_add(&units, 1);
+		} else {
+			drop(addr, part);
+		}
+		addr += part;
+		length -= part;
+	}
+}
+
+/* Where the reservation is full: memory as jemalloc would get it. */
+static void *map_foreign(size_t size, size_t alignment)
+{
+	uintptr_t got, addr;
+	long result;
+
+	result = shim_syscall6(__NR_mmap, NULL, size + alignment,
+			       PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			       0);
+	if (shim_failed(result))
+		return NULL;
+	got = result;
+	addr = round_up(got, alignment);
+	if (addr > got)
+		shim_syscall2(__NR_munmap, got, addr - got);
+	if (got + alignment > addr)
+		shim_syscall2(__NR_munmap, addr + size, got + alignment - addr);
+	atomic_fetch_add(&foreign, 1);
+	return (void *)addr;
+}
+
+static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
+		   size_t alignment, bool *zero, bool *commit,
+		   unsigned int arena)
+{
+	uintptr_t from = atomic_load(&next), addr;
+
+	(void)hooks;
+	(void)arena;
+	/* A place to grow into is never free: what comes next is another's. */
+	if (wanted)
+		return NULL;
+	*zero = true;
+	do {
+		addr = round_up(from, alignment);
+		if (addr + size > end || addr + size < addr) {
+			*commit = true;
+			return map_foreign(size, alignment);
+		}
+	} while (!atomic_compare_exchange_weak(&next, &from, addr + size));
+	if (*commit)
+		use(addr, size);
+	return (void *)addr;
+}
+
+/* Kept for good, and decommitted instead. */
+static bool dalloc(struct extent_hooks *hooks, void *addr, size_t size,
+		   bool is_committed, unsigned int arena)
+{
+	(void)hooks;
+	(void)addr;
+	(void)size;
+	(void)is_committed;
+	(void)arena;
+	return true;
+}
+
+static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
+		    bool is_committed, unsigned int arena)
+{
+	(void)hooks;
+	(void)arena;
+	if (!is_ours((uintptr_t)addr))
+		shim_syscall2(__NR_munmap, addr, size);
+	else if (is_committed)
+		unuse((uintptr_t)addr, size);
+}
+
+static bool commit(struct extent_hooks *hooks, void *addr, size_t size,
+		   size_t offset, size_t length, unsigned int arena)
+{
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	if (!is_ours((uintptr_t)addr))
+		return true;
+	use((uintptr_t)addr + offset, length);
+	return false;
+}
+
+static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
+		     size_t offset, size_t length, unsigned int arena)
+{
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	/* Extents older than the hooks were never counted. */
+	if (!is_ours((uintptr_t)addr))
+		return true;
+	unuse((uintptr_t)addr + offset, length);
+	return false;
+}
+
+/* Not by MADV_FREE: its pages stay, and so would their tables. */
+static bool purge_lazy(struct extent_hooks *hooks, void *addr, size_t size,
+		       size_t offset, size_t length, unsigned int arena)
+{
+	(void)hooks;
+	(void)addr;
+	(void)size;
+	(void)offset;
+	(void)length;
+	(void)arena;
+	return true;
+}
+
+static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
+			 size_t offset, size_t length, unsigned int arena)
+{
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	return shim_syscall3(__NR_madvise, (uintptr_t)addr + offset, length,
+			     MADV_DONTNEED) != 0;
+}
+
+/* The counts go by address: an extent's bounds are none of theirs. */
+static bool split(struct extent_hooks *hooks, void *addr, size_t size,
+		  size_t size_a, size_t size_b, bool is_committed,
+		  unsigned int arena)
+{
+	(void)hooks;
+	(void)addr;
+	(void)size;
+	(void)size_a;
+	(void)size_b;
+	(void)is_committed;
+	(void)arena;
+	return false;
+}
+
+static bool merge(struct extent_hooks *hooks, void *addr_a, size_t size_a,
+		  void *addr_b, size_t size_b, bool is_committed,
+		  unsigned int arena)
+{
+	(void)hooks;
+	(void)size_a;
+	(void)size_b;
+	(void)is_committed;
+	(void)arena;
+	return !is_ours((uintptr_t)addr_a) || !is_ours((uintptr_t)addr_b);
+}
+
+static struct extent_hooks own_hooks = {
+	.alloc = alloc,
+	.dalloc = dalloc,
+	.destroy = destroy,
+	.commit = commit,
+	.decommit = decommit,
+	.purge_lazy = purge_lazy,
+	.purge_forced = purge_forced,
+	.split = split,
+	.merge = merge,
+};
+
+/* A thread that is not in the child had this unit: nobody waits for it there. */
+static void forked(void)
+{
+	uintptr_t unit;
+
+	for (unit = base; unit < atomic_load(&next); unit += SHIM_UNIT_SIZE)
+		if (atomic_load(count_of(unit)) == BUSY)
+			atomic_store(count_of(unit), 0);
+}
+
+static bool reserve(size_t bytes)
+{
+	size_t room = bytes >> SHIM_UNIT_SHIFT;
+	long area, counts;
+
+	area = shim_syscall6(__NR_mmap, NULL, bytes + SHIM_UNIT_SIZE,
+			     PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			     0);
+	if (shim_failed(area))
+		return false;
+	counts = shim_syscall6(__NR_mmap, NULL, room * sizeof(*committed),
+			       PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			       0);
+	if (shim_failed(counts)) {
+		shim_syscall2(__NR_munmap, area, bytes + SHIM_UNIT_SIZE);
+		return false;
+	}
+	committed = (_Atomic uint32_t *)counts;
+	base = round_up(area, SHIM_UNIT_SIZE);
+	end = base + bytes;
+	atomic_store(&next, base);
+	/* For alignment only. */
+	if (base > (uintptr_t)area)
+		shim_syscall2(__NR_munmap, area, base - area);
+	shim_syscall2(__NR_munmap, end, area + SHIM_UNIT_SIZE + bytes - end);
+	return true;
+}
+
+static void unreserve(void)
+{
+	size_t room = (end - base) >> SHIM_UNIT_SHIFT;
+
+	shim_syscall2(__NR_munmap, base, end - base);
+	shim_syscall2(__NR_munmap, committed, room * sizeof(*committed));
+	base = 0;
+	end = 0;
+}
+
+/* The VmFlags of the mapping of an address, and how many mappings there are. */
+static bool describe(uintptr_t addr, char *flags, size_t room,
+		     unsigned int *mappings)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "re");
+	unsigned long from, to;
+	bool wanted = false, found = false;
+	char *line = NULL;
+	size_t size = 0;
+
+	if (!smaps)
+		return false;
+	*mappings = 0;
+	while (getline(&line, &size, smaps) > 0) {
+		if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+			++*mappings;
+			wanted = addr >= from && addr < to;
+		} else if (wanted && !strncmp(line, "VmFlags:", 8)) {
+			snprintf(flags, room, "%s", line);
+			found = true;
+		}
+	}
+	free(line);
+	fclose(smaps);
+	return found;
+}
+
+/*
+ * Would a new mapping be like the old one?  Not where memory is locked from now
+ * on, or has a policy; then it would be another mapping as well.
+ */
+static bool remap_is_faithful(void)
+{
+	uintptr_t unit = base + SHIM_UNIT_SIZE;
+	char before[256], after[256];
+	unsigned int nr_before, nr_after;
+
+	if (!describe(unit, before, sizeof(before), &nr_before))
+		return false;
+	/* All that describe() allocates is there now: the counts are of the same. */
+	if (!describe(unit, before, sizeof(before), &nr_before))
+		return false;
+	give_back(unit);
+	return describe(unit, after, sizeof(after), &nr_after) &&
+	       nr_before == nr_after && !strcmp(before, after);
+}
+
+static const char *take_arena(hooks_mallctl *mallctl, unsigned int arena)
+{
+	struct extent_hooks *hooks = &own_hooks;
+	char name[] = "arena.0000.extent_hooks";
+	unsigned int digit, rest = arena;
+
+	for (digit = 0; digit < 4; digit++, rest /= 10)
+		name[9 - digit] = '0' + rest % 10;
+	return mallctl(name, NULL, NULL, &hooks, sizeof(hooks)) ?
+		       "jemalloc takes no extent hooks" :
+		       NULL;
+}
+
+const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
+			  enum hooks_way wanted)
+{
+	unsigned int narenas = 0, i;
+	size_t length;
+	bool retain;
+	void *large;
+
+	if (base)
+		return "the hooks are installed already";
+	length = sizeof(retain);
+	if (mallctl("opt.retain", &retain, &length, NULL, 0))
+		return "this jemalloc is too old, or another one";
+	if (!retain)
+		return "it runs with retain:false, which unmaps memory instead "
+		       "of keeping it: leave that out of MALLOC_CONF";
+	/* Its arena for oversize memory is made at the first use. */
+	large = malloc(9 << 20);
+	*(volatile char *)large = 1;
+	free(large);
+	length = sizeof(narenas);
+	if (mallctl("arenas.narenas", &narenas, &length, NULL, 0) ||
+	    narenas > 9999)
+		return "this jemalloc is too old, or another one";
+	if (!reserve(bytes & -SHIM_UNIT_SIZE))
+		return "there is no address space";
+	way = wanted;
+	if (way == HOOKS_REMAP && !remap_is_faithful()) {
+		unreserve();
+		return "a mapping made now is not like one made before (VmFlags "
+		       "in smaps; mlockall(), say): the way remap is none here";
+	}
+	pthread_atfork(NULL, NULL, forked);
+	for (i = 0; i < narenas; i++) {
+		const char *why = take_arena(mallctl, i);
+
+		if (why && !i)
+			return why;
+	}
+	return NULL;
+}
+
+/* Of this process, in kB; 0 where it is not told. */
+static unsigned long vmpte(void)
+{
+	static const char field[] = "\nVmPTE:";
+	char status[4096];
+	ssize_t length;
+	char *found;
+	int fd;
+
+	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	length = read(fd, status, sizeof(status) - 1);
+	close(fd);
+	status[length > 0 ? length : 0] = '\0';
+	found = strstr(status, field);
+	return found ? strtoul(found + sizeof(field) - 1, NULL, 10) : 0;
+}
+
+bool hooks_kernel_frees_units(void)
+{
+	/* More than what other threads do meanwhile. */
+	const size_t tried = 64, length = (tried + 1) << SHIM_UNIT_SHIFT;
+	unsigned long full, left;
+	uintptr_t first;
+	void *area;
+	size_t i;
+
+	area = mmap(NULL, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (area == MAP_FAILED)
+		return false;
+	madvise(area, length, MADV_NOHUGEPAGE);
+	first = round_up((uintptr_t)area, SHIM_UNIT_SIZE);
+	for (i = 0; i < tried; i++)
+		*(volatile char *)(first + (i << SHIM_UNIT_SHIFT)) = 1;
+	full = vmpte();
+	madvise((void *)first, tried << SHIM_UNIT_SHIFT, MADV_DONTNEED);
+	left = vmpte();
+	munmap(area, length);
+	return full >= left + tried * PAGE_SIZE / 1024 / 2;
+}
+
+struct hooks_stats hooks_stats(void)
+{
+	return (struct hooks_stats){
+		.reserved = base ? atomic_load(&next) - base : 0,
+		.units = atomic_load(&units),
+		.waits = atomic_load(&waits),
+		.foreign = atomic_load(&foreign),
+	};
+}

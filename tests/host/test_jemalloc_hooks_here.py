@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""jemalloc's extent hooks in real processes: tables go with their pages, and no byte is lost."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import _churn
+import pytest
+
+from allocator_shim import jemalloc
+from cleanup.commands.exec import jemalloc_path
+
+pytestmark = pytest.mark.host
+
+WAYS = ["zap", "remap", "nothing"]
+PRELUDE = f"""
+import os, sys, threading, time
+sys.path.insert(0, {str(Path(_churn.__file__).parent)!r})
+from _churn import Objects
+from allocator_shim import jemalloc
+from allocator_shim.errors import JemallocError
+def vmpte():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmPTE")) << 10
+"""
+
+
+def run(program: str, conf: str = "", *arguments: str) -> str:
+    """The output of a program that allocates by jemalloc."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program), *arguments],
+        env={"LD_PRELOAD": jemalloc_path(), "PYTHONMALLOC": "malloc", "MALLOC_CONF": conf},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+CHURN = """
+    way, threads = sys.argv[1], int(sys.argv[2])
+    assert jemalloc.install_hooks(way) == way
+    lost = []
+    def work(seed):
+        objects = Objects(40_000, 8000, seed)
+        objects.fill()
+        for _ in range(6):
+            objects.release(1000)
+            objects.churn(30_000)
+            objects.fill()
+        objects.check()
+        objects.release(1000)
+        lost.append(objects.lost)
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(threads)]
+    for worker in workers:
+        worker.start()
+    while any(worker.is_alive() for worker in workers):
+        jemalloc.purge()
+        time.sleep(0.01)
+    for worker in workers:
+        worker.join()
+    jemalloc.purge()
+    stats = jemalloc.hook_stats()
+    print(len(lost), sum(lost), stats.units > 0, stats.foreign)
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:20", ""])
+def test_threads_lose_no_byte(way: str, conf: str) -> None:
+    """While another purges: what is committed and decommitted meets in the same units."""
+    assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
+
+
+def test_memory_of_before_is_left_as_it_was() -> None:
+    said = run("""
+        old = Objects(20_000, 4000, 1)
+        old.fill()
+        print(jemalloc.install_hooks("remap"))
+        new = Objects(20_000, 4000, 2)
+        new.fill()
+        old.release(100)
+        new.release(100)
+        jemalloc.purge()
+        print(old.check(), new.check(), old.lost, new.lost)
+    """)
+    assert said.split() == ["remap", "200", "200", "0", "0"]
+
+
+@pytest.mark.parametrize("way", ["zap", "remap"])
+def test_tables_go_with_their_pages(way: str) -> None:
+    if way == "zap" and not kernel_frees_units():
+        pytest.skip("this kernel frees no table at MADV_DONTNEED")
+    program = """
+        if sys.argv[1] != "off":
+            jemalloc.install_hooks(sys.argv[1])
+        before = vmpte()
+        objects = Objects(1_000_000, 1000, 5)
+        objects.fill()
+        full = vmpte()
+        # Small releases, none of them of a whole unit, as a program at work makes them.
+        for keep in (3, 7, 50, 1000, 100_000):
+            objects.release(keep)
+            jemalloc.purge()
+        print(before, full, vmpte(), objects.check(), objects.lost)
+    """
+    conf = "thp:never"
+    before, full, after, kept, lost = map(int, run(program, conf, way).split())
+    assert (kept > 0, lost) == (True, 0)
+    assert full - before >= 200 * 4096
+    assert after - before <= (kept + 30) * 4096
+
+
+def kernel_frees_units() -> bool:
+    return run("print(jemalloc.install_hooks())") == "zap\n"
+
+
+def test_a_full_reservation_goes_on_as_without_hooks() -> None:
+    said = run("""
+        jemalloc.install_hooks("remap", jemalloc.MIN_RESERVE)
+        objects = Objects(100_000, 4000, 3)
+        objects.fill()
+        objects.release(1000)
+        jemalloc.purge()
+        print(objects.check(), objects.lost, jemalloc.hook_stats().foreign > 0)
+    """)
+    assert said.split() == ["100", "0", "True"]
+
+
+@pytest.mark.parametrize("way", ["zap", "remap"])
+def test_fork_in_the_middle_of_it(way: str) -> None:
+    said = run(
+        """
+        jemalloc.install_hooks(sys.argv[1])
+        def work(seed):
+            objects = Objects(20_000, 8000, seed)
+            while going:
+                objects.churn(20_000)
+                jemalloc.purge()
+        going = True
+        workers = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+        for worker in workers:
+            worker.start()
+        mine = Objects(5000, 8000, 9)
+        for turn in range(25):
+            mine.churn(5000)
+            child = os.fork()
+            if child == 0:
+                mine.churn(20_000)
+                jemalloc.purge()
+                mine.fill()
+                mine.check()
+                os._exit(mine.lost != 0)
+            assert os.waitpid(child, 0)[1] == 0
+        going = False
+        for worker in workers:
+            worker.join()
+        print(mine.lost)
+        """,
+        "dirty_decay_ms:0",
+        way,
+    )
+    assert said == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "conf", "says"),
+    [
+        ("jemalloc.install_hooks()", "retain:false", "retain:false"),
+        ("jemalloc.install_hooks(); jemalloc.install_hooks()", "", "installed already"),
+        ("jemalloc.install_hooks(reserve=1 << 62)", "", "no address space"),
+        ("jemalloc.install_hooks('fast')", "", "'fast' is none of zap, remap, nothing"),
+        ("jemalloc.install_hooks(reserve=4096)", "", "too small"),
+    ],
+)
+def test_refusals_say_why(call: str, conf: str, says: str) -> None:
+    said = run(
+        f"""
+        try:
+            {call}
+        except (JemallocError, ValueError) as error:
+            print(error)
+        kept = [os.urandom(500) for _ in range(1000)]
+        """,
+        conf,
+    )
+    assert says in said
+
+
+def test_without_jemalloc_it_says_how() -> None:
+    with pytest.raises(OSError, match="exec --jemalloc"):
+        jemalloc.install_hooks()
+    assert jemalloc.hook_stats().units == 0
+    assert os.environ.get("LD_PRELOAD") is None

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+# cython: language_level=3
+"""The extent hooks without jemalloc: threads commit and decommit pages of the same unit."""
+
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.string cimport memset
+
+cdef extern from *:
+    """
+    #include <time.h>
+
+    static void hooks_pause(void)
+    {
+        nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+    }
+
+    #define HOOKS_PAUSE() hooks_pause()
+    #include "hooks.c"
+
+    static int begin(size_t bytes, enum hooks_way wanted)
+    {
+        way = wanted;
+        return reserve(bytes);
+    }
+
+    static void *extent(size_t bytes)
+    {
+        bool zero = false, committed_now = false;
+
+        return alloc(&own_hooks, NULL, bytes, 1 << 21, &zero, &committed_now, 0);
+    }
+
+    static bool commit_pages(void *addr, size_t bytes)
+    {
+        return commit(&own_hooks, addr, bytes, 0, bytes, 0);
+    }
+
+    static bool decommit_pages(void *addr, size_t bytes)
+    {
+        return decommit(&own_hooks, addr, bytes, 0, bytes, 0);
+    }
+    """
+    enum hooks_way:
+        HOOKS_NOTHING
+        HOOKS_ZAP
+        HOOKS_REMAP
+
+    ctypedef struct c_stats "struct hooks_stats":
+        uint64_t units
+        uint64_t waits
+
+    c_stats hooks_stats()
+    int begin(size_t bytes, hooks_way wanted)
+    void *extent(size_t bytes) nogil
+    bint commit_pages(void *addr, size_t bytes) nogil
+    bint decommit_pages(void *addr, size_t bytes) nogil
+
+WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
+
+
+def start(str way) -> int:
+    """One unit of memory, uncommitted."""
+    if not begin(64 << 20, WAYS[way]):
+        raise MemoryError
+    return <uintptr_t>extent(2 << 20)
+
+
+def use(uintptr_t addr, size_t length, size_t rounds, int value) -> tuple[int, int]:
+    """Commit, fill, check and decommit; how often it was not zero at first, and not whole later."""
+    cdef size_t turn, i
+    cdef int stale = 0
+    cdef int lost = 0
+    cdef unsigned char *at = <unsigned char *>addr
+    with nogil:
+        for turn in range(rounds):
+            if commit_pages(at, length):
+                lost += 1
+                break
+            for i in range(0, length, 4096):
+                stale += at[i] != 0
+            memset(at, value, length)
+            for i in range(0, length, 4096):
+                lost += at[i] != value
+            if decommit_pages(at, length):
+                lost += 1
+                break
+    return stale, lost
+
+
+def stats() -> tuple[int, int]:
+    """Units given back, and waits."""
+    cdef c_stats found = hooks_stats()
+    return found.units, found.waits
