@@ -5,11 +5,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "device.h"
+#include "proc.h"
 #include "syscalls.h"
 
 /*
@@ -18,8 +18,6 @@
  */
 #define FD_FLOOR 960
 #define FD_LOW 100
-
-#define STATUS_ROOM 4096
 
 static _Atomic int device = -1;
 /* What it was when it was opened. */
@@ -61,22 +59,9 @@ static long open_high(void)
 /* Is a seccomp filter in force?  Read as text: prctl() may be what it forbids. */
 static bool is_filtered(void)
 {
-	static const char field[] = "\nSeccomp:\t";
-	char status[STATUS_ROOM];
-	long fd, length;
-	char *found;
+	unsigned long mode;
 
-	fd = shim_syscall4(__NR_openat, AT_FDCWD, "/proc/self/status",
-			   O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	length = shim_syscall3(__NR_read, fd, status, sizeof(status) - 1);
-	shim_syscall1(__NR_close, fd);
-	if (length <= 0)
-		return false;
-	status[length] = '\0';
-	found = strstr(status, field);
-	return found && found[sizeof(field) - 1] != '0';
+	return shim_proc_number("/proc/self/status", "Seccomp:", &mode) && mode;
 }
 
 static long features_of(int fd, struct pgtable_cleanup_features *features)
@@ -88,8 +73,8 @@ static long features_of(int fd, struct pgtable_cleanup_features *features)
 }
 
 /*
- * Whether a process lives on after the ioctl: tried by one that shares nothing
- * but memory with this one, which waits meanwhile.
+ * Whether a process lives on after the ioctl: tried by a child, for which
+ * this one waits.
  */
 static bool ioctl_is_survived(int fd)
 {

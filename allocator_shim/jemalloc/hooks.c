@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* jemalloc's extent hooks that know what each 2 MiB unit still holds. */
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -9,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "hooks.h"
+#include "proc.h"
 #include "syscalls.h"
 #include "units.h"
 
@@ -189,8 +188,6 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 {
 	uintptr_t from = atomic_load(&next), addr;
 
-	(void)hooks;
-	(void)arena;
 	/* A place to grow into is never free: what comes next is another's. */
 	if (wanted)
 		return NULL;
@@ -211,19 +208,12 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 static bool dalloc(struct extent_hooks *hooks, void *addr, size_t size,
 		   bool is_committed, unsigned int arena)
 {
-	(void)hooks;
-	(void)addr;
-	(void)size;
-	(void)is_committed;
-	(void)arena;
 	return true;
 }
 
 static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
 		    bool is_committed, unsigned int arena)
 {
-	(void)hooks;
-	(void)arena;
 	if (!is_ours((uintptr_t)addr))
 		shim_syscall2(__NR_munmap, addr, size);
 	else if (is_committed)
@@ -233,9 +223,6 @@ static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
 static bool commit(struct extent_hooks *hooks, void *addr, size_t size,
 		   size_t offset, size_t length, unsigned int arena)
 {
-	(void)hooks;
-	(void)size;
-	(void)arena;
 	if (!is_ours((uintptr_t)addr))
 		return true;
 	use((uintptr_t)addr + offset, length);
@@ -245,9 +232,6 @@ static bool commit(struct extent_hooks *hooks, void *addr, size_t size,
 static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		     size_t offset, size_t length, unsigned int arena)
 {
-	(void)hooks;
-	(void)size;
-	(void)arena;
 	/* Extents older than the hooks were never counted. */
 	if (!is_ours((uintptr_t)addr))
 		return true;
@@ -259,21 +243,12 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 static bool purge_lazy(struct extent_hooks *hooks, void *addr, size_t size,
 		       size_t offset, size_t length, unsigned int arena)
 {
-	(void)hooks;
-	(void)addr;
-	(void)size;
-	(void)offset;
-	(void)length;
-	(void)arena;
 	return true;
 }
 
 static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
 			 size_t offset, size_t length, unsigned int arena)
 {
-	(void)hooks;
-	(void)size;
-	(void)arena;
 	return shim_syscall3(__NR_madvise, (uintptr_t)addr + offset, length,
 			     MADV_DONTNEED) != 0;
 }
@@ -283,13 +258,6 @@ static bool split(struct extent_hooks *hooks, void *addr, size_t size,
 		  size_t size_a, size_t size_b, bool is_committed,
 		  unsigned int arena)
 {
-	(void)hooks;
-	(void)addr;
-	(void)size;
-	(void)size_a;
-	(void)size_b;
-	(void)is_committed;
-	(void)arena;
 	return false;
 }
 
@@ -297,11 +265,6 @@ static bool merge(struct extent_hooks *hooks, void *addr_a, size_t size_a,
 		  void *addr_b, size_t size_b, bool is_committed,
 		  unsigned int arena)
 {
-	(void)hooks;
-	(void)size_a;
-	(void)size_b;
-	(void)is_committed;
-	(void)arena;
 	return !is_ours((uintptr_t)addr_a) || !is_ours((uintptr_t)addr_b);
 }
 
@@ -472,20 +435,10 @@ const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
 /* Of this process, in kB; 0 where it is not told. */
 static unsigned long vmpte(void)
 {
-	static const char field[] = "\nVmPTE:";
-	char status[4096];
-	ssize_t length;
-	char *found;
-	int fd;
+	unsigned long kb = 0;
 
-	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	length = read(fd, status, sizeof(status) - 1);
-	close(fd);
-	status[length > 0 ? length : 0] = '\0';
-	found = strstr(status, field);
-	return found ? strtoul(found + sizeof(field) - 1, NULL, 10) : 0;
+	shim_proc_number("/proc/self/status", "VmPTE:", &kb);
+	return kb;
 }
 
 bool hooks_kernel_frees_units(void)

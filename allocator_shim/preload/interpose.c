@@ -5,7 +5,7 @@
  *
  * Not here, on purpose:
  * - posix_madvise(): glibc ignores POSIX_MADV_DONTNEED, so nothing is released
- * - syscall(): see syscall.c, a library of its own, as all calls would pay for it
+ * - syscall(): every call that a program makes so would pay for it
  * - the calls that libc makes itself (its malloc's, say): they can't be seen
  */
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* What an advice that was taken has released. */
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 #include <sys/mman.h>
 
+#include "proc.h"
 #include "release.h"
 #include "shim.h"
 #include "syscalls.h"
@@ -39,11 +38,8 @@ void release_advised(const void *addr, size_t length, int advice)
 /* By /proc: what else tells needs a newer kernel. */
 static bool is_own(int pidfd)
 {
-	static const char field[] = "\nPid:\t";
 	struct shim_text path = { 0 };
-	char info[512];
-	long fd, length, pid = 0;
-	char *at;
+	unsigned long pid;
 
 	if (pidfd == PIDFD_SELF_THREAD_GROUP || pidfd == PIDFD_SELF_THREAD)
 		return true;
@@ -52,21 +48,8 @@ static bool is_own(int pidfd)
 	shim_text_add(&path, "/proc/self/fdinfo/");
 	shim_text_add_number(&path, pidfd);
 	path.bytes[path.length] = '\0';
-	fd = shim_syscall4(__NR_openat, AT_FDCWD, path.bytes,
-			   O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	length = shim_syscall3(__NR_read, fd, info, sizeof(info) - 1);
-	shim_syscall1(__NR_close, fd);
-	if (length <= 0)
-		return false;
-	info[length] = '\0';
-	at = strstr(info, field);
-	if (!at)
-		return false;
-	for (at += sizeof(field) - 1; *at >= '0' && *at <= '9'; at++)
-		pid = pid * 10 + *at - '0';
-	return pid == shim_syscall0(__NR_getpid);
+	return shim_proc_number(path.bytes, "Pid:", &pid) &&
+	       pid == (unsigned long)shim_syscall0(__NR_getpid);
 }
 
 void release_process_advised(int pidfd, const struct iovec *ranges, size_t nr,
