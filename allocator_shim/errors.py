@@ -8,3 +8,7 @@ class JemallocError(OSError):
 
 class NotLoaded(JemallocError):
     """The process does not allocate by jemalloc (ENOSYS); the message says how it would."""
+
+
+class NotPreloaded(OSError):
+    """libpgtable_cleanup.so is not preloaded into the process (ENOSYS)."""

@@ -18,16 +18,8 @@ static bool is(struct slice slice, const char *string)
 	       !memcmp(slice.at, string, slice.length);
 }
 
-static bool read_bool(struct slice value, void *to)
-{
-	if (!is(value, "true") && !is(value, "false"))
-		return false;
-	*(bool *)to = is(value, "true");
-	return true;
-}
-
 static bool read_number(struct slice value, uint32_t least, uint32_t most,
-			void *to)
+			uint32_t *to)
 {
 	uint64_t number = 0;
 	size_t i;
@@ -41,59 +33,56 @@ static bool read_number(struct slice value, uint32_t least, uint32_t most,
 	}
 	if (number < least || number > most)
 		return false;
-	*(uint32_t *)to = number;
+	*to = number;
 	return true;
 }
 
-static bool read_threshold(struct slice value, void *to)
-{
-	return read_number(value, 1, 1 << 20, to);
-}
-
-static bool read_interval(struct slice value, void *to)
-{
-	return read_number(value, 1, 24 * 3600 * 1000, to);
-}
-
-static bool read_verbose(struct slice value, void *to)
-{
-	return read_number(value, 0, 2, to);
-}
-
-static bool read_backend(struct slice value, void *to)
-{
-	if (!is(value, "module") && !is(value, "null"))
-		return false;
-	*(enum shim_backend *)to = is(value, "null") ? SHIM_BACKEND_NULL :
-						       SHIM_BACKEND_MODULE;
-	return true;
-}
-
-static bool read_stats(struct slice value, void *to)
-{
-	if (!is(value, "exit") && !is(value, "none"))
-		return false;
-	*(bool *)to = is(value, "exit");
-	return true;
-}
-
-static const struct {
-	const char *key;
-	bool (*read)(struct slice value, void *to);
+/* A number, or else one of two words: the first is 0, the second 1. */
+static const struct key {
+	const char *name;
 	size_t offset;
 	const char *values;
+	uint32_t least, most;
+	const char *words[2];
 } keys[] = {
-#define KEY(key, read, field, values) \
-	{ key, read, offsetof(struct shim_conf, field), values }
-	KEY("threshold", read_threshold, threshold, "1 to 1048576 (units)"),
-	KEY("interval_ms", read_interval, interval_ms, "1 to 86400000"),
-	KEY("zero_pages", read_bool, zero_pages, "true or false"),
-	KEY("thread", read_bool, thread, "true or false"),
-	KEY("backend", read_backend, backend, "module or null"),
-	KEY("verbose", read_verbose, verbose, "0, 1 or 2"),
-	KEY("stats", read_stats, stats_at_exit, "exit or none"),
-#undef KEY
+#define NUMBER(key, from, to, values) \
+	{ #key, offsetof(struct shim_conf, key), values, from, to, {} }
+#define WORD(key, first, second, values)                      \
+	{                                                     \
+		#key,  offsetof(struct shim_conf, key),       \
+		values, 0, 0, { first, second }               \
+	}
+	NUMBER(threshold, 1, 1 << 20, "1 to 1048576 (units)"),
+	NUMBER(interval_ms, 1, 24 * 3600 * 1000, "1 to 86400000"),
+	WORD(zero_pages, "false", "true", "true or false"),
+	WORD(thread, "false", "true", "true or false"),
+	WORD(hooks, "none", "jemalloc", "jemalloc or none"),
+	WORD(backend, "module", "null", "module or null"),
+	NUMBER(verbose, 0, 2, "0, 1 or 2"),
+	WORD(stats, "none", "exit", "exit or none"),
+#undef NUMBER
+#undef WORD
 };
+
+static uint32_t *value_of(const struct shim_conf *conf, const struct key *key)
+{
+	return (uint32_t *)((char *)conf + key->offset);
+}
+
+static bool read_value(const struct key *key, struct slice value, uint32_t *to)
+{
+	uint32_t word;
+
+	if (!key->words[0])
+		return read_number(value, key->least, key->most, to);
+	for (word = 0; word < 2; word++) {
+		if (is(value, key->words[word])) {
+			*to = word;
+			return true;
+		}
+	}
+	return false;
+}
 
 static void complain(struct slice entry, const char *why, const char *values)
 {
@@ -116,7 +105,7 @@ static void complain_of_key(struct slice entry, bool told)
 		return;
 	for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
 		shim_text_add(&known, i ? ", " : "");
-		shim_text_add(&known, keys[i].key);
+		shim_text_add(&known, keys[i].name);
 	}
 	/* Its end, for one string. */
 	shim_text_add_bytes(&known, "", 1);
@@ -138,9 +127,9 @@ static bool read_entry(struct shim_conf *conf, struct slice entry, bool told)
 	key = (struct slice){ entry.at, colon - entry.at };
 	value = (struct slice){ colon + 1, entry.length - key.length - 1 };
 	for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
-		if (!is(key, keys[i].key))
+		if (!is(key, keys[i].name))
 			continue;
-		if (keys[i].read(value, (char *)conf + keys[i].offset))
+		if (read_value(&keys[i], value, value_of(conf, &keys[i])))
 			return true;
 		if (!told)
 			complain(entry, ": the value must be ", keys[i].values);
@@ -164,4 +153,21 @@ unsigned int shim_conf_read(struct shim_conf *conf, const char *text, bool told)
 		text += *text == ',';
 	}
 	return wrong;
+}
+
+void shim_conf_write(const struct shim_conf *conf, struct shim_text *text)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
+		uint32_t value = *value_of(conf, &keys[i]);
+
+		shim_text_add(text, i ? "," : "");
+		shim_text_add(text, keys[i].name);
+		shim_text_add(text, ":");
+		if (keys[i].words[0])
+			shim_text_add(text, keys[i].words[value]);
+		else
+			shim_text_add_number(text, value);
+	}
 }

@@ -54,7 +54,9 @@ static void say_stopped(const char *why)
 	if (!conf.verbose)
 		return;
 	shim_text_add(&text, why);
-	shim_text_add(&text, "; empty page tables stay where they are");
+	shim_text_add(&text, conf.hooks == SHIM_HOOKS_JEMALLOC ?
+				     "; that leaves jemalloc's hooks" :
+				     "; empty page tables stay where they are");
 	shim_text_say(&text);
 }
 

@@ -28,6 +28,7 @@ extern "C" {
  * @contended: drains that found every lock taken
  * @ns: time that they took
  * @backoff: drains are so many times rarer, as they freed little; 1: are not
+ * @hook_units: units that jemalloc's hooks gave back whole, with hooks:jemalloc
  */
 struct pgtable_cleanup_stats {
 	uint64_t notes;
@@ -40,6 +41,7 @@ struct pgtable_cleanup_stats {
 	uint64_t contended;
 	uint64_t ns;
 	uint64_t backoff;
+	uint64_t hook_units;
 };
 
 /*
@@ -54,6 +56,12 @@ void pgtable_cleanup_drain(void) __attribute__((weak));
  */
 int pgtable_cleanup_stats(struct pgtable_cleanup_stats *stats, size_t size)
 	__attribute__((weak));
+
+/*
+ * What is in force, as PGTABLE_CLEANUP_CONF would say it: all keys.
+ * Return: its length, as of snprintf().
+ */
+size_t pgtable_cleanup_conf(char *conf, size_t size) __attribute__((weak));
 
 #ifdef __cplusplus
 }

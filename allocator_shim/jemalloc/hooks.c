@@ -11,6 +11,7 @@
 
 #include "hooks.h"
 #include "proc.h"
+#include "shim.h"
 #include "syscalls.h"
 #include "units.h"
 
@@ -129,6 +130,9 @@ static void give_back(uintptr_t unit)
 			return;
 	}
 	drop(unit, SHIM_UNIT_SIZE);
+	if (way == HOOKS_MODULE)
+		shim_released((void *)unit, SHIM_UNIT_SIZE,
+			      SHIM_PAGES_AND_TABLES);
 }
 
 /*
@@ -280,6 +284,13 @@ static struct extent_hooks own_hooks = {
 	.merge = merge,
 };
 
+/* Before the fork: what it would copy is freed. */
+static void forking(void)
+{
+	if (way == HOOKS_MODULE)
+		shim_drain();
+}
+
 /* A thread that is not in the child had this unit: nobody waits for it there. */
 static void forked(void)
 {
@@ -377,7 +388,8 @@ static bool remap_is_faithful(void)
 	       nr_before == nr_after && !strcmp(before, after);
 }
 
-static const char *take_arena(hooks_mallctl *mallctl, unsigned int arena)
+static const char *take_arena(const struct jemalloc *jemalloc,
+			      unsigned int arena)
 {
 	struct extent_hooks *hooks = &own_hooks;
 	char name[] = "arena.0000.extent_hooks";
@@ -385,12 +397,12 @@ static const char *take_arena(hooks_mallctl *mallctl, unsigned int arena)
 
 	for (digit = 0; digit < 4; digit++, rest /= 10)
 		name[9 - digit] = '0' + rest % 10;
-	return mallctl(name, NULL, NULL, &hooks, sizeof(hooks)) ?
+	return jemalloc->mallctl(name, NULL, NULL, &hooks, sizeof(hooks)) ?
 		       "jemalloc takes no extent hooks" :
 		       NULL;
 }
 
-const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
+const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 			  enum hooks_way wanted)
 {
 	unsigned int narenas = 0, i;
@@ -401,17 +413,18 @@ const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
 	if (base)
 		return "the hooks are installed already";
 	length = sizeof(retain);
-	if (mallctl("opt.retain", &retain, &length, NULL, 0))
+	if (jemalloc->mallctl("opt.retain", &retain, &length, NULL, 0))
 		return "this jemalloc is too old, or another one";
 	if (!retain)
 		return "it runs with retain:false, which unmaps memory instead "
 		       "of keeping it: leave that out of MALLOC_CONF";
 	/* Its arena for oversize memory is made at the first use. */
-	large = malloc(9 << 20);
-	*(volatile char *)large = 1;
-	free(large);
+	large = jemalloc->malloc(9 << 20);
+	if (large)
+		*(volatile char *)large = 1;
+	jemalloc->free(large);
 	length = sizeof(narenas);
-	if (mallctl("arenas.narenas", &narenas, &length, NULL, 0) ||
+	if (jemalloc->mallctl("arenas.narenas", &narenas, &length, NULL, 0) ||
 	    narenas > 9999)
 		return "this jemalloc is too old, or another one";
 	if (!reserve(bytes & -SHIM_UNIT_SIZE))
@@ -422,9 +435,9 @@ const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
 		return "a mapping made now is not like one made before (VmFlags "
 		       "in smaps; mlockall(), say): the way remap is none here";
 	}
-	pthread_atfork(NULL, NULL, forked);
+	pthread_atfork(forking, NULL, forked);
 	for (i = 0; i < narenas; i++) {
-		const char *why = take_arena(mallctl, i);
+		const char *why = take_arena(jemalloc, i);
 
 		if (why && !i)
 			return why;
@@ -441,7 +454,11 @@ static unsigned long vmpte(void)
 	return kb;
 }
 
-bool hooks_kernel_frees_units(void)
+/*
+ * Does one MADV_DONTNEED of a whole unit free its table here?  Tried on memory of
+ * its own, and told by VmPTE.
+ */
+static bool kernel_frees_units(void)
 {
 	/* More than what other threads do meanwhile. */
 	const size_t tried = 64, length = (tried + 1) << SHIM_UNIT_SHIFT;
@@ -463,6 +480,27 @@ bool hooks_kernel_frees_units(void)
 	left = vmpte();
 	munmap(area, length);
 	return full >= left + tried * PAGE_SIZE / 1024 / 2;
+}
+
+enum hooks_way hooks_best_way(void)
+{
+	if (kernel_frees_units())
+		return HOOKS_ZAP;
+	return shim_is_on() && shim_conf()->backend == SHIM_BACKEND_MODULE ?
+		       HOOKS_MODULE :
+		       HOOKS_REMAP;
+}
+
+const char *hooks_way_name(enum hooks_way wanted)
+{
+	static const char *const names[] = {
+		[HOOKS_NOTHING] = "nothing",
+		[HOOKS_ZAP] = "zap",
+		[HOOKS_REMAP] = "remap",
+		[HOOKS_MODULE] = "module",
+	};
+
+	return names[wanted];
 }
 
 struct hooks_stats hooks_stats(void)

@@ -10,16 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* mallctl() of the jemalloc that the process allocates by. */
-typedef int hooks_mallctl(const char *name, void *old, size_t *old_length,
-			  void *new, size_t new_length);
+#include "find.h"
 
 /* How the table of a unit that holds nothing is freed. */
 enum hooks_way {
 	HOOKS_NOTHING, /* not at all: pages alone go */
 	HOOKS_ZAP, /* one MADV_DONTNEED of the unit: this kernel frees it then */
 	HOOKS_REMAP, /* a new mapping in its place */
+	HOOKS_MODULE, /* by the module, at the shim's next drain */
 };
+
+/* Bytes of address space, not of memory, unless told otherwise. */
+#define HOOKS_RESERVE (1UL << 40)
 
 struct hooks_stats {
 	uint64_t reserved; /* bytes of address space in use so far */
@@ -34,15 +36,16 @@ struct hooks_stats {
  *
  * Return: NULL, or why not, in which case nothing was changed.
  */
-const char *hooks_install(hooks_mallctl *mallctl, size_t bytes,
+const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 			  enum hooks_way way);
 
-struct hooks_stats hooks_stats(void);
-
 /*
- * Does one MADV_DONTNEED of a whole unit free its table here?  Tried on memory of
- * its own, and told by VmPTE.
+ * What is best here: the kernel itself; then the module, where the shim has been
+ * started and has it; then a new mapping.
  */
-bool hooks_kernel_frees_units(void);
+enum hooks_way hooks_best_way(void);
+const char *hooks_way_name(enum hooks_way way);
+
+struct hooks_stats hooks_stats(void);
 
 #endif

@@ -8,7 +8,7 @@ allocator is never loaded.  Names and meaning of what is read and written are je
 
 from dataclasses import dataclass
 
-from libc.errno cimport EAGAIN, EFAULT, EINVAL, ENOENT, EPERM
+from libc.errno cimport EAGAIN, EFAULT, EINVAL, ENODEV, ENOENT, EPERM
 from libc.stdint cimport uint64_t
 
 import errno as _errno
@@ -42,20 +42,22 @@ __all__ = [
     "version",
 ]
 
-cdef extern from "<dlfcn.h>" nogil:
-    ctypedef struct Dl_info:
-        const char *dli_fname
-        void *dli_fbase
+cdef extern from "find.h" nogil:
+    enum jemalloc_found:
+        JEMALLOC_FOUND
+        JEMALLOC_NONE
+        JEMALLOC_NOT_MALLOC
 
-    void *RTLD_DEFAULT
-    void *dlsym(void *handle, const char *symbol)
-    int dladdr(const void *addr, Dl_info *info)
+    ctypedef struct Jemalloc "struct jemalloc":
+        const char *prefix
+        int (*mallctl)(const char *name, void *old, size_t *old_length,
+                       void *new, size_t new_length) noexcept nogil
 
-ctypedef int (*Mallctl)(
-    const char *name, void *old, size_t *old_length, void *new, size_t new_length
-) noexcept nogil
+    jemalloc_found jemalloc_find(Jemalloc *found)
 
 cdef extern from "hooks.h":
+    size_t HOOKS_RESERVE
+
     enum hooks_way:
         HOOKS_NOTHING
         HOOKS_ZAP
@@ -68,22 +70,30 @@ cdef extern from "hooks.h":
         uint64_t waits
         uint64_t foreign
 
-    const char *hooks_install(Mallctl mallctl, size_t bytes, hooks_way way)
+    const char *hooks_install(const Jemalloc *jemalloc, size_t bytes, hooks_way way)
     c_stats hooks_stats()
-    bint hooks_kernel_frees_units()
+    hooks_way hooks_best_way()
+    const char *hooks_way_name(hooks_way way)
 
-# malloc() as it is, of jemalloc's own build, and of the crate tikv-jemalloc-sys.
-_PREFIXES = ("", "je_", "_rjem_")
+cdef extern from "shim.h":
+    void shim_start(const char *conf, bint told)
+    bint shim_is_on()
+    void shim_drain()
 
-_WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
+_WAYS = {
+    "zap": HOOKS_ZAP,
+    "remap": HOOKS_REMAP,
+    "module": HOOKS_MODULE,
+    "nothing": HOOKS_NOTHING,
+}
 MIN_RESERVE = 64 << 20
 """Bytes of the smallest reservation for `install_hooks`."""
 
 ALL_ARENAS = 4096
 """In place of an arena's number: all of them."""
 
-cdef Mallctl _mallctl = NULL
-_prefix = ""
+cdef Jemalloc _jemalloc
+cdef bint _is_found = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,28 +163,18 @@ class HookStats:
     foreign: int
 
 
-cdef void *_base(void *address) noexcept nogil:
-    """Where the object that has this address is loaded, or NULL."""
-    cdef Dl_info info
-    return info.dli_fbase if dladdr(address, &info) else NULL
-
-
 cdef int _find() except -1:
     """Look the functions up, once they are there; raises NotLoaded."""
-    global _mallctl, _prefix
-    cdef void *found
-    cdef void *allocates
-    if _mallctl != NULL:
+    global _is_found
+    cdef jemalloc_found found
+    if _is_found:
         return 0
-    for prefix in _PREFIXES:
-        found = dlsym(RTLD_DEFAULT, f"{prefix}mallctl".encode())
-        if found == NULL:
-            continue
-        allocates = dlsym(RTLD_DEFAULT, f"{prefix}malloc".encode())
-        if allocates != NULL and _base(allocates) == _base(found):
-            _mallctl = <Mallctl>found
-            _prefix = prefix
-            return 0
+    found = jemalloc_find(&_jemalloc)
+    if found == JEMALLOC_FOUND:
+        _is_found = True
+        return 0
+    if found == JEMALLOC_NOT_MALLOC:
+        prefix = _jemalloc.prefix.decode()
         raise NotLoaded(
             _errno.ENOSYS,
             f"there is a jemalloc ({prefix}mallctl) in this process, but {prefix}malloc is another "
@@ -202,7 +202,7 @@ def prefix() -> str:
     Raises NotLoaded.
     """
     _find()
-    return _prefix
+    return _jemalloc.prefix.decode()
 
 
 cdef int _control(str name, void *old, size_t *old_length, void *new, size_t new_length) except -1:
@@ -211,7 +211,7 @@ cdef int _control(str name, void *old, size_t *old_length, void *new, size_t new
     cdef int err
     _find()
     with nogil:
-        err = _mallctl(c_name, old, old_length, new, new_length)
+        err = _jemalloc.mallctl(c_name, old, old_length, new, new_length)
     if err == 0:
         return 0
     if err == ENOENT:
@@ -369,9 +369,12 @@ def purge(number: int = ALL_ARENAS) -> None:
     if read_bool("opt.tcache"):
         control("thread.tcache.flush")
     control(f"arena.{number:d}.purge")
+    # Of hooks that free tables by the module.
+    if shim_is_on():
+        shim_drain()
 
 
-def install_hooks(str way="auto", size_t reserve=1 << 40) -> str:
+def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
     """Have all arenas give a page table back with the last page that it maps, from now on.
 
     Arguments:
@@ -382,23 +385,37 @@ def install_hooks(str way="auto", size_t reserve=1 << 40) -> str:
             as without the hooks.
 
     Memory that was allocated before is given back as ever.  By "remap" a unit loses what the program
-    set on it since, as by mlock() or mbind(): it takes "zap" or "nothing" to keep that.
+    set on it since, as by mlock() or mbind(): any other way keeps that.
 
     Returns the way.  Raises JemallocError where it can't be done, with the reason, and with nothing
     changed; NotLoaded; ValueError.
     """
     cdef const char *why
     _find()
-    if way == "auto":
-        way = "zap" if hooks_kernel_frees_units() else "remap"
-    if way not in _WAYS:
-        raise ValueError(f"{way!r} is none of {', '.join(_WAYS)}")
+    if way != "auto" and way not in _WAYS:
+        raise ValueError(f"{way!r} is none of auto, {', '.join(_WAYS)}")
     if reserve < MIN_RESERVE:
         raise ValueError(f"a reservation of {reserve} bytes is too small: {MIN_RESERVE} at least")
-    why = hooks_install(_mallctl, reserve, _WAYS[way])
+    if way in ("auto", "module"):
+        _start_shim()
+    if way == "auto":
+        way = hooks_way_name(hooks_best_way()).decode()
+    if way == "module" and not shim_is_on():
+        raise JemallocError(
+            ENODEV, "the module can't be called: see why by `pgtable-cleanup features`"
+        )
+    why = hooks_install(&_jemalloc, reserve, _WAYS[way])
     if why != NULL:
         raise JemallocError(EFAULT, why.decode())
     return way
+
+
+cdef int _start_shim() except -1:
+    """This process's own, beside one that may be preloaded: its conf, and the device."""
+    cdef bytes conf = os.environ.get("PGTABLE_CLEANUP_CONF", "").encode()
+    if not shim_is_on():
+        shim_start(conf, True)
+    return 0
 
 
 def hook_stats() -> HookStats:

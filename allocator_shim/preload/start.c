@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "find.h"
+#include "hooks.h"
 #include "pgtable_cleanup_shim.h"
 #include "shim.h"
 #include "text.h"
@@ -56,6 +58,25 @@ static void start_thread(void)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+static void install_hooks(bool told)
+{
+	struct shim_text text = { 0 };
+	struct jemalloc jemalloc;
+	enum hooks_way way = hooks_best_way();
+	const char *why =
+		"this program does not allocate by jemalloc, or by one "
+		"whose mallctl() it keeps to itself";
+
+	if (jemalloc_find(&jemalloc) == JEMALLOC_FOUND)
+		why = hooks_install(&jemalloc, HOOKS_RESERVE, way);
+	if (told || shim_conf()->verbose < (why ? 1 : 2))
+		return;
+	shim_text_add(&text, "hooks:jemalloc: ");
+	shim_text_add(&text, why ? why : "tables go by ");
+	shim_text_add(&text, why ? "" : hooks_way_name(way));
+	shim_text_say(&text);
+}
+
 /*
  * What there is to say of the conf and the device is the same in all that the
  * program starts: the first says it, and leaves word in the environment.
@@ -65,6 +86,8 @@ static void start_once_told(void)
 	bool told = secure_getenv(TOLD_VARIABLE) != NULL;
 
 	shim_start(secure_getenv(SHIM_CONF_VARIABLE), told);
+	if (shim_conf()->hooks == SHIM_HOOKS_JEMALLOC)
+		install_hooks(told);
 	if (!told)
 		putenv(TOLD_VARIABLE "=1");
 }
@@ -79,16 +102,24 @@ __attribute__((constructor)) static void start(void)
 		start_thread();
 }
 
+static struct pgtable_cleanup_stats all_stats(void)
+{
+	struct pgtable_cleanup_stats stats = shim_stats();
+
+	stats.hook_units = hooks_stats().units;
+	return stats;
+}
+
 __attribute__((destructor)) static void end(void)
 {
 	struct shim_text text = { 0 };
 	struct pgtable_cleanup_stats stats;
 
-	if (!shim_conf()->stats_at_exit)
+	if (shim_conf()->stats != SHIM_STATS_EXIT)
 		return;
-	stats = shim_stats();
+	stats = all_stats();
 	/* Of the shells and helpers that a program starts, most. */
-	if (!stats.notes)
+	if (!stats.notes && !stats.hook_units)
 		return;
 #define ADD(name, value)                             \
 	do {                                         \
@@ -111,6 +142,7 @@ __attribute__((destructor)) static void end(void)
 	ADD("contended", stats.contended);
 	ADD("ns", stats.ns);
 	ADD("backoff", stats.backoff);
+	ADD("hook_units", stats.hook_units);
 #undef ADD
 	shim_text_say(&text);
 }
@@ -122,10 +154,24 @@ PUBLIC void pgtable_cleanup_drain(void)
 
 PUBLIC int pgtable_cleanup_stats(struct pgtable_cleanup_stats *to, size_t size)
 {
-	struct pgtable_cleanup_stats stats = shim_stats();
+	struct pgtable_cleanup_stats stats = all_stats();
 
 	if (size > sizeof(stats))
 		return -1;
 	__builtin_memcpy(to, &stats, size);
 	return 0;
+}
+
+PUBLIC size_t pgtable_cleanup_conf(char *to, size_t size)
+{
+	struct shim_text text = { 0 };
+	size_t n;
+
+	shim_conf_write(shim_conf(), &text);
+	if (size) {
+		n = text.length < size ? text.length : size - 1;
+		__builtin_memcpy(to, text.bytes, n);
+		to[n] = '\0';
+	}
+	return text.length;
 }

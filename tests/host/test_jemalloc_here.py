@@ -81,9 +81,9 @@ def test_values_have_types() -> None:
         """
         print(jemalloc.read_bool("opt.retain"), jemalloc.read_unsigned("opt.narenas") > 0,
               jemalloc.read_size("arenas.page"), jemalloc.read_ssize("opt.dirty_decay_ms"),
-              jemalloc.read_str("opt.thp"), jemalloc.read_uint64("stats.arenas.0.dirty_npurge"))
+              jemalloc.read_str("opt.thp"), jemalloc.read_uint64("stats.arenas.0.muzzy_npurge"))
         """,
-        "dirty_decay_ms:777",
+        "dirty_decay_ms:777,muzzy_decay_ms:-1",
     )
     assert said.split() == ["True", "True", "4096", "777", "default", "0"]
 
@@ -159,6 +159,7 @@ def test_a_build_with_a_prefix(tmp_path: Path, prefix: str) -> None:
         #include <stddef.h>
         #include <string.h>
         void *{prefix}malloc(size_t size) {{ (void)size; return NULL; }}
+        void {prefix}free(void *at) {{ (void)at; }}
         int {prefix}mallctl(const char *name, void *old, size_t *length, void *new, size_t size)
         {{
             static const char *const version = "of " "{prefix}";

@@ -10,6 +10,7 @@ from pathlib import Path
 import _churn
 import pytest
 
+import allocator_shim
 from allocator_shim import jemalloc
 from cleanup.commands.exec import jemalloc_path
 
@@ -174,7 +175,12 @@ def test_fork_in_the_middle_of_it(way: str) -> None:
         ("jemalloc.install_hooks()", "retain:false", "retain:false"),
         ("jemalloc.install_hooks(); jemalloc.install_hooks()", "", "installed already"),
         ("jemalloc.install_hooks(reserve=1 << 62)", "", "no address space"),
-        ("jemalloc.install_hooks('fast')", "", "'fast' is none of zap, remap, nothing"),
+        (
+            "jemalloc.install_hooks('fast')",
+            "",
+            "'fast' is none of auto, zap, remap, module, nothing",
+        ),
+        ("jemalloc.install_hooks('module')", "", "pgtable-cleanup features"),
         ("jemalloc.install_hooks(reserve=4096)", "", "too small"),
     ],
 )
@@ -197,3 +203,75 @@ def test_without_jemalloc_it_says_how() -> None:
         jemalloc.install_hooks()
     assert jemalloc.hook_stats().units == 0
     assert os.environ.get("LD_PRELOAD") is None
+
+
+def preloaded(
+    program: str, conf: str, malloc_conf: str = "thp:never"
+) -> "subprocess.CompletedProcess[str]":
+    """The same with libpgtable_cleanup.so before jemalloc."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
+        env={
+            "LD_PRELOAD": f"{allocator_shim.shim_path()} {jemalloc_path()}",
+            "PYTHONMALLOC": "malloc",
+            "MALLOC_CONF": malloc_conf,
+            "PGTABLE_CLEANUP_CONF": conf,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+
+
+def test_by_preload_the_program_does_nothing_for_it() -> None:
+    ended = preloaded(
+        """
+        before = vmpte()
+        objects = Objects(400_000, 1000, 5)
+        objects.fill()
+        full = vmpte()
+        for keep in (3, 7, 50, 1000, 100_000):
+            objects.release(keep)
+            jemalloc.purge()
+        print(before, full, vmpte(), objects.check(), objects.lost)
+        """,
+        "hooks:jemalloc,backend:null,verbose:2,stats:exit",
+    )
+    before, full, after, kept, lost = map(int, ended.stdout.split())
+    assert (kept > 0, lost) == (True, 0)
+    assert full - before >= 80 * 4096
+    assert after - before <= (kept + 30) * 4096
+    first, second, counts = ended.stderr.splitlines()
+    way = "zap" if kernel_frees_units() else "remap"
+    assert first == "pgtable-cleanup: backend null: nothing is freed"
+    assert second == f"pgtable-cleanup: hooks:jemalloc: tables go by {way}"
+    assert int(counts.split("hook_units=")[1]) >= 80
+
+
+@pytest.mark.parametrize(
+    ("malloc_conf", "says"),
+    [
+        ("thp:never", ""),
+        ("retain:false", "pgtable-cleanup: hooks:jemalloc: it runs with retain:false"),
+    ],
+)
+def test_by_preload_a_refusal_is_said_once(malloc_conf: str, says: str) -> None:
+    program = "import subprocess; subprocess.run([sys.executable, '-c', ''], check=True)"
+    said = preloaded(program, "hooks:jemalloc,backend:null", malloc_conf).stderr
+    assert said.startswith(says)
+    assert said.count("\n") == bool(says)
+
+
+def test_by_preload_another_allocator_is_told() -> None:
+    ended = subprocess.run(
+        ["/bin/sh", "-c", "true"],
+        env={
+            "LD_PRELOAD": str(allocator_shim.shim_path()),
+            "PGTABLE_CLEANUP_CONF": "hooks:jemalloc,backend:null",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "hooks:jemalloc: this program does not allocate by jemalloc" in ended.stderr

@@ -13,6 +13,8 @@ from pathlib import Path
 import _libc
 import pytest
 
+from allocator_shim import preloaded
+from allocator_shim.errors import NotPreloaded
 from preloaded import PRELUDE, SHIM, run, start, stats
 
 pytestmark = pytest.mark.host
@@ -42,7 +44,7 @@ def test_needs_libc_alone_and_defines_what_it_interposes() -> None:
     assert {line.split()[-1] for line in names.stdout.splitlines()} == {
         *("madvise", "process_madvise", "munmap", "mremap", "mmap", "mmap64"),
         *("fallocate", "fallocate64", "prctl"),
-        *("pgtable_cleanup_drain", "pgtable_cleanup_stats"),
+        *("pgtable_cleanup_drain", "pgtable_cleanup_stats", "pgtable_cleanup_conf"),
     }
 
 
@@ -331,3 +333,34 @@ def test_programs_run_as_ever(command: list[str]) -> None:
         for more in ({}, {"LD_PRELOAD": SHIM})
     )
     assert (shimmed.stdout, shimmed.stderr) == (plain.stdout, plain.stderr)
+
+
+def test_python_sees_what_the_library_noted() -> None:
+    ended = run(
+        """
+        from allocator_shim import preloaded
+        assert preloaded.available()
+        before = preloaded.stats()
+        base = area(8)
+        for unit in range(8):
+            c.madvise(base + unit * UNIT, 4096, DONTNEED)
+        preloaded.drain()
+        after = preloaded.stats()
+        print(after.notes - before.notes, after.units - before.units, after.tried - before.tried)
+        print(preloaded.conf())
+        """,
+        "backend:null,threshold:1000,zero_pages:true",
+    )
+    counts, conf = ended.stdout.splitlines()
+    assert counts.split() == ["8", "8", "8"]
+    assert conf == (
+        "Conf(threshold=1000, interval_ms=1000, zero_pages=True, thread=False, hooks='none', "
+        "backend='null', verbose=1, stats='none')"
+    )
+
+
+def test_python_is_told_what_to_do_without_it() -> None:
+    assert not preloaded.available()
+    for call in (preloaded.drain, preloaded.stats, preloaded.conf):
+        with pytest.raises(NotPreloaded, match="pgtable-cleanup exec"):
+            call()

@@ -2,7 +2,7 @@
 # cython: language_level=3
 """The core of allocator_shim, function by function."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef extern from "units.h":
@@ -19,24 +19,16 @@ cdef extern from "units.h":
     int64_t shim_units_mark(shim_units *units, uint64_t first, uint64_t count) nogil
     size_t shim_units_take(shim_units *units, shim_run *runs) nogil
 
-cdef extern from "<stdbool.h>":
-    ctypedef bint cbool "bool"
-
 cdef extern from "conf.h":
-    enum shim_backend:
-        SHIM_BACKEND_MODULE
-        SHIM_BACKEND_NULL
+    ctypedef struct shim_text "struct shim_text":
+        size_t length
+        char bytes[512]
 
     ctypedef struct shim_conf "struct shim_conf":
-        uint32_t threshold
-        uint32_t interval_ms
-        uint32_t verbose
-        cbool zero_pages
-        cbool thread
-        cbool stats_at_exit
-        shim_backend backend
+        pass
 
-    unsigned int shim_conf_read(shim_conf *conf, const char *text, cbool told)
+    unsigned int shim_conf_read(shim_conf *conf, const char *text, bint told)
+    void shim_conf_write(const shim_conf *conf, shim_text *text)
 
 cdef extern from *:
     """
@@ -88,21 +80,13 @@ cdef class Units:
         return full
 
 
-def read_conf(bytes text, bint told=False) -> tuple[dict[str, object], int]:
-    """The conf and how many entries were wrong."""
+def read_conf(bytes given, bint told=False) -> tuple[str, int]:
+    """The conf as it is written, and how many entries were wrong."""
     cdef shim_conf conf
+    cdef shim_text text
     cdef unsigned int wrong
     default_conf(&conf)
-    wrong = shim_conf_read(&conf, text, told)
-    return (
-        {
-            "threshold": conf.threshold,
-            "interval_ms": conf.interval_ms,
-            "verbose": conf.verbose,
-            "zero_pages": conf.zero_pages,
-            "thread": conf.thread,
-            "stats": conf.stats_at_exit,
-            "backend": "null" if conf.backend == SHIM_BACKEND_NULL else "module",
-        },
-        wrong,
-    )
+    text.length = 0
+    wrong = shim_conf_read(&conf, given, told)
+    shim_conf_write(&conf, &text)
+    return text.bytes[: text.length].decode(), wrong

@@ -6,36 +6,36 @@ from _shim import read_conf
 
 pytestmark = pytest.mark.unit
 
-DEFAULT = {
-    "threshold": 64,
-    "interval_ms": 1000,
-    "verbose": 1,
-    "zero_pages": False,
-    "thread": False,
-    "stats": False,
-    "backend": "module",
-}
-
-
-@pytest.mark.parametrize(
-    ("text", "changed"),
-    [
-        (b"", {}),
-        (b",,", {}),
-        (b"threshold:1", {"threshold": 1}),
-        (b"threshold:1048576", {"threshold": 1048576}),
-        (b"interval_ms:86400000", {"interval_ms": 86400000}),
-        (b"zero_pages:true,thread:true", {"zero_pages": True, "thread": True}),
-        (b"zero_pages:true,zero_pages:false", {}),
-        (b"backend:null,verbose:0,stats:exit", {"backend": "null", "verbose": 0, "stats": True}),
-        (b"backend:null,backend:module,stats:none,", {}),
-    ],
+DEFAULT = (
+    "threshold:64,interval_ms:1000,zero_pages:false,thread:false,hooks:none,backend:module,"
+    "verbose:1,stats:none"
 )
-def test_understood(
-    text: bytes, changed: dict[str, object], capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert read_conf(text) == (DEFAULT | changed, 0)
+OTHER = (
+    "threshold:1048576,interval_ms:86400000,zero_pages:true,thread:true,hooks:jemalloc,"
+    "backend:null,verbose:0,stats:exit"
+)
+
+
+@pytest.mark.parametrize("entry", OTHER.split(","))
+def test_understood(entry: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert read_conf(entry.encode()) == (changed(entry), 0)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("text", ["", ",,", f"{OTHER},,{DEFAULT},", DEFAULT])
+def test_the_last_word_counts(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert read_conf(text.encode()) == (DEFAULT, 0)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_written_can_be_read() -> None:
+    assert read_conf(OTHER.encode()) == (OTHER, 0)
+
+
+def changed(*entries: str) -> str:
+    """The default but for those."""
+    new = {entry.split(":")[0]: entry for entry in entries}
+    return ",".join(new.get(entry.split(":")[0], entry) for entry in DEFAULT.split(","))
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,13 @@ def test_understood(
         ("zero_pages:1", "true or false"),
         ("backend:Module", "module or null"),
         ("verbose:3", "0, 1 or 2"),
+        ("hooks:tcmalloc", "jemalloc or none"),
         ("stats:always", "exit or none"),
     ],
 )
 def test_named_and_ignored(entry: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
     conf, wrong = read_conf(f"verbose:2,{entry},interval_ms:5".encode())
-    assert (conf, wrong) == (DEFAULT | {"verbose": 2, "interval_ms": 5}, 1)
+    assert (conf, wrong) == (changed("verbose:2", "interval_ms:5"), 1)
     told = capfd.readouterr().err.splitlines()
     assert len(told) == 1
     assert told[0].startswith(f"pgtable-cleanup: PGTABLE_CLEANUP_CONF: {entry}")
