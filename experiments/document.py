@@ -95,8 +95,8 @@ class Document(Header):
     clock: NotRequired[dict[str, float]]
 
 
-class CostDocument(Header):
-    """That of `reclaim-cost`: results by part, of which `cost.part` says more.
+class SuiteDocument(Header):
+    """That of a suite: results by part, of which `suite.part` says more.
 
     `unavailable` says why a part was left out, `failures` why one measured nothing;
     `guests` are the machines that were booted, with the parts that ran in each.
@@ -107,11 +107,11 @@ class CostDocument(Header):
     guests: list[dict[str, Any]]
 
 
-AnyDocument: TypeAlias = Document | CostDocument
+AnyDocument: TypeAlias = Document | SuiteDocument
 
 
-def is_cost(document: AnyDocument) -> TypeIs[CostDocument]:
-    """Whether it is that of `reclaim-cost`, and not a workload's."""
+def is_suite(document: AnyDocument) -> TypeIs[SuiteDocument]:
+    """Whether it is that of a suite, and not a workload's."""
     return "parts" in document
 
 

@@ -5,13 +5,15 @@ import base64
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cleanup.experiments import plot
-from cleanup.experiments.cost import plots
-from cleanup.experiments.cost.show import claim_text, sections
-from cleanup.experiments.document import AnyDocument, CostDocument, Document, is_cost
+from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from cleanup.experiments.suite import plots
+from cleanup.experiments.suite.show import claim_text, sections
+from cleanup.experiments.suite.suite import SUITES
 from cleanup.experiments.summary import seconds_text, size_text, summaries
 from cleanup.experiments.verdict import verdicts
 from cleanup.experiments.workload import NO_RELEASE, PHASES
@@ -19,27 +21,34 @@ from cleanup.experiments.workload import NO_RELEASE, PHASES
 
 def write_all(documents: Sequence[AnyDocument], out: Path) -> list[Path]:
     """Draw the plots of all documents and write report.html; return the files written."""
-    costs = [document for document in documents if is_cost(document)]
-    workloads = [document for document in documents if not is_cost(document)]
-    groups = [list(group) for _, group in groupby(workloads, lambda one: one["experiment"])]
+    suites = _grouped([one for one in documents if is_suite(one) and one["experiment"] in SUITES])
+    groups = _grouped([document for document in documents if not is_suite(document)])
     pictures = {group[0]["experiment"]: plot.draw(group, out) for group in groups}
-    cost_pictures = plots.draw_all(costs, out)
+    of_parts = {group[0]["experiment"]: plots.draw_all(group, out) for group in suites}
     report = out / "report.html"
-    report.write_text(render(groups, pictures, costs, cost_pictures), encoding="utf-8")
+    report.write_text(render(groups, pictures, suites, of_parts), encoding="utf-8")
     return [
         *(path for paths in pictures.values() for path in paths),
-        *cost_pictures.values(),
+        *(path for paths in of_parts.values() for path in paths.values()),
         report,
     ]
+
+
+_D = TypeVar("_D", Document, SuiteDocument)
+
+
+def _grouped(documents: Sequence[_D]) -> list[list[_D]]:
+    """Those of one experiment together."""
+    return [list(group) for _, group in groupby(documents, lambda one: one["experiment"])]
 
 
 def render(
     groups: Sequence[Sequence[Document]],
     pictures: dict[str, list[Path]],
-    costs: Sequence[CostDocument],
-    cost_pictures: dict[str, Path],
+    suites: Sequence[Sequence[SuiteDocument]],
+    of_parts: dict[str, dict[str, Path]],
 ) -> str:
-    """The report on documents grouped by experiment, and of costs, with their pictures inside."""
+    """The report on documents grouped by experiment, with their pictures inside."""
     environment = Environment(
         loader=PackageLoader("cleanup.experiments", "."),
         autoescape=True,
@@ -54,10 +63,11 @@ def render(
     return environment.get_template("report.html.j2").render(
         groups=groups,
         documents=documents,
-        costs=costs,
-        everything=[*documents, *costs],
+        suites=suites,
+        everything=[*documents, *(document for group in suites for document in group)],
         pictures=pictures,
-        cost_pictures=cost_pictures,
+        of_parts=of_parts,
+        known=SUITES,
         sections=sections,
         verdicts=verdicts(documents),
         summaries=summaries,

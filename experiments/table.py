@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What was measured, on the terminal: a before/after table, or that of costs."""
+"""What was measured, on the terminal: a before/after table, or those of a suite."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from cleanup.experiments.cost import show as cost
-from cleanup.experiments.document import AnyDocument, CostDocument, Document, is_cost
+from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from cleanup.experiments.suite import show as suite
 from cleanup.experiments.summary import size_text, summaries
 from cleanup.experiments.workload import PHASES
 
@@ -16,8 +16,8 @@ def show(documents: Sequence[AnyDocument]) -> None:
     """Print a table for each document, and what they leave out, on standard output."""
     console = Console(highlight=False, markup=False)
     for document in documents:
-        if is_cost(document):
-            _show_costs(console, document)
+        if is_suite(document):
+            _show_suite(console, document)
             continue
         console.print(
             f"{document['experiment']}: VmPTE under "
@@ -30,18 +30,18 @@ def show(documents: Sequence[AnyDocument]) -> None:
         console.print(note)
 
 
-def _show_costs(console: Console, document: CostDocument) -> None:
+def _show_suite(console: Console, document: SuiteDocument) -> None:
     console.print(
         f"{document['experiment']}: Linux {document['kernel']} ({document['accelerator']})"
     )
-    for section in cost.sections(document):
+    for section in suite.sections(document):
         console.print(f"\n{section.name}: {section.description}")
         made = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
         for label, value in section.rows:
             made.add_row(label, value)
         console.print(made)
         for claim in section.claims:
-            console.print(cost.claim_text(claim))
+            console.print(suite.claim_text(claim))
     console.print()
 
 
@@ -79,7 +79,7 @@ def notes(documents: Sequence[AnyDocument]) -> list[str]:
             lines.append(f"{kernel} frees the tables under whole 2 MiB units itself (PT_RECLAIM)")
         for name, reason in document["unavailable"].items():
             lines.append(f"{kernel}: no {name}: {reason.split(';', 1)[0]}")
-        if is_cost(document):
+        if is_suite(document) and any(guest["icount"] for guest in document["guests"]):
             lines.append("instructions are a guest's, each iteration of a rep counted as one")
         if document["accelerator"] == "tcg":
             lines.append("times are an emulator's (TCG), not hardware's")

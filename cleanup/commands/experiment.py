@@ -15,17 +15,17 @@ import click
 
 from cleanup.errors import CleanupError
 from cleanup.experiments import measure
-from cleanup.experiments.cost import parts as cost_parts
-from cleanup.experiments.cost import run as cost
 from cleanup.experiments.document import (
     AnyDocument,
-    CostDocument,
     Document,
-    is_cost,
+    SuiteDocument,
+    is_suite,
     read_all,
     write,
 )
 from cleanup.experiments.provenance import commit
+from cleanup.experiments.suite import run as suite_run
+from cleanup.experiments.suite.suite import SUITES, Suite
 from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
 from cleanup.experiments.workloads import registry
 
@@ -146,7 +146,7 @@ class _OfWorkload:
 
     def check(self, options: Options) -> None:
         if options.parts:
-            raise click.UsageError(f"{self.name} has no --part: {cost.NAME} has")
+            raise click.UsageError(f"{self.name} has no --part: {', '.join(SUITES)} have parts")
         options.parameters(self.workload)
 
     def measure(self, options: Options, kernel: str | None) -> Document:
@@ -174,14 +174,22 @@ class _OfWorkload:
         )
 
 
-class _OfCost:
-    """`reclaim-cost`, whose parts know their own sizes."""
+@dataclass(frozen=True, slots=True)
+class _OfSuite:
+    """A suite, whose parts know their own sizes."""
 
-    name = cost.NAME
-    description = cost.DESCRIPTION
+    suite: Suite
+
+    @property
+    def name(self) -> str:
+        return self.suite.name
+
+    @property
+    def description(self) -> str:
+        return self.suite.description
 
     def described(self) -> dict[str, Any]:
-        described = {name: part.description for name, part in cost_parts.registry().items()}
+        described = {name: part.description for name, part in self.suite.parts().items()}
         return {"name": self.name, "description": self.description, "parts": described}
 
     def check(self, options: Options) -> None:
@@ -194,27 +202,32 @@ class _OfCost:
         ):
             if given:
                 raise click.UsageError(
-                    f"{self.name} has no --{option}: its parts measure fixed layouts, each way to "
-                    "free tables in turn; choose parts by --part, fewer runs by --quick"
+                    f"{self.name} has no --{option}: its parts measure fixed layouts, each way "
+                    "in turn; choose parts by --part, fewer runs by --quick"
                 )
-        known = cost_parts.registry()
+        known = self.suite.parts()
         for name in options.parts:
             if name not in known:
                 raise click.UsageError(
                     f"{self.name} has no part {name!r}: choose from {', '.join(known)}"
                 )
 
-    def measure(self, options: Options, kernel: str | None) -> CostDocument:
-        names = list(dict.fromkeys(options.parts)) or list(cost_parts.registry())
+    def measure(self, options: Options, kernel: str | None) -> SuiteDocument:
+        names = list(dict.fromkeys(options.parts)) or list(self.suite.parts())
         if kernel is None:
-            return cost.here(names, quick=options.quick, seed=options.seed, progress=_say)
-        return cost.in_guests(
-            names, kernel=kernel, quick=options.quick, seed=options.seed, progress=_say
+            return suite_run.here(
+                self.suite, names, quick=options.quick, seed=options.seed, progress=_say
+            )
+        return suite_run.in_guests(
+            self.suite, names, kernel=kernel, quick=options.quick, seed=options.seed, progress=_say
         )
 
 
 def _experiments() -> dict[str, Experiment]:
-    found: list[Experiment] = [*map(_OfWorkload, registry().values()), _OfCost()]
+    found: list[Experiment] = [
+        *map(_OfWorkload, registry().values()),
+        *map(_OfSuite, SUITES.values()),
+    ]
     return {one.name: one for one in sorted(found, key=lambda one: one.name)}
 
 
@@ -272,7 +285,7 @@ def list_(as_json: bool) -> None:
     "parts",
     multiple=True,
     metavar="PART",
-    help=f"Of {cost.NAME}, run only this; several times for several.",
+    help=f"Of {', '.join(SUITES)}: run only this; several times for several.",
 )
 @click.option(
     "--out",
@@ -386,7 +399,7 @@ def _violations(documents: Sequence[AnyDocument]) -> list[str]:
 
 def _complaints(document: AnyDocument) -> list[str]:
     """What makes a run fail; a claim that is missed does not."""
-    if is_cost(document):
+    if is_suite(document):
         return [f"part {name}: {reason}" for name, reason in document["failures"].items()]
     return [
         f"{run['backend']} at {run['granularity']}: {violation}"

@@ -16,7 +16,8 @@ def measured(kernel: str, *parts: str, options: tuple[str, ...]) -> Any:  # noqa
     done = subprocess.run(
         [
             *[PROGRAM, "lab", "run", f"--kernel={kernel}", *options, "--"],
-            *[sys.executable, "-P", "-m", "cleanup.experiments.cost", *parts, "--quick"],
+            *[sys.executable, "-P", "-m", "cleanup.experiments.suite", "reclaim-cost"],
+            *[*parts, "--quick"],
         ],
         capture_output=True,
         text=True,

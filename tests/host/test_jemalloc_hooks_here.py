@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
-import _churn
 import pytest
 
 import allocator_shim
@@ -17,10 +15,9 @@ from cleanup.commands.exec import jemalloc_path
 pytestmark = pytest.mark.host
 
 WAYS = ["zap", "remap", "nothing"]
-PRELUDE = f"""
+PRELUDE = """
 import os, sys, threading, time
-sys.path.insert(0, {str(Path(_churn.__file__).parent)!r})
-from _churn import Objects
+from cleanup.experiments.allocators._objects import Objects
 from allocator_shim import jemalloc
 from allocator_shim.errors import JemallocError
 def vmpte():

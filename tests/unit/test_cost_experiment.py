@@ -18,19 +18,17 @@ from cleanup.experiments.cost import (
     _calls,
     contenders,
     meter,
-    parts,
-    run,
-    show,
-    spread,
     trace,
 )
-from cleanup.experiments.cost.part import Guest, at_least, at_most
-from cleanup.experiments.cost.plots import registry as plots
-from cleanup.experiments.document import AnyDocument, CostDocument
+from cleanup.experiments.document import AnyDocument, SuiteDocument
 from cleanup.experiments.measure import ExperimentError
 from cleanup.experiments.sparse import UNIT
+from cleanup.experiments.suite import run, show, spread
+from cleanup.experiments.suite.part import Guest, at_least, at_most
+from cleanup.experiments.suite.suite import SUITES
 from unit.test_experiment_report import PNG, made_document
 
+COST = SUITES["reclaim-cost"]
 PASSES = [
     (mapping, level) for mapping in ("anonymous", "shared_file") for level in ("pte", "pmd", "pud")
 ]
@@ -90,12 +88,12 @@ def made_parts() -> dict[str, dict[str, Any]]:
     }
 
 
-def made_costs(kernel: str = "7.3.4+deb13-amd64") -> CostDocument:
+def made_costs(kernel: str = "7.3.4+deb13-amd64") -> SuiteDocument:
     """A whole document."""
     return {
-        "experiment": run.NAME,
+        "experiment": COST.name,
         "schema": 1,
-        "description": run.DESCRIPTION,
+        "description": COST.description,
         "kernel": kernel,
         "kernel_pt_reclaim": True,
         "accelerator": "tcg",
@@ -121,9 +119,9 @@ def invoke(*arguments: str) -> Result:
 
 def test_every_part_is_found_by_its_name() -> None:
     """And what is drawn is one of them."""
-    known = parts.registry()
+    known = COST.parts()
     assert {"contenders", "shootdowns", "holds"} <= set(known)
-    assert set(plots()) <= set(known)
+    assert set(COST.plots()) <= set(known)
     for name, part in known.items():
         assert name == part.name
         assert part.description
@@ -132,7 +130,7 @@ def test_every_part_is_found_by_its_name() -> None:
 
 def test_parts_share_a_guest() -> None:
     """One boot for all that need the same machine."""
-    known = parts.registry()
+    known = COST.parts()
     wanted = [known[name] for name in ("contenders", "holds", "shootdowns")]
     groups = run.by_guest(wanted)
     assert [[part.name for part in group] for group in groups.values()] == [
@@ -326,10 +324,9 @@ def test_a_guest_for_each_need(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     )
     assert result.exit_code == 0, result.output
     (command, one), (other, two) = fake.asked
-    assert command[2:] == [
-        *["-m", "cleanup.experiments.cost", "holds", "contenders", "--seed=5", "--quick"]
-    ]
-    assert other[4] == "shootdowns"
+    assert command[2:5] == ["-m", "cleanup.experiments.suite", COST.name]
+    assert command[5:] == ["holds", "contenders", "--seed=5", "--quick"]
+    assert other[5] == "shootdowns"
     assert (one["icount"], one["cpus"], two["icount"], two["cpus"]) == (True, 1, False, 2)
     document = json.loads(result.stdout)
     agreed = "experiment schema description kernel kernel_pt_reclaim accelerator commit seed"
@@ -378,7 +375,7 @@ def test_a_guest_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_on_the_host_nothing_counts_instructions() -> None:
     """What would is named, with why."""
-    document = run.here(["contenders", "holds"], quick=True, seed=1, progress=lambda _: None)
+    document = run.here(COST, ["contenders", "holds"], quick=True, seed=1, progress=print)
     assert document["parts"] == {}
     assert set(document["unavailable"]) == {"contenders", "holds"}
     assert "leave out --host" in document["unavailable"]["holds"]
@@ -396,7 +393,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_report(tmp_path: Path) -> None:
     """Beside workloads and alone, with claims among the verdicts and one picture a part."""
-    older: CostDocument = {**made_costs("6.1.0-50-amd64"), "unavailable": {"faults": "<no>"}}
+    older: SuiteDocument = {**made_costs("6.1.0-50-amd64"), "unavailable": {"faults": "<no>"}}
     costs: list[AnyDocument] = [older, made_costs()]
     for mixed in (costs, [*costs, made_document()]):
         report.write_all(mixed, tmp_path)
@@ -415,7 +412,7 @@ def test_documents_of_both_kinds_are_read_together(tmp_path: Path) -> None:
     documents.write(made_costs(), tmp_path / "one.json")
     documents.write(made_document(), tmp_path / "two.json")
     found = documents.read_all(tmp_path)
-    assert [documents.is_cost(document) for document in found] == [True, False]
+    assert [documents.is_suite(document) for document in found] == [True, False]
 
 
 def test_parts_that_are_gone_are_left_out() -> None:

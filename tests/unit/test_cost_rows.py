@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from cleanup.experiments.cost.latencies import summary
-from cleanup.experiments.cost.parts import registry
-from cleanup.experiments.cost.plots import registry as plots
-from cleanup.experiments.cost.spread import spread
+from cleanup.experiments.suite.spread import spread
+from cleanup.experiments.suite.suite import SUITES
+
+COST = SUITES["reclaim-cost"]
 
 FIGURE = spread([1_000_000, 1_000_007, 999_995])
 
@@ -50,33 +51,33 @@ def faults(*, emulated: bool) -> dict[str, Any]:
 
 
 def test_what_is_extrapolated_says_so() -> None:
-    rows = registry()["whole_process"].rows(whole_process())
+    rows = COST.parts()["whole_process"].rows(whole_process())
     assert [label for label, value in rows if "1,920,000,000 " in value] == [
         "read pagemap of 120 TiB, extrapolated"
     ]
 
 
 def test_a_kernel_without_pagemap_scan_says_so() -> None:
-    rows = registry()["whole_process"].rows(whole_process(pagemap_scan_instructions=None))
+    rows = COST.parts()["whole_process"].rows(whole_process(pagemap_scan_instructions=None))
     assert ("PAGEMAP_SCAN: 120 TiB", "not in this kernel (6.7 brought it)") in rows
 
 
 @pytest.mark.parametrize("emulated", [True, False])
 def test_an_emulators_times_are_called_so(emulated: bool) -> None:
-    rows = dict(registry()["faults"].rows(faults(emulated=emulated)))
+    rows = dict(COST.parts()["faults"].rows(faults(emulated=emulated)))
     clock = ", times of an emulator" if emulated else ""
     assert rows[f"faults, PTE tables freed{clock}"] == (
         "median 2.0 p99 3.0 longest 3.0 µs; 2.50 % stalled; longest hold 4,000.0 µs; "
         "longer than p99 and a hold 6 in 1.5 s, with nothing freed 3 in 1.5 s"
     )
     assert rows[f"faults, nothing freed{clock}"] == "median 2.0 p99 3.0 longest 3.0 µs"
-    axes = plots()["faults"]([("7.3.4", faults(emulated=emulated))]).axes
+    axes = COST.plots()["faults"]([("7.3.4", faults(emulated=emulated))]).axes
     assert [one.get_xlabel() for one in axes] == ["µs, an emulator's" if emulated else "µs"]
 
 
 def test_refaults_are_shown_by_threads() -> None:
     freed = {"kept": FIGURE, "pte_freed": FIGURE, "pmd_freed": FIGURE}
     result = {"fault_instructions_by_threads": {"1": freed, "4": freed}}
-    labels = [label for label, _ in registry()["refault"].rows(result)]
+    labels = [label for label, _ in COST.parts()["refault"].rows(result)]
     assert labels[0] == "fault, 1 thread, tables kept"
     assert labels[-1] == "fault, 4 threads, PTE and PMD tables freed"

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from cleanup import lab
 from cleanup.commands import main
+from cleanup.experiments.suite.suite import SUITES
 from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import made_document, made_run
 
@@ -26,7 +27,7 @@ def test_list() -> None:
     }
     shown = invoke("list")
     assert shown.exit_code == 0
-    named = sorted(["reclaim-cost", *registry()])
+    named = sorted([*SUITES, *registry()])
     assert [line.split()[0] for line in shown.stdout.splitlines()] == named
     described = json.loads(invoke("list", "--json").stdout)["experiments"]
     assert [one["name"] for one in described] == named
@@ -35,7 +36,7 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "tebibit"], "choose from reclaim-cost, series-50g, sparse-file-256g"),
+        (["run", "tebibit"], "choose from allocators, reclaim-cost, series-50g, sparse"),
         (["run"], "name an experiment, or give --all"),
         (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
         (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),

@@ -24,9 +24,9 @@ from cleanup.experiments.cost.latencies import (
     share_above,
     summary,
 )
-from cleanup.experiments.cost.part import Claim, Guest, Part, Result, Row, at_most
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
+from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_most
 from cleanup.result import Levels
 from cleanup.result import Result as Reclaimed
 

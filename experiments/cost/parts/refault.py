@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from cleanup import call
 from cleanup.errors import CleanupError
 from cleanup.experiments.cost import _faults
-from cleanup.experiments.cost.part import Guest, Part, Result, Row
-from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from cleanup.experiments.suite.spread import spread, text
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
 

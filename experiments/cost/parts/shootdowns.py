@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from cleanup import _uapi, trial
 from cleanup.experiments.cost.contenders import CONTENDERS, TABLES, rotated, run_round
-from cleanup.experiments.cost.part import Guest, Result, Row, at_least
-from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.suite.part import Guest, Result, Row, at_least
+from cleanup.experiments.suite.spread import spread, text
 from cleanup.experiments.target import second_thread
 from cleanup.proc import tlb_shootdowns
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from cleanup import _uapi, device
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
-from cleanup.experiments.cost.part import Guest, Part, Result, Row, at_most
-from cleanup.experiments.cost.spread import spread, text
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
+from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
+from cleanup.experiments.suite.spread import spread, text
 
 _TIB = 1 << 40
 # The program and its libraries part the address space of 128 TiB in two.

@@ -7,8 +7,8 @@ from itertools import accumulate
 from matplotlib.figure import Figure
 
 from cleanup.experiments.cost.latencies import Histogram, edge
-from cleanup.experiments.cost.part import Result
 from cleanup.experiments.cost.parts.faults import SHOWN
+from cleanup.experiments.suite.part import Result
 
 
 def survival(histograms: Sequence[Histogram]) -> tuple[list[float], list[float]]:

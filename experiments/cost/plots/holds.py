@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.cost.bars import bars
-from cleanup.experiments.cost.part import Result
+from cleanup.experiments.suite.bars import bars
+from cleanup.experiments.suite.part import Result
 
 
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:

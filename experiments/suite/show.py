@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""A document of `reclaim-cost` for people: on the terminal and in the report."""
+"""A document of a suite for people: on the terminal and in the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleanup.experiments.cost.part import Claim, Row
-from cleanup.experiments.cost.parts import registry
-from cleanup.experiments.document import CostDocument
+from cleanup.experiments.document import SuiteDocument
+from cleanup.experiments.suite.part import Claim, Row
+from cleanup.experiments.suite.suite import SUITES
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Section:
     claims: Sequence[Claim]
 
 
-def sections(document: CostDocument) -> list[Section]:
+def sections(document: SuiteDocument) -> list[Section]:
     """One for each part that measured something and is still known, in order of their names."""
     return [
         Section(
@@ -28,7 +28,7 @@ def sections(document: CostDocument) -> list[Section]:
             part.rows(document["parts"][name]),
             document["parts"][name].get("claims", ()),
         )
-        for name, part in registry().items()
+        for name, part in SUITES[document["experiment"]].parts().items()
         if name in document["parts"]
     ]
 

@@ -20,28 +20,27 @@ cdef uint64_t draw(uint64_t *state) noexcept nogil:
     return state[0]
 
 
-cdef bint holds(Object *one) noexcept nogil:
-    """Is each of its bytes what was written?"""
-    if one.at[0] != one.value:
-        return False
-    return one.size == 1 or memcmp(one.at, one.at + 1, one.size - 1) == 0
-
-
 cdef class Objects:
-    """Up to `room` objects of 16 bytes to `most` bytes; a thread each, the GIL is not held."""
+    """Up to `room` objects of 16 bytes to `most` bytes; a thread each, the GIL is not held.
+
+    All their bytes are written and checked, or of each the first one, unless `whole`: what is
+    measured is the allocator then.
+    """
 
     cdef Object *_objects
     cdef size_t _room
     cdef uint64_t _state
     cdef size_t _most
+    cdef bint _whole
     cdef readonly size_t lost
 
-    def __cinit__(self, size_t room, size_t most, uint64_t seed):
+    def __cinit__(self, size_t room, size_t most, uint64_t seed, bint whole=True):
         self._objects = <Object *>calloc(room, sizeof(Object))
         if self._objects == NULL:
             raise MemoryError
         self._room = room
         self._most = most
+        self._whole = whole
         self._state = seed * 2654435761 + 1
         self.lost = 0
 
@@ -58,13 +57,19 @@ cdef class Objects:
         one.value = draw(&self._state) & 0xFF
         one.at = <uint8_t *>malloc(one.size)
         if one.at != NULL:
-            memset(one.at, one.value, one.size)
+            memset(one.at, one.value, one.size if self._whole else 1)
+
+    cdef bint _holds(self, Object *one) noexcept nogil:
+        """Is each of its bytes what was written?"""
+        if one.at[0] != one.value:
+            return False
+        return not self._whole or one.size == 1 or memcmp(one.at, one.at + 1, one.size - 1) == 0
 
     cdef void _take(self, size_t i) noexcept nogil:
         cdef Object *one = &self._objects[i]
         if one.at == NULL:
             return
-        self.lost += not holds(one)
+        self.lost += not self._holds(one)
         free(one.at)
         one.at = NULL
 
@@ -103,5 +108,5 @@ cdef class Objects:
             for i in range(self._room):
                 if self._objects[i].at != NULL:
                     found += 1
-                    self.lost += not holds(&self._objects[i])
+                    self.lost += not self._holds(&self._objects[i])
         return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a part of `reclaim-cost` is, to those who write one and to those who run it."""
+"""What a part of a suite is, to those who write one and to those who run it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,13 @@ class Guest:
     """The machine that a part needs; parts that need the same one share it.
 
     With `icount` its CLOCK_MONOTONIC counts instructions, one a nanosecond, and skips idle
-    time by jumping; `memory` is a size such as ``2G``.
+    time by jumping; `memory` is a size such as ``2G``, and so is `disk`, that of a scratch disk.
     """
 
     icount: bool
     cpus: int
     memory: str = "2G"
+    disk: str | None = None
 
 
 class Claim(TypedDict):
@@ -51,7 +52,7 @@ class Part(Protocol):
         """Where it runs."""
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Measure in the guest, as root and with the module loaded.
+        """Measure on this machine: in the guest, as root and with the module loaded.
 
         `quick` runs fewer repeats, at the same size.  `claims`, if it has any, are the
         result's list of `Claim`; one that is missed is a result like any other.  Raises

@@ -10,22 +10,17 @@ from typing import Any, TypedDict, cast
 
 import cleanup
 from cleanup.errors import CleanupError
-from cleanup.experiments.cost.part import Guest, Part
-from cleanup.experiments.cost.parts import registry
-from cleanup.experiments.document import SCHEMA, CostDocument
+from cleanup.experiments.document import SCHEMA, SuiteDocument
 from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.suite.part import Guest, Part
+from cleanup.experiments.suite.suite import Suite
 
-NAME = "reclaim-cost"
-DESCRIPTION = (
-    "cost of freeing empty page tables by the module and by what a program can do without it: "
-    "instructions, shootdowns, lock holds"
-)
 # What a part takes at most in a guest without KVM.
 _SECONDS_A_PART = 900
 
 
 class Measured(TypedDict):
-    """What one machine has to say; as in CostDocument."""
+    """What one machine has to say; as in SuiteDocument."""
 
     kernel: str
     kernel_pt_reclaim: bool
@@ -33,7 +28,9 @@ class Measured(TypedDict):
     failures: dict[str, str]
 
 
-def measure(names: Sequence[str], *, quick: bool, seed: int, progress: Progress) -> Measured:
+def measure(
+    suite: Suite, names: Sequence[str], *, quick: bool, seed: int, progress: Progress
+) -> Measured:
     """Measure the named parts here, one after the other; one that fails is left out."""
     features = cleanup.features()
     measured: Measured = {
@@ -43,7 +40,7 @@ def measure(names: Sequence[str], *, quick: bool, seed: int, progress: Progress)
         "failures": {},
     }
     for name in names:
-        part = registry()[name]
+        part = suite.parts()[name]
         say = partial(_say_of, progress, name)
         try:
             measured["parts"][name] = part.measure(quick=quick, seed=seed, progress=say)
@@ -57,31 +54,33 @@ def _say_of(progress: Progress, name: str, message: str) -> None:
     progress(f"{name}: {message}")
 
 
-def here(names: Sequence[str], *, quick: bool, seed: int, progress: Progress) -> CostDocument:
+def here(
+    suite: Suite, names: Sequence[str], *, quick: bool, seed: int, progress: Progress
+) -> SuiteDocument:
     """Run the named parts on this machine, but for those that count instructions."""
     unavailable = {
         name: "it counts instructions, which takes a guest of the lab: leave out --host"
         for name in names
-        if registry()[name].guest.icount
+        if suite.parts()[name].guest.icount
     }
     able = [name for name in names if name not in unavailable]
     return {
-        "experiment": NAME,
+        "experiment": suite.name,
         "schema": SCHEMA,
-        "description": DESCRIPTION,
+        "description": suite.description,
         "accelerator": os.environ.get("PGTABLE_CLEANUP_ACCELERATOR", "host"),
         "commit": None,
         "seed": seed,
         "parameters": {"quick": quick},
         "unavailable": unavailable,
         "guests": [],
-        **measure(able, quick=quick, seed=seed, progress=progress),
+        **measure(suite, able, quick=quick, seed=seed, progress=progress),
     }
 
 
 def in_guests(
-    names: Sequence[str], *, kernel: str, quick: bool, seed: int, progress: Progress
-) -> CostDocument:
+    suite: Suite, names: Sequence[str], *, kernel: str, quick: bool, seed: int, progress: Progress
+) -> SuiteDocument:
     """Run the named parts in the lab, a guest for each kind that they need.
 
     What fails in one guest, or the guest itself, costs no other's results.  Raises LabError
@@ -94,13 +93,13 @@ def in_guests(
     failures: dict[str, str] = {}
     guests: list[dict[str, Any]] = []
     failure: CleanupError | None = None
-    for guest, parts in by_guest([registry()[name] for name in names]).items():
+    for guest, parts in by_guest([suite.parts()[name] for name in names]).items():
         there = [part.name for part in parts]
-        progress(f"{NAME}: {', '.join(there)}, in the lab, on {kernel}")
-        command = [sys.executable, "-P", "-m", "cleanup.experiments.cost", *there]
+        progress(f"{suite.name}: {', '.join(there)}, in the lab, on {kernel}")
+        command = [sys.executable, "-P", "-m", "cleanup.experiments.suite", suite.name, *there]
         try:
             answer, result = in_lab.run_json(
-                NAME,
+                suite.name,
                 [*command, f"--seed={seed}", *(["--quick"] if quick else [])],
                 kernel=kernel,
                 timeout=_SECONDS_A_PART * len(parts),
@@ -120,11 +119,11 @@ def in_guests(
             }
         )
     if not answers:
-        raise failure or ExperimentError(f"{NAME}: no part to run")
+        raise failure or ExperimentError(f"{suite.name}: no part to run")
     return {
-        "experiment": NAME,
+        "experiment": suite.name,
         "schema": SCHEMA,
-        "description": DESCRIPTION,
+        "description": suite.description,
         "kernel": answers[0]["kernel"],
         "kernel_pt_reclaim": answers[0]["kernel_pt_reclaim"],
         "accelerator": accelerator(guests),

@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: MIT
+"""The experiment `allocators`: what they leave empty, what frees it, and what that costs them.
+
+`program` is run by one of the `ways`, in a process that `process` tells what to do.
+"""

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""Ratios of what is run in turns: one that is compared with, and others, again and again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import comb
+from statistics import median
+from typing import Any
+
+
+def ratios(
+    run: Callable[[str], float], plain: str, others: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    """Of each of `others` to `plain`, round by round.
+
+    A round runs each once, and begins with another.  By name: the values, and of others than
+    plain `ratio`: the median, and the interval of 95 % for it, which is of the ordered ratios
+    those that many rounds allow (six at least: with fewer, all of them, and of less confidence).
+    """
+    names = [plain, *others]
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            values[name].append(run(name))
+    return {
+        name: {
+            "values": values[name],
+            **({} if name == plain else {"ratio": interval(values[name], values[plain])}),
+        }
+        for name in names
+    }
+
+
+def interval(values: Sequence[float], plain: Sequence[float]) -> dict[str, float]:
+    """The median of the paired ratios, and its interval of 95 % by order."""
+    ordered = sorted(value / base for value, base in zip(values, plain, strict=True))
+    out = _left_out(len(ordered))
+    return {"median": median(ordered), "low": ordered[out], "high": ordered[-1 - out]}
+
+
+def _left_out(number: int) -> int:
+    """So many on each side can be: the median is beyond the rest in one case of 40 at most."""
+    out = 0
+    while sum(comb(number, index) for index in range(out + 1)) / 2**number <= 1 / 40:
+        out += 1
+    return max(out - 1, 0)
+
+
+def shown(figures: Mapping[str, Any], unit: str = "ns") -> str:
+    """Of one name: `124.9 ns`, and of others than plain `, 1.012 (1.003 to 1.020) times`."""
+    text = f"{median(figures['values']):,.1f} {unit}"
+    if (ratio := figures.get("ratio")) is None:
+        return text
+    return f"{text}, {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) times"

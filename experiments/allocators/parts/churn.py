@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""CPU time of a program that does little but allocate and free, against jemalloc alone."""
+
+from collections.abc import Sequence
+
+from cleanup.experiments.allocators import paired
+from cleanup.experiments.allocators.process import started
+from cleanup.experiments.allocators.ways import (
+    HOOKS,
+    NO_DEVICE,
+    NULL,
+    PLAIN,
+    RETAIN_FALSE,
+    Way,
+    jemalloc,
+)
+from cleanup.experiments.measure import Progress
+from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
+
+_ROUNDS = 9
+_OBJECTS = 200_000
+_MOST = 1008
+_STEPS = 20_000_000
+_SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
+# At decay 0 every free is a release: the hooks against the option that does the same.
+_DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
+_STEPS_AT_DECAY_0 = _STEPS // 20
+
+
+class Churn:
+    """See `Part`."""
+
+    name = "churn"
+    description = "CPU time of allocating and freeing small objects, against jemalloc alone"
+    guest = Guest(icount=False, cpus=2)
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Rounds of each way in turn, a process each; once at the default decay, once at none."""
+        rounds = 3 if quick else _ROUNDS
+
+        def run(name: str) -> float:
+            return _churn(by_name[name], seed, _STEPS, {})
+
+        def run_at_decay_0(name: str) -> float:
+            return _churn(by_name[name], seed, _STEPS_AT_DECAY_0, _DECAY_0)
+
+        ways = [way for way in (PLAIN, NULL, NO_DEVICE, HOOKS) if way.works_here()]
+        by_name = {way.name: way for way in (*ways, RETAIN_FALSE)}
+        progress("at the default decay")
+        default = paired.ratios(run, PLAIN.name, [way.name for way in ways[1:]], rounds)
+        progress("at decay 0")
+        none = paired.ratios(run_at_decay_0, PLAIN.name, [RETAIN_FALSE.name, HOOKS.name], rounds)
+        return {
+            "objects": _OBJECTS,
+            "cpu_ns_by_operation": {"default": default, "decay_0": none},
+            "claims": [
+                *(
+                    at_most(
+                        f"times jemalloc's CPU time, small objects, {name}",
+                        default[name]["ratio"]["median"],
+                        limit,
+                    )
+                    for name, limit in _SLOWEST.items()
+                    if name in default
+                ),
+                at_most(
+                    f"times jemalloc's CPU time at decay 0, hooks, against {RETAIN_FALSE.name}",
+                    none[HOOKS.name]["ratio"]["median"],
+                    none[RETAIN_FALSE.name]["ratio"]["median"],
+                ),
+            ],
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        return [
+            (f"decay {decay.removeprefix('decay_')}, {name}", paired.shown(figures))
+            for decay, ways in result["cpu_ns_by_operation"].items()
+            for name, figures in ways.items()
+        ]
+
+
+def _churn(way: Way, seed: int, steps: int, malloc_conf: dict[str, str]) -> float:
+    """Nanoseconds of CPU time for each allocation or release."""
+    with started(way, jemalloc(), malloc_conf) as process:
+        process.tell("objects", _OBJECTS, _MOST, seed, False)
+        # The first steps find what the filling left.
+        process.tell("churn", steps // 10)
+        return float(process.tell("churn", steps)) / steps
+
+
+PART: Part = Churn()

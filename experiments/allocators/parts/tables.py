@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+"""Empty page tables that jemalloc leaves behind, and how many of them each way frees."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cleanup.experiments.allocators.process import Process, started
+from cleanup.experiments.allocators.ways import (
+    HOOKS,
+    HOOKS_MODULE,
+    MODULE,
+    PLAIN,
+    RETAIN_FALSE,
+    Way,
+    jemalloc,
+)
+from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
+
+_BYTES = 2 << 30
+_MOST = 1008
+_OBJECTS = 2 * _BYTES // _MOST
+# Of the objects, every so manieth is kept, in the end the last of these: released in steps, as a
+# program at work does it.
+_KEPT = (5, 50, 1000, 100_000)
+# What may be left after the last release, in seconds.
+_GRACE = 2
+_FREED_LEAST = 0.95
+# jemalloc's own default takes ten seconds; the spread of its purges stays the same.
+_DECAY = {"dirty_decay_ms": "10000"}
+_DECAY_SECONDS = 12
+
+WAYS = (PLAIN, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
+# Those that are to free them all; retain:false is there to compare.
+_CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
+
+
+class Tables:
+    """See `Part`."""
+
+    name = "tables"
+    description = "empty page tables of a heap of 2 GiB of which jemalloc keeps 1 object in 100,000"
+    guest = Guest(icount=False, cpus=2, memory="4G")
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Once by each way, the heap purged, and left to jemalloc's decay."""
+        runs: dict[str, dict[str, Any]] = {}
+        for release, look in (("purge", _purged), ("decay", _decayed)):
+            if quick and release == "decay":
+                continue
+            runs[release] = {}
+            for way in WAYS:
+                if way.works_here():
+                    progress(f"{release}, {way.name}")
+                    runs[release][way.name] = look(way, seed)
+        return {
+            "heap_bytes": _BYTES,
+            "kept_one_in": _KEPT[-1],
+            "runs": runs,
+            "claims": [claim for release, ways in runs.items() for claim in _claims(release, ways)],
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        return [
+            (f"{release}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
+            for release, ways in result["runs"].items()
+            for way, run in ways.items()
+        ]
+
+
+def _purged(way: Way, seed: int) -> dict[str, int]:
+    with started(_attended(way), jemalloc()) as process:
+        return _emptied(process, seed, lambda: process.tell("purge"))
+
+
+def _decayed(way: Way, seed: int) -> dict[str, int]:
+    """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
+    with started(way, jemalloc(), _DECAY) as process:
+        found = _emptied(process, seed, lambda: None, seconds=_DECAY_SECONDS)
+        if process.tell("dirty") > 1000:
+            raise ExperimentError("jemalloc has not given all back: the decay takes longer here")
+        return found
+
+
+def _attended(way: Way) -> Way:
+    """A process at rest makes no calls: a thread sees to the interval."""
+    if way.conf is None:
+        return way
+    return Way(way.name, way.description, {**way.conf, "thread": "true"}, way.malloc_conf)
+
+
+def _emptied(
+    process: Process, seed: int, release: Callable[[], object], seconds: float = 0
+) -> dict[str, int]:
+    begin = process.tables()
+    process.tell("objects", _OBJECTS, _MOST, seed, True)
+    peak = process.tables()
+    for keep in _KEPT:
+        process.tell("release", keep)
+        release()
+    if seconds:
+        process.tell("work", seconds + _GRACE, 1000, _MOST, seed)
+    else:
+        time.sleep(_GRACE)
+    end = process.tables()
+    kept, lost = process.tell("check")
+    if lost or kept != -(-_OBJECTS // _KEPT[-1]):
+        raise ExperimentError(f"{lost} objects are damaged, {kept} are there")
+    return {
+        "peak": peak.tables - begin.tables,
+        "tables": end.tables,
+        "empty": max(end.empty - begin.empty, 0),
+        "kept": kept,
+    }
+
+
+def _claims(release: str, ways: Mapping[str, Mapping[str, int]]) -> list[Claim]:
+    left = ways[PLAIN.name]["empty"]
+    if not left:
+        return []
+    return [
+        at_least(
+            f"share of the empty tables freed within {_GRACE} s, {release}, {way.name}",
+            1 - ways[way.name]["empty"] / left,
+            _FREED_LEAST,
+        )
+        for way in _CLAIMED
+        if way.name in ways
+    ]
+
+
+PART: Part = Tables()

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: MIT
+"""A process that runs `program`, from outside."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from cleanup.experiments import oracle
+from cleanup.experiments.allocators.ways import Way
+from cleanup.experiments.measure import ExperimentError
+
+
+class Process:
+    """See `started`."""
+
+    def __init__(self, process: "subprocess.Popen[str]", way: Way) -> None:
+        self._process = process
+        self._way = way
+
+    def tell(self, order: str, *arguments: float | Sequence[float]) -> Any:  # noqa: ANN401 -- each order's own
+        """Have it done, and return the answer; ExperimentError where that fails."""
+        assert self._process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            # Unbuffered: what a buffer kept for a dead process would fail once more at its closing.
+            os.write(self._process.stdin.fileno(), json.dumps([order, *arguments]).encode() + b"\n")
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise ExperimentError(
+                f"{self._way.name}: the program ended with status {self._process.wait()} at "
+                f"{order!r}: see its messages above"
+            )
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ExperimentError(f"{self._way.name}: {answer['error']}")
+        return answer["answer"]
+
+    def tables(self) -> oracle.Census:
+        """What the oracle says while it waits."""
+        return oracle.observe(self._process.pid)
+
+
+@contextmanager
+def started(
+    way: Way, libraries: Sequence[str], malloc_conf: Mapping[str, str] | None = None
+) -> Iterator[Process]:
+    """The program, run that way; it ends with the block."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "cleanup.experiments.allocators.program"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=way.environment(libraries, malloc_conf),
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Process(process, way)
+        finally:
+            process.kill()

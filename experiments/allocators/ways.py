@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""The ways to run a program that allocates: as it is, and with what gives tables back."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import allocator_shim
+from cleanup import _uapi
+from cleanup.commands.exec import CONF, environment, jemalloc_path
+
+# Huge pages have no tables below them, and hide what the allocators do.
+_MALLOC_CONF = {"thp": "never"}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`conf` is the preload library's, without which it is not preloaded; `malloc_conf` jemalloc's.
+
+    `device`: whether the way takes the module's device, or that there is none, or None for either.
+    """
+
+    name: str
+    description: str
+    conf: Mapping[str, str] | None = None
+    malloc_conf: Mapping[str, str] = field(default_factory=dict)
+    device: bool | None = None
+
+    def works_here(self) -> bool:
+        """Whether the machine has the device, or lacks it, as the way needs it."""
+        return self.device is None or self.device == Path(_uapi.DEVICE).exists()
+
+    def environment(
+        self, libraries: Sequence[str], malloc_conf: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
+        """That of a process which allocates by one of `libraries`, with more conf for jemalloc."""
+        shim = [] if self.conf is None else [str(allocator_shim.shim_path())]
+        given = {name: value for name, value in os.environ.items() if name != CONF}
+        return environment(
+            {
+                **given,
+                # Python's own objects stay out of the heap that is measured.
+                "PYTHONMALLOC": "pymalloc",
+                "MALLOC_CONF": _joined({**_MALLOC_CONF, **self.malloc_conf, **(malloc_conf or {})}),
+            },
+            [*shim, *libraries],
+            [] if self.conf is None else [_joined(self.conf)],
+        )
+
+
+def _joined(conf: Mapping[str, str]) -> str:
+    return ",".join(f"{key}:{value}" for key, value in conf.items())
+
+
+def jemalloc() -> list[str]:
+    """The libraries to preload for it.  Raises CannotExec where it is not installed."""
+    return [jemalloc_path()]
+
+
+PLAIN = Way("plain", "the allocator as it is")
+RETAIN_FALSE = Way(
+    "retain:false", "jemalloc's own option to unmap what it frees", malloc_conf={"retain": "false"}
+)
+NULL = Way("shim, backend:null", "the whole path but the ioctl", {"backend": "null"})
+NO_DEVICE = Way("shim, no device", "the library on a machine without the module", {}, device=False)
+MODULE = Way("shim", "the library and the module", {}, device=True)
+HOOKS = Way(
+    "hooks", "jemalloc's hooks, without the module", {"hooks": "jemalloc", "backend": "null"}
+)
+HOOKS_MODULE = Way(
+    "hooks, module",
+    "jemalloc's hooks, beside the module",
+    {"hooks": "jemalloc"},
+    device=True,
+)
