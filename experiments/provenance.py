@@ -6,17 +6,21 @@ from pathlib import Path
 
 # Only this project's checkout has it: not every git checkout that one may stand in is ours.
 _MARK = Path("kmod/include/uapi/pgtable_cleanup.h")
+# What a run writes changes nothing that is measured.
+_CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
 
 
 def commit() -> str | None:
-    """The commit checked out here, with `-dirty` where files differ from it.
+    """The commit checked out here, with `-dirty` where files differ from it, results aside.
 
     None outside a checkout of this project, and without git.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or not (Path(top) / _MARK).is_file():
         return None
-    return _git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    found = _git("rev-parse", "HEAD")
+    changed = _git(*_CHANGED) if found else None
+    return f"{found}-dirty" if changed else found
 
 
 def _git(*arguments: str) -> str | None:
