@@ -21,6 +21,8 @@ class Section:
 
 def sections(document: SuiteDocument) -> list[Section]:
     """One for each part that measured something and is still known, in order of their names."""
+    if document["experiment"] not in SUITES:
+        return []
     return [
         Section(
             name,
