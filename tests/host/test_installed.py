@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What is installed: the wheel's names, and the data that it must carry."""
 
+import os
+import re
+import subprocess
+import sysconfig
 from importlib import metadata, resources
 from pathlib import Path, PurePath
+
+import allocator_shim
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,3 +46,69 @@ def test_the_modules_source_is_complete_and_clean() -> None:
 def test_experiments_are_a_part_of_the_package() -> None:
     assert (resources.files("cleanup") / "experiments" / "__init__.py").is_file()
     assert (resources.files("cleanup") / "py.typed").is_file()
+
+
+def test_the_wheel_carries_the_library() -> None:
+    files = metadata.files("pgtable-cleanup")
+    assert files
+    assert PurePath("allocator_shim/libpgtable_cleanup.so") in [PurePath(file) for file in files]
+    assert allocator_shim.shim_path().is_file()
+
+
+PROGRAM = """\
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <pgtable_cleanup_madvise.h>
+#include <pgtable_cleanup_shim.h>
+
+int main(void)
+{
+	struct pgtable_cleanup_stats stats = { 0 };
+	void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	madvise(page, 4096, MADV_DONTNEED);
+	if (pgtable_cleanup_stats && pgtable_cleanup_stats(&stats, sizeof(stats)))
+		return 1;
+	printf("%d %d\\n", pgtable_cleanup_drain != NULL, stats.notes > 0);
+	return 0;
+}
+"""
+
+
+def test_for_c_without_python(tmp_path: Path) -> None:
+    """Library, headers and .pc file by plain Meson; a program finds the library where it is."""
+    scripts = sysconfig.get_path("scripts")
+    env = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+    build, prefix = tmp_path / "build", tmp_path / "prefix"
+    for command in (
+        ["meson", "setup", "-Dpython=false", f"--prefix={prefix}", "--libdir=lib", build, ROOT],
+        ["meson", "install", "--quiet", "-C", build],
+    ):
+        subprocess.run(command, env=env, check=True, capture_output=True)
+    installed = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file()}
+    assert installed == {
+        "include/pgtable_cleanup.h",
+        "include/pgtable_cleanup_madvise.h",
+        "include/pgtable_cleanup_shim.h",
+        "lib/libpgtable_cleanup.so",
+        "lib/pkgconfig/pgtable-cleanup.pc",
+    }
+    described = (prefix / "lib/pkgconfig/pgtable-cleanup.pc").read_text(encoding="utf-8")
+    assert "Cflags: -I${includedir}\n" in described
+    preload = re.search(r"^preload=\$\{libdir\}/(.*)$", described, re.MULTILINE)
+    assert preload
+    source, program = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(PROGRAM)
+    subprocess.run(
+        ["cc", "-Wall", "-Werror", f"-I{prefix}/include", "-o", program, source], check=True
+    )
+    for library, said in (("", "0 0\n"), (str(prefix / "lib" / preload[1]), "1 1\n")):
+        ran = subprocess.run(
+            [program],
+            env={"LD_PRELOAD": library, "PGTABLE_CLEANUP_CONF": "backend:null"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ran.stdout == said
