@@ -6,10 +6,12 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
-#include "device.h"
 #include "kernel.h"
+#include "proc.h"
 #include "syscalls.h"
 #include "units.h"
+
+#define TABLE_KB 4
 
 static _Atomic bool tried;
 static _Atomic bool frees_units;
@@ -19,40 +21,44 @@ bool shim_kernel_frees_units(void)
 	return atomic_load_explicit(&frees_units, memory_order_relaxed);
 }
 
-/* PTE tables in a unit, or -1. */
-static int tables_in(uintptr_t unit)
+/* Of this process, in kB; 0 where it is not told. */
+static unsigned long vmpte(void)
 {
-	struct pgtable_cleanup_range range = { unit, SHIM_UNIT_SIZE };
-	struct pgtable_cleanup_args args = {
-		.flags = PGTABLE_CLEANUP_SCAN_ONLY,
-		.levels = PGTABLE_CLEANUP_LEVEL_PTE,
-		.nr_ranges = 1,
-		.ranges = (uintptr_t)&range,
-	};
+	unsigned long kb = 0;
 
-	return shim_device_call(&args) ? -1 : (int)args.tables[0];
+	shim_proc_number("/proc/self/status", "VmPTE:", &kb);
+	return kb;
 }
 
+/*
+ * Not by the libc's functions: preloaded, those are this library's own, and what
+ * the module freed for them would be taken for the kernel's doing.
+ */
 void shim_kernel_probe(void)
 {
-	uintptr_t area, unit;
-	long mapped;
+	/* More than what other threads do meanwhile. */
+	const size_t units = 64, length = (units + 1) << SHIM_UNIT_SHIFT;
+	unsigned long full, left;
+	uintptr_t first;
+	long area;
+	size_t i;
 
 	if (atomic_exchange(&tried, true))
 		return;
-	mapped = shim_syscall6(__NR_mmap, NULL, 2 * SHIM_UNIT_SIZE,
-			       PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			       0);
-	if (shim_failed(mapped))
+	area = shim_syscall6(__NR_mmap, NULL, length, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			     0);
+	if (shim_failed(area))
 		return;
-	area = mapped;
-	unit = (area + SHIM_UNIT_SIZE - 1) & ~(SHIM_UNIT_SIZE - 1);
 	/* A huge page has no table. */
-	shim_syscall3(__NR_madvise, area, 2 * SHIM_UNIT_SIZE, MADV_NOHUGEPAGE);
-	*(volatile char *)unit = 1;
-	if (tables_in(unit) == 1 &&
-	    !shim_syscall3(__NR_madvise, unit, SHIM_UNIT_SIZE, MADV_DONTNEED))
-		atomic_store(&frees_units, !tables_in(unit));
-	shim_syscall2(__NR_munmap, area, 2 * SHIM_UNIT_SIZE);
+	shim_syscall3(__NR_madvise, area, length, MADV_NOHUGEPAGE);
+	first = (area + SHIM_UNIT_SIZE - 1) & ~(SHIM_UNIT_SIZE - 1);
+	for (i = 0; i < units; i++)
+		*(volatile char *)(first + (i << SHIM_UNIT_SHIFT)) = 1;
+	full = vmpte();
+	shim_syscall3(__NR_madvise, first, units << SHIM_UNIT_SHIFT,
+		      MADV_DONTNEED);
+	left = vmpte();
+	shim_syscall2(__NR_munmap, area, length);
+	atomic_store(&frees_units, full >= left + units * TABLE_KB / 2);
 }

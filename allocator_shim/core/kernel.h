@@ -11,7 +11,7 @@
  */
 bool shim_kernel_frees_units(void);
 
-/* Try it on memory of its own, with the module to tell; once. */
+/* Try it on memory of its own, and look at VmPTE; once. */
 void shim_kernel_probe(void);
 
 #endif

@@ -163,7 +163,7 @@ void shim_drain_if_due(void)
 	begun = atomic_load_explicit(&own->since, memory_order_relaxed);
 	if (!begun)
 		atomic_compare_exchange_strong(&own->since, &begun, time);
-	else if (time - begun >= conf.interval_ms * NSEC_PER_MSEC << rarer)
+	else if (time - begun >= conf.interval_ms * NSEC_PER_MSEC)
 		shim_drain();
 }
 
@@ -191,7 +191,10 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	shim_drain_if_due();
 }
 
-/* Drains that find little get rarer, and more frequent again. */
+/*
+ * Drains for the threshold get rarer where they find little, and more frequent
+ * again.  Those by time are rare as they are, and find what the others left.
+ */
 static void adapt(uint64_t tried, uint64_t freed)
 {
 	unsigned int rarer = atomic_load(&own->backoff);

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 
 #include "hooks.h"
-#include "proc.h"
+#include "kernel.h"
 #include "shim.h"
 #include "syscalls.h"
 #include "units.h"
@@ -445,46 +445,10 @@ const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 	return NULL;
 }
 
-/* Of this process, in kB; 0 where it is not told. */
-static unsigned long vmpte(void)
-{
-	unsigned long kb = 0;
-
-	shim_proc_number("/proc/self/status", "VmPTE:", &kb);
-	return kb;
-}
-
-/*
- * Does one MADV_DONTNEED of a whole unit free its table here?  Tried on memory of
- * its own, and told by VmPTE.
- */
-static bool kernel_frees_units(void)
-{
-	/* More than what other threads do meanwhile. */
-	const size_t tried = 64, length = (tried + 1) << SHIM_UNIT_SHIFT;
-	unsigned long full, left;
-	uintptr_t first;
-	void *area;
-	size_t i;
-
-	area = mmap(NULL, length, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area == MAP_FAILED)
-		return false;
-	madvise(area, length, MADV_NOHUGEPAGE);
-	first = round_up((uintptr_t)area, SHIM_UNIT_SIZE);
-	for (i = 0; i < tried; i++)
-		*(volatile char *)(first + (i << SHIM_UNIT_SHIFT)) = 1;
-	full = vmpte();
-	madvise((void *)first, tried << SHIM_UNIT_SHIFT, MADV_DONTNEED);
-	left = vmpte();
-	munmap(area, length);
-	return full >= left + tried * PAGE_SIZE / 1024 / 2;
-}
-
 enum hooks_way hooks_best_way(void)
 {
-	if (kernel_frees_units())
+	shim_kernel_probe();
+	if (shim_kernel_frees_units())
 		return HOOKS_ZAP;
 	return shim_is_on() && shim_conf()->backend == SHIM_BACKEND_MODULE ?
 		       HOOKS_MODULE :
