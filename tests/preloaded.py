@@ -31,12 +31,17 @@ def run(
     conf: str = "backend:null,stats:exit",
     *,
     preload: bool = True,
+    allocator: str = "",
     before_exec: Callable[[], None] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """A Python program, with the library preloaded unless told otherwise."""
+    """A Python program, with the library preloaded unless told otherwise, and an allocator."""
+    env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": conf} if preload else {}
+    if allocator:
+        # Huge pages have no page tables.
+        env |= {"MALLOC_CONF": "thp:never", "PYTHONMALLOC": "malloc"}
     ended = subprocess.run(
         [sys.executable, "-I", "-c", start() + PRELUDE + textwrap.dedent(program)],
-        env={"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": conf} if preload else {},
+        env=env,
         preexec_fn=before_exec,
         capture_output=True,
         text=True,

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from _raw import syscall
 
+from cleanup import features
+from cleanup.commands.exec import jemalloc_path
 from guest.settings import one_cpu
 from preloaded import SHIM, run, stats
 
@@ -349,3 +351,57 @@ def test_a_filter_by_prctl_ends_it_after_a_last_drain() -> None:
     freed = int(ended.stdout)
     assert freed >= 54
     assert stats(ended.stderr)[0]["freed_pte"] == freed
+
+
+def test_hooks_leave_the_tables_to_the_module_where_the_kernel_keeps_them() -> None:
+    """The library's own madvise() must not be what finds out."""
+    ended = run(
+        program("""
+            from allocator_shim import jemalloc
+            from cleanup.experiments.allocators._objects import Objects
+            before = vmpte()
+            objects = Objects(400_000, 1000, 5)
+            objects.fill()
+            peak = vmpte()
+            for keep in (5, 50, 1000, 100_000):
+                objects.release(keep)
+                jemalloc.purge()
+            c.drain()
+            print(before, peak, vmpte(), objects.check(), objects.lost)
+        """),
+        "hooks:jemalloc,verbose:2,stats:exit",
+        allocator=jemalloc_path(),
+    )
+    before, peak, after, kept, lost = map(int, ended.stdout.split())
+    way = "zap" if features().pt_reclaim else "module"
+    assert f"pgtable-cleanup: hooks:jemalloc: tables go by {way}\n" in ended.stderr
+    assert (kept, lost) == (4, 0)
+    assert peak - before >= 90 * 4096
+    assert after - before <= 20 * 4096
+    (counts,) = stats(ended.stderr)
+    assert counts["hook_units"] >= 90
+    assert (counts["freed_pte"] >= 90) == (way == "module")
+
+
+def test_what_low_yields_left_goes_by_time() -> None:
+    """However rare drains for the threshold have got."""
+    ended = run(
+        program("""
+            from allocator_shim import preloaded
+            base = small(area(640), 640)
+            for unit in range(640):
+                c.fill(base + unit * UNIT, 8192, 1)
+            # Both pages of each unit are to go; one of them frees nothing.
+            for unit in range(640):
+                c.madvise(base + unit * UNIT, 4096, DONTNEED)
+            made_rarer = preloaded.stats().backoff
+            for unit in range(640):
+                c.madvise(base + unit * UNIT + 4096, 4096, DONTNEED)
+            time.sleep(2)
+            print(made_rarer, preloaded.stats().freed_pte)
+        """),
+        "thread:true,threshold:16",
+    )
+    made_rarer, freed = map(int, ended.stdout.split())
+    assert made_rarer >= 16
+    assert freed >= 640
