@@ -20,6 +20,13 @@ settings.register_profile("everywhere", deadline=None, database=None)
 settings.load_profile("everywhere")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long tests take that could go on for as long as one likes."""
+    parser.addoption(
+        "--storm-seconds", type=int, default=8, help="of each storm on the preload library"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test by its tier."""
     for item in items:

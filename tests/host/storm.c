@@ -22,6 +22,29 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef STORM_INSIDE
+/*
+ * With the library's sources in the program, for sanitizers, which interpose
+ * the same functions: without its own ones.
+ */
+#include "release.h"
+
+static int noted_madvise(void *at, size_t length, int advice)
+{
+	int err = madvise(at, length, advice);
+
+	if (!err)
+		release_advised(at, length, advice);
+	return err;
+}
+
+#define madvise noted_madvise
+/* A sanitizer's malloc() may be locked for good in the child of a fork. */
+#define CHILD_ALLOCATES false
+#else
+#define CHILD_ALLOCATES true
+#endif
+
 #define THREADS 4
 #define SLOTS 64
 #define PAGE 4096UL
@@ -49,7 +72,7 @@ static _Atomic bool ended;
 static _Atomic uint64_t steps, signals, forks, spawns, lost;
 
 /* Released in the handler, whatever it interrupted. */
-static unsigned char *handled;
+static _Atomic unsigned char *handled;
 
 static uint64_t draw(uint64_t *state)
 {
@@ -147,7 +170,7 @@ static void handle(int number)
 
 	(void)number;
 	handled[0] = 1;
-	madvise(handled, PAGE, MADV_DONTNEED);
+	madvise((void *)handled, PAGE, MADV_DONTNEED);
 	atomic_fetch_add(&signals, 1);
 	errno = before;
 }
@@ -170,8 +193,12 @@ static void go_on(struct worker *own)
 	unsigned int i;
 
 	atomic_store(&lost, 0);
-	for (i = 0; i < CHILD_STEPS; i++)
-		step(own);
+	for (i = 0; i < CHILD_STEPS; i++) {
+		if (CHILD_ALLOCATES)
+			step(own);
+		else
+			release_page(own);
+	}
 	_exit(atomic_load(&lost) ? 1 : 0);
 }
 

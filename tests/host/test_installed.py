@@ -82,8 +82,16 @@ def test_for_c_without_python(tmp_path: Path) -> None:
     env = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
     build, prefix = tmp_path / "build", tmp_path / "prefix"
     for command in (
-        ["meson", "setup", "-Dpython=false", f"--prefix={prefix}", "--libdir=lib", build, ROOT],
-        ["meson", "install", "--quiet", "-C", build],
+        [
+            "meson",
+            "setup",
+            "-Dpython=false",
+            f"--prefix={prefix}",
+            "--libdir=lib",
+            str(build),
+            str(ROOT),
+        ],
+        ["meson", "install", "--quiet", "-C", str(build)],
     ):
         subprocess.run(command, env=env, check=True, capture_output=True)
     installed = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file()}
