@@ -4,5 +4,6 @@
 A workload (``workloads/``, one file each) runs in a process of its own (``target``),
 which halts at every phase while ``measure`` reads its figures from outside and judges
 its page tables (``oracle``) by what the kernel exports, never by this project's own
-scan.  ``plot`` and ``report`` draw.
+scan.  A suite is made of parts instead, which measure by themselves (``suite``).
+``plot`` and ``report`` draw.
 """

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cleanup.experiments import plot
 from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
 from cleanup.experiments.suite import plots
-from cleanup.experiments.suite.show import claim_text, sections
+from cleanup.experiments.suite.show import claim_text, is_known, sections
 from cleanup.experiments.suite.suite import SUITES
 from cleanup.experiments.summary import seconds_text, size_text, summaries
 from cleanup.experiments.verdict import verdicts
@@ -21,7 +21,7 @@ from cleanup.experiments.workload import NO_RELEASE, PHASES
 
 def write_all(documents: Sequence[AnyDocument], out: Path) -> list[Path]:
     """Draw the plots of all documents and write report.html; return the files written."""
-    suites = _grouped([one for one in documents if is_suite(one) and one["experiment"] in SUITES])
+    suites = _grouped([one for one in documents if is_suite(one) and is_known(one)])
     groups = _grouped([document for document in documents if not is_suite(document)])
     pictures = {group[0]["experiment"]: plot.draw(group, out) for group in groups}
     of_parts = {group[0]["experiment"]: plots.draw_all(group, out) for group in suites}

@@ -15,7 +15,8 @@ from cleanup.experiments.workload import PHASES
 def show(documents: Sequence[AnyDocument]) -> None:
     """Print a table for each document, and what they leave out, on standard output."""
     console = Console(highlight=False, markup=False)
-    for document in documents:
+    known = [document for document in documents if suite.is_known(document)]
+    for document in known:
         if is_suite(document):
             _show_suite(console, document)
             continue
@@ -26,7 +27,7 @@ def show(documents: Sequence[AnyDocument]) -> None:
         )
         console.print(table(document))
         console.print()
-    for note in notes(documents):
+    for note in notes(known):
         console.print(note)
 
 

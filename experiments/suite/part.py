@@ -52,12 +52,12 @@ class Part(Protocol):
         """Where it runs."""
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Measure on this machine: in the guest, as root and with the module loaded.
+        """Measure on this machine: the guest, or with --host whichever it is.
 
         `quick` runs fewer repeats, at the same size.  `claims`, if it has any, are the
         result's list of `Claim`; one that is missed is a result like any other.  Raises
-        CleanupError or OSError where nothing can be measured, or a check of what is
-        measured fails.
+        CleanupError that says what this machine lacks, be it root or the module; that or
+        OSError where nothing can be measured, or a check of what is measured fails.
         """
 
     def rows(self, result: Result) -> Sequence[Row]:

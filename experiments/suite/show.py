@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleanup.experiments.document import SuiteDocument
+from cleanup.experiments.document import AnyDocument, SuiteDocument, is_suite
 from cleanup.experiments.suite.part import Claim, Row
 from cleanup.experiments.suite.suite import SUITES
 
@@ -19,10 +19,13 @@ class Section:
     claims: Sequence[Claim]
 
 
+def is_known(document: AnyDocument) -> bool:
+    """Whether it can be shown: a stored one may be of a suite that is gone."""
+    return not is_suite(document) or document["experiment"] in SUITES
+
+
 def sections(document: SuiteDocument) -> list[Section]:
     """One for each part that measured something and is still known, in order of their names."""
-    if document["experiment"] not in SUITES:
-        return []
     return [
         Section(
             name,

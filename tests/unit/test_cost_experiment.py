@@ -23,7 +23,7 @@ from cleanup.experiments.cost import (
 from cleanup.experiments.document import AnyDocument, SuiteDocument
 from cleanup.experiments.measure import ExperimentError
 from cleanup.experiments.sparse import UNIT
-from cleanup.experiments.suite import run, show, spread
+from cleanup.experiments.suite import run, spread
 from cleanup.experiments.suite.part import Guest, at_least, at_most
 from cleanup.experiments.suite.suite import SUITES
 from unit.test_experiment_report import PNG, made_document
@@ -117,17 +117,6 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["experiment", *arguments])
 
 
-def test_every_part_is_found_by_its_name() -> None:
-    """And what is drawn is one of them."""
-    known = COST.parts()
-    assert {"contenders", "shootdowns", "holds"} <= set(known)
-    assert set(COST.plots()) <= set(known)
-    for name, part in known.items():
-        assert name == part.name
-        assert part.description
-        assert not part.description.endswith(".")
-
-
 def test_parts_share_a_guest() -> None:
     """One boot for all that need the same machine."""
     known = COST.parts()
@@ -138,23 +127,6 @@ def test_parts_share_a_guest() -> None:
         ["shootdowns"],
     ]
     assert list(groups) == [Guest(icount=True, cpus=1), Guest(icount=False, cpus=2)]
-
-
-@pytest.mark.parametrize(
-    ("value", "most", "least"), [(199, True, False), (200, True, True), (201, False, True)]
-)
-def test_claims(value: int, most: bool, least: bool) -> None:
-    """The limit itself is within it."""
-    assert at_most("", value, 200)["met"] == most
-    assert at_least("", value, 200)["met"] == least
-
-
-def test_spread() -> None:
-    """Every value is kept, in its order."""
-    stored = spread.spread([12.0, 10.0, 11.0])
-    assert stored == {"median": 11.0, "min": 10.0, "max": 12.0, "runs": [12.0, 10.0, 11.0]}
-    assert spread.text(stored, "instructions") == "11 instructions (10 to 12)"
-    assert spread.text(spread.spread([695_837]), "instructions") == "695,837 instructions"
 
 
 def test_each_contender_comes_first_in_turn() -> None:
@@ -413,10 +385,3 @@ def test_documents_of_both_kinds_are_read_together(tmp_path: Path) -> None:
     documents.write(made_document(), tmp_path / "two.json")
     found = documents.read_all(tmp_path)
     assert [documents.is_suite(document) for document in found] == [True, False]
-
-
-def test_parts_that_are_gone_are_left_out() -> None:
-    """A stored result may be of another version."""
-    document = made_costs()
-    document["parts"]["long-gone"] = {}
-    assert "long-gone" not in {section.name for section in show.sections(document)}
