@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from cleanup.experiments import plot
 from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
 from cleanup.experiments.suite import plots
+from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.suite.show import claim_text, is_known, sections
-from cleanup.experiments.suite.suite import SUITES
 from cleanup.experiments.summary import seconds_text, size_text, summaries
 from cleanup.experiments.verdict import verdicts
 from cleanup.experiments.workload import NO_RELEASE, PHASES

@@ -25,7 +25,8 @@ from cleanup.experiments.document import (
 )
 from cleanup.experiments.provenance import commit
 from cleanup.experiments.suite import run as suite_run
-from cleanup.experiments.suite.suite import SUITES, Suite
+from cleanup.experiments.suite.registry import SUITES
+from cleanup.experiments.suite.suite import Suite
 from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
 from cleanup.experiments.workloads import registry
 

@@ -3,3 +3,12 @@
 
 `program` is run by one of the `ways`, in a process that `process` tells what to do.
 """
+
+from cleanup.experiments.suite.suite import Suite
+
+SUITE = Suite(
+    "allocators",
+    __name__,
+    "what allocators leave empty, by the preload library and by jemalloc's hooks: tables, "
+    "CPU time, forks",
+)

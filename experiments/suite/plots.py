@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanup.experiments.document import SuiteDocument
-from cleanup.experiments.suite.suite import SUITES
+from cleanup.experiments.suite.registry import SUITES
 
 
 def draw_all(documents: Sequence[SuiteDocument], out: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cleanup.experiments.document import AnyDocument, SuiteDocument, is_suite
 from cleanup.experiments.suite.part import Claim, Row
-from cleanup.experiments.suite.suite import SUITES
+from cleanup.experiments.suite.registry import SUITES
 
 
 @dataclass(frozen=True, slots=True)

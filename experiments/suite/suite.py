@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The suites there are, and what is in each."""
+"""What a suite is; a package of experiments is one by defining it as `SUITE`.
+
+Whatever is imported of that package imports this, too, be it the program that is measured:
+nothing here needs more than Python itself.
+"""
 
 import importlib
 import pkgutil
@@ -8,26 +12,24 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from cleanup.experiments.suite.part import Part, Result
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[[Sequence[tuple[str, Result]]], "Figure"]
-"""Of a part's results with the kernels' releases, the picture."""
+    from cleanup.experiments.suite.part import Part, Result
 
-_PACKAGE = "cleanup.experiments"
+Draw = Callable[[Sequence[tuple[str, "Result"]]], "Figure"]
+"""Of a part's results with the kernels' releases, the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """`name` is what the command line and the JSON say, `package` that of `_PACKAGE` it is."""
+    """`name` is what the command line and the JSON say, `package` the `__name__` of its own."""
 
     name: str
     package: str
     description: str
 
-    def parts(self) -> dict[str, Part]:
+    def parts(self) -> "dict[str, Part]":
         """Its parts by name: the modules of ``parts/``, by their `PART`."""
         found: dict[str, Part] = {
             module.PART.name: module.PART for module in self._modules("parts")
@@ -42,30 +44,10 @@ class Suite:
 
     @property
     def template(self) -> str:
-        """What the report says of it, as a template of the package `_PACKAGE`."""
-        return f"{self.package}/report.html.j2"
+        """What the report says of it, as a template of the experiments."""
+        return f"{self.package.rpartition('.')[2]}/report.html.j2"
 
     def _modules(self, kind: str) -> Iterator[ModuleType | Any]:
-        package = importlib.import_module(f"{_PACKAGE}.{self.package}.{kind}")
+        package = importlib.import_module(f"{self.package}.{kind}")
         for module in pkgutil.iter_modules(package.__path__):
             yield importlib.import_module(f"{package.__name__}.{module.name}")
-
-
-SUITES = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            "allocators",
-            "allocators",
-            "what allocators leave empty, by the preload library and by jemalloc's hooks: tables, "
-            "CPU time, forks",
-        ),
-        Suite(
-            "reclaim-cost",
-            "cost",
-            "cost of freeing empty page tables by the module and by what a program can do without "
-            "it: instructions, shootdowns, lock holds",
-        ),
-    )
-}
-"""By name."""

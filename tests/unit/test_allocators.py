@@ -13,7 +13,7 @@ from cleanup.experiments.allocators import paired
 from cleanup.experiments.allocators.parts import tables
 from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, PLAIN, RETAIN_FALSE
 from cleanup.experiments.document import SuiteDocument
-from cleanup.experiments.suite.suite import SUITES
+from cleanup.experiments.suite.registry import SUITES
 
 pytestmark = pytest.mark.unit
 

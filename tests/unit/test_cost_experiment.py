@@ -25,7 +25,7 @@ from cleanup.experiments.measure import ExperimentError
 from cleanup.experiments.sparse import UNIT
 from cleanup.experiments.suite import run, spread
 from cleanup.experiments.suite.part import Guest, at_least, at_most
-from cleanup.experiments.suite.suite import SUITES
+from cleanup.experiments.suite.registry import SUITES
 from unit.test_experiment_report import PNG, made_document
 
 COST = SUITES["reclaim-cost"]

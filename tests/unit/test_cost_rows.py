@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cleanup.experiments.cost.latencies import summary
+from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.suite.spread import spread
-from cleanup.experiments.suite.suite import SUITES
 
 COST = SUITES["reclaim-cost"]
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from cleanup import lab
 from cleanup.commands import main
-from cleanup.experiments.suite.suite import SUITES
+from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import made_document, made_run
 

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cleanup import lab
+from cleanup import experiments, lab
 from cleanup.commands import main
 from cleanup.errors import CleanupError
 from cleanup.experiments import report, table
 from cleanup.experiments.document import AnyDocument, SuiteDocument
 from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite import run, show, spread
+from cleanup.experiments.suite import registry, run, show, spread
 from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_least, at_most
-from cleanup.experiments.suite.suite import SUITES, Suite
+from cleanup.experiments.suite.registry import SUITES
+from cleanup.experiments.suite.suite import Suite
 from unit.test_allocators import made_document as made_allocators
 from unit.test_cost_experiment import made_costs
 from unit.test_experiment_report import made_document
@@ -89,19 +90,65 @@ def test_every_part_is_found_by_its_name(name: str) -> None:
         assert not part.description.endswith(".")
 
 
+MADE_UP = {
+    "__init__.py": """\
+from cleanup.experiments.suite.suite import Suite
+SUITE = Suite("made-up", __name__, "what nobody asks")
+""",
+    "parts/__init__.py": "",
+    "parts/one.py": """\
+class PART:
+    name = "one"
+""",
+}
+
+
+def test_a_new_suite_is_found_by_being_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the others, among packages that are none."""
+    for name, text in MADE_UP.items():
+        path = tmp_path / "made_up_suite" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "made_up_other").mkdir()
+    (tmp_path / "made_up_other" / "__init__.py").touch()
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
+    found = registry._found()
+    assert list(found) == ["allocators", "made-up", "reclaim-cost"]
+    assert list(found["made-up"].parts()) == ["one"]
+    assert found["made-up"].template == "made_up_suite/report.html.j2"
+
+
+def loaded_by(imports: str) -> list[str]:
+    """Modules of a process that does so."""
+    return subprocess.run(
+        [sys.executable, "-P", "-c", f"{imports}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+
 def test_a_guest_imports_nothing_that_draws() -> None:
     """It would take longer than many a part."""
-    imports = (
-        "import sys; from cleanup.experiments.suite import __main__ as main; "
-        "[suite.parts() for suite in main.SUITES.values()]; print(*sys.modules)"
+    loaded = loaded_by(
+        "from cleanup.experiments.suite import __main__ as main; "
+        "[suite.parts() for suite in main.SUITES.values()]"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-P", "-c", imports], capture_output=True, text=True, check=True
-    ).stdout.split()
     assert "cleanup.experiments.cost.parts.holds" in loaded
     assert [name for name in loaded if re.search(r"^(matplotlib|jinja2|rich)$|\.plots$", name)] == (
         []
     )
+
+
+def test_a_suites_package_imports_nothing_that_runs_it() -> None:
+    """The program that `allocators` measures is of such a package."""
+    loaded = loaded_by("import cleanup.experiments.allocators")
+    ours = {name for name in loaded if name.startswith("cleanup.experiments.")}
+    assert ours == {
+        f"cleanup.experiments.{name}" for name in ("allocators", "suite", "suite.suite")
+    }
 
 
 @pytest.mark.parametrize(
