@@ -117,6 +117,12 @@ void shim_stop(const char *why)
 		say_stopped(why);
 }
 
+void shim_before_filter(void)
+{
+	shim_drain();
+	shim_stop(NULL);
+}
+
 bool shim_is_on(void)
 {
 	return atomic_load_explicit(&on, memory_order_relaxed);

@@ -26,6 +26,12 @@ void shim_start(const char *conf, bool told);
 /* For good; said once where @why is not NULL and the conf lets it. */
 void shim_stop(const char *why);
 
+/*
+ * A filter that does not know of our ioctl may kill the program for it: the last
+ * drain is before it.
+ */
+void shim_before_filter(void);
+
 /* Whether drains do anything. */
 bool shim_is_on(void);
 

@@ -5,7 +5,7 @@
  *
  * Not here, on purpose:
  * - posix_madvise(): glibc ignores POSIX_MADV_DONTNEED, so nothing is released
- * - syscall(): every call that a program makes so would pay for it
+ * - syscall(): see syscall.c
  * - the calls that libc makes itself (its malloc's, say): they can't be seen
  */
 
@@ -140,10 +140,6 @@ INTERPOSED int fallocate(int fd, int mode, off_t offset, off_t length)
 INTERPOSED int fallocate64(int fd, int mode, off_t offset, off_t length)
 	__attribute__((alias("fallocate")));
 
-/*
- * A filter that does not know of our ioctl may kill the program for it: the
- * last drain is before it.
- */
 INTERPOSED int prctl(int option, ...)
 {
 	unsigned long arguments[4];
@@ -154,10 +150,8 @@ INTERPOSED int prctl(int option, ...)
 	for (i = 0; i < 4; i++)
 		arguments[i] = va_arg(more, unsigned long);
 	va_end(more);
-	if (option == PR_SET_SECCOMP) {
-		shim_drain();
-		shim_stop(NULL);
-	}
+	if (option == PR_SET_SECCOMP)
+		shim_before_filter();
 	return answered(shim_syscall5(__NR_prctl, option, arguments[0],
 				      arguments[1], arguments[2],
 				      arguments[3]));

@@ -34,13 +34,16 @@ class CannotExec(CleanupError):
 @click.option("--jemalloc", is_flag=True, help=f"Have it allocate by jemalloc ({JEMALLOC}), too.")
 @click.option("--stats", is_flag=True, help="Each process says at its end what was freed.")
 @click.option(
+    "--syscall", is_flag=True, help="See what it releases by syscall(), too; each of those pays."
+)
+@click.option(
     "--conf",
     metavar="KEY:VALUE,...",
     default="",
     help=f"More for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
 )
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
-def exec_(jemalloc: bool, stats: bool, conf: str, command: Sequence[str]) -> None:
+def exec_(jemalloc: bool, stats: bool, syscall: bool, conf: str, command: Sequence[str]) -> None:
     """Run CMD so that page tables which its releases empty are freed.
 
     CMD takes this command's place, and its children inherit the library: signals and the exit code
@@ -52,7 +55,8 @@ def exec_(jemalloc: bool, stats: bool, conf: str, command: Sequence[str]) -> Non
     """
     try:
         program = find(command[0])
-        libraries = [str(allocator_shim.shim_path()), *([jemalloc_path()] if jemalloc else [])]
+        shim = str(allocator_shim.shim_path(syscall=syscall))
+        libraries = [shim, *([jemalloc_path()] if jemalloc else [])]
         env = environment(os.environ, libraries, ["stats:exit"] * stats + [conf] * bool(conf))
         os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
     except OSError as error:

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from allocator_shim import jemalloc, preloaded
+from cleanup.experiments.allocators import _syscalls
 from cleanup.experiments.allocators._objects import Objects
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from cleanup.process import page_tables
@@ -74,6 +75,12 @@ class Program:
             self._heap.release(keep)
             jemalloc.purge()
             self._heap.fill()
+        return time.process_time_ns() - begun
+
+    def syscalls(self, times: int) -> int:
+        """Ask nothing of the kernel, by syscall(), so often; as of `churn`."""
+        begun = time.process_time_ns()
+        _syscalls.ask(times)
         return time.process_time_ns() - begun
 
     def check(self) -> list[int]:

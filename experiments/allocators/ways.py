@@ -18,7 +18,8 @@ _MALLOC_CONF = {"thp": "never"}
 class Way:
     """`conf` is the preload library's, without which it is not preloaded; `malloc_conf` jemalloc's.
 
-    `device`: whether the way takes the module's device, or that there is none, or None for either.
+    `syscall`: the library that sees to syscall() as well.  `device`: whether the way takes the
+    module's device, or that there is none, or None for either.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Way:
     conf: Mapping[str, str] | None = None
     malloc_conf: Mapping[str, str] = field(default_factory=dict)
     device: bool | None = None
+    syscall: bool = False
 
     def works_here(self) -> bool:
         """Whether the machine has the device, or lacks it, as the way needs it."""
@@ -35,7 +37,7 @@ class Way:
         self, libraries: Sequence[str], malloc_conf: Mapping[str, str] | None = None
     ) -> dict[str, str]:
         """That of a process which allocates by one of `libraries`, with more conf for jemalloc."""
-        shim = [] if self.conf is None else [str(allocator_shim.shim_path())]
+        shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
         given = {name: value for name, value in os.environ.items() if name != CONF}
         return environment(
             {

@@ -51,8 +51,10 @@ def test_experiments_are_a_part_of_the_package() -> None:
 def test_the_wheel_carries_the_library() -> None:
     files = metadata.files("pgtable-cleanup")
     assert files
-    assert PurePath("allocator_shim/libpgtable_cleanup.so") in [PurePath(file) for file in files]
-    assert allocator_shim.shim_path().is_file()
+    for syscall in (False, True):
+        path = allocator_shim.shim_path(syscall=syscall)
+        assert path.is_file()
+        assert PurePath("allocator_shim") / path.name in [PurePath(file) for file in files]
 
 
 PROGRAM = """\
@@ -100,6 +102,7 @@ def test_for_c_without_python(tmp_path: Path) -> None:
         "include/pgtable_cleanup_madvise.h",
         "include/pgtable_cleanup_shim.h",
         "lib/libpgtable_cleanup.so",
+        "lib/libpgtable_cleanup_syscall.so",
         "lib/pkgconfig/pgtable-cleanup.pc",
     }
     described = (prefix / "lib/pkgconfig/pgtable-cleanup.pc").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from pathlib import Path
 import _libc
 import pytest
 
+import allocator_shim
 from allocator_shim import preloaded
 from allocator_shim.errors import NotPreloaded
 from preloaded import PRELUDE, SHIM, run, start, stats
@@ -364,3 +365,50 @@ def test_python_is_told_what_to_do_without_it() -> None:
     for call in (preloaded.drain, preloaded.stats, preloaded.conf):
         with pytest.raises(NotPreloaded, match="pgtable-cleanup exec"):
             call()
+
+
+BY_SYSCALL = """\
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int main(void)
+{
+	char *at = (char *)syscall(SYS_mmap, 0, 8 << 20, 3, 0x22, -1, 0);
+
+	at[4096] = 1;
+	if (syscall(SYS_madvise, at + 4096, 4096, MADV_DONTNEED) || at[4096])
+		return 1;
+	errno = 0;
+	if (syscall(SYS_madvise, at + 1, 4096, MADV_DONTNEED) != -1 || errno != EINVAL)
+		return 2;
+	errno = 0;
+	if (syscall(100000, 1, 2, 3) != -1 || errno != ENOSYS)
+		return 3;
+	if (syscall(SYS_getpid) != getpid() || syscall(SYS_munmap, at, 8 << 20))
+		return 4;
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("syscall", [False, True])
+def test_syscall_is_another_librarys(tmp_path: Path, syscall: bool) -> None:
+    source, made = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(BY_SYSCALL)
+    subprocess.run(["cc", "-o", made, source], check=True)
+    ended = subprocess.run(
+        [made],
+        env={
+            "LD_PRELOAD": str(allocator_shim.shim_path(syscall=syscall)),
+            "PGTABLE_CLEANUP_CONF": "backend:null,stats:exit",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0
+    found = stats(ended.stderr)
+    assert [counts["notes"] for counts in found] == ([2] if syscall else [])
