@@ -56,6 +56,12 @@ need kmod command -v modprobe
 
 # Allocators for the tests.
 need libjemalloc2 sh -c 'ldconfig -p | grep -q libjemalloc.so.2'
+need libtcmalloc-minimal4 sh -c 'ldconfig -p | grep -q libtcmalloc_minimal.so.4'
+need libmimalloc2.0 sh -c 'ldconfig -p | grep -q libmimalloc.so.2'
+# Programs for them: the server is in it, and no daemon starts.
+need redis-tools command -v redis-benchmark
+# What memcached, which is unpacked and not installed, is linked with.
+need libevent-2.1-7 sh -c 'ldconfig -p | grep -q libevent-2.1.so.7'
 
 [ "$missing" ] || exit 0
 

@@ -83,13 +83,15 @@ static void install_hooks(bool told)
  */
 static void start_once_told(void)
 {
+	/* Programs that set their title write into their environment. */
+	static char word[] = TOLD_VARIABLE "=1";
 	bool told = secure_getenv(TOLD_VARIABLE) != NULL;
 
 	shim_start(secure_getenv(SHIM_CONF_VARIABLE), told);
 	if (shim_conf()->hooks == SHIM_HOOKS_JEMALLOC)
 		install_hooks(told);
 	if (!told)
-		putenv(TOLD_VARIABLE "=1");
+		putenv(word);
 }
 
 __attribute__((constructor)) static void start(void)
