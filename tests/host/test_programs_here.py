@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: MIT
+"""Real programs under the library and jemalloc's hooks: they do as ever, and lose nothing."""
+
+import random
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cleanup.commands.exec import jemalloc_path
+from host import programs
+from host.test_shim_storms_here import CONF, STORM, storm
+from preloaded import SHIM, stats
+
+pytestmark = pytest.mark.host
+
+LIBRARY, HOOKS = CONF, "backend:null,hooks:jemalloc,stats:exit"
+KEYS, KEPT_ONE_IN = 300_000, 100_000
+# By its number, so that a value which is another's is told.
+FILL = """
+for i = 0, tonumber(ARGV[1]) - 1 do
+    redis.call('set', 'mine:' .. i, string.rep(i .. ';', 20))
+end
+"""
+DELETE = """
+for i = 0, tonumber(ARGV[1]) - 1 do
+    if i % tonumber(ARGV[2]) ~= 0 then redis.call('unlink', 'mine:' .. i) end
+end
+"""
+WRONG = """
+local wrong = 0
+for _, key in ipairs(redis.call('keys', 'mine:*')) do
+    local number = string.sub(key, 6)
+    if redis.call('get', key) ~= string.rep(number .. ';', 20) then wrong = wrong + 1 end
+end
+return wrong
+"""
+
+
+@pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
+def test_redis_keeps_what_a_mass_delete_leaves(tmp_path: Path, conf: str) -> None:
+    with programs.redis(tmp_path, programs.environment(conf)) as server:
+        server.benchmark("-t", "set,get", "-n", "20000", "-r", "1000", "-q")
+        for _ in range(2):
+            server.ask("eval", FILL, "0", str(KEYS))
+            assert server.ask("eval", WRONG, "0") == "0"
+            server.ask("eval", DELETE, "0", str(KEYS), str(KEPT_ONE_IN))
+            server.ask("memory", "purge")
+        assert server.ask("eval", WRONG, "0") == "0"
+        assert "mine:100000" in server.ask("keys", "mine:*")
+    (found,) = stats((tmp_path / "stderr").read_text())
+    assert found["hook_units" if conf == HOOKS else "drains"] > 10
+
+
+@pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
+def test_redis_forks_for_its_snapshots(
+    tmp_path: Path, conf: str, pytestconfig: pytest.Config
+) -> None:
+    """While it is written to: the child, which drains nothing, has what there was at the fork."""
+    end = time.monotonic() + pytestconfig.getoption("--storm-seconds")
+    snapshots = 0
+    with programs.redis(tmp_path, programs.environment(conf)) as server:
+        server.ask("eval", FILL, "0", "20000")
+        while time.monotonic() < end or not snapshots:
+            server.ask("bgsave")
+            server.benchmark("-t", "set,get,lpush,lpop", "-n", "20000", "-r", "5000", "-q")
+            while server.figure("persistence", "rdb_bgsave_in_progress"):
+                time.sleep(0.1)
+            assert "rdb_last_bgsave_status:ok" in server.ask("info", "persistence")
+            assert server.ask("eval", WRONG, "0") == "0"
+            server.ask("eval", DELETE, "0", "20000", "7")
+            server.ask("eval", FILL, "0", "20000")
+            snapshots += 1
+    loaded = tmp_path / "loaded"
+    loaded.mkdir()
+    (tmp_path / "dump.rdb").rename(loaded / "dump.rdb")
+    with programs.redis(loaded, programs.environment("backend:null")) as server:
+        assert int(server.ask("dbsize")) >= 20_000
+        assert server.ask("eval", WRONG, "0") == "0"
+
+
+def test_memcached_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    """It keeps its memory, under its own allocator: there is nothing to gain, and nothing lost."""
+    program = programs.unpacked("memcached", tmp_path / "tree") / "usr/bin/memcached"
+    path = tmp_path / "socket"
+    with (tmp_path / "stderr").open("wb") as stderr:
+        server = subprocess.Popen(
+            [program, "-s", str(path), "-m", "256", "-u", "root"],
+            env=programs.environment(LIBRARY),
+            stderr=stderr,
+        )
+    try:
+        while not path.exists():
+            assert server.poll() is None, (tmp_path / "stderr").read_text()
+            time.sleep(0.05)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            answers = connection.makefile("rb")
+            for seed in range(2):
+                values = dict(_values(seed, 20_000))
+                for key, value in values.items():
+                    connection.sendall(
+                        b"set %s 0 0 %d noreply\r\n%s\r\n" % (key, len(value), value)
+                    )
+                for key in random.Random(seed).sample(sorted(values), 2000):
+                    connection.sendall(b"get %s\r\n" % key)
+                    assert answers.readline().startswith(b"VALUE " + key)
+                    assert answers.readline()[:-2] == values[key]
+                    assert answers.readline() == b"END\r\n"
+                connection.sendall(b"flush_all\r\n")
+                assert answers.readline() == b"OK\r\n"
+        server.terminate()
+        server.wait(60)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _values(seed: int, number: int) -> Iterator[tuple[bytes, bytes]]:
+    chance = random.Random(seed)
+    for index in range(number):
+        yield b"%d-%d" % (seed, index), chance.randbytes(chance.randrange(1, 4000)).hex().encode()
+
+
+ARRAYS = """
+import numpy
+from cleanup.process import page_tables
+chance = numpy.random.default_rng(1)
+kept = {}
+for turn in range(400):
+    index = int(chance.integers(40))
+    if index in kept:
+        array, total = kept.pop(index)
+        assert int(array.sum(dtype=numpy.int64)) == total
+    array = chance.integers(0, 100, int(chance.integers(1, 400_000)), dtype=numpy.int32)
+    kept[index] = array, int(array.sum(dtype=numpy.int64))
+for array, total in kept.values():
+    assert int(array.sum(dtype=numpy.int64)) == total
+"""
+
+
+@pytest.mark.parametrize("python_malloc", ["malloc", "pymalloc"])
+def test_numpy_computes_as_ever(python_malloc: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(ARRAYS)],
+        env=programs.environment(
+            f"{HOOKS},threshold:1",
+            jemalloc_path(),
+            PYTHONMALLOC=python_malloc,
+            MALLOC_CONF="thp:never,dirty_decay_ms:10",
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (found,) = stats(ended.stderr)
+    assert found["hook_units"] > 0
+
+
+DATABASE = """
+import lmdb, random, sys
+chance = random.Random(1)
+with lmdb.open(sys.argv[1], map_size=1 << 32) as database:
+    for turn in range(3):
+        with database.begin(write=True) as transaction:
+            for number in range(20_000):
+                transaction.put(b"%d" % number, b"%d;" % number * chance.randrange(1, 100))
+        with database.begin(write=True) as transaction:
+            for number in range(20_000):
+                if number % 100:
+                    transaction.delete(b"%d" % number)
+    with database.begin() as transaction:
+        for key, value in transaction.cursor():
+            assert int(key) % 100 == 0
+            assert value == (key + b";") * (len(value) // (len(key) + 1))
+        print(transaction.stat()["entries"])
+"""
+
+
+def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", DATABASE, str(tmp_path)],
+        env=programs.environment(LIBRARY),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "200\n"
+
+
+@pytest.mark.parametrize("library", ["libtcmalloc_minimal.so.4", "libmimalloc.so.2"])
+def test_other_allocators_churn(library: str, pytestconfig: pytest.Config) -> None:
+    """Their releases are seen: those of jemalloc's are not the only ones."""
+    seconds = pytestconfig.getoption("--storm-seconds")
+    allocator = programs.installed(library)
+    env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": CONF}
+    assert storm(STORM, seconds, env)["drains"] > 100
+
+
+SERVER = """
+import multiprocessing as m, os
+def work(number):
+    kept = [os.urandom(5000) for _ in range(300)]
+    copies = [bytes(one) for one in kept]
+    del kept[::2]
+    assert kept == copies[1::2]
+    return number * number
+if __name__ == "__main__":
+    for method in ("fork", "forkserver", "spawn"):
+        with m.get_context(method).Pool(2, maxtasksperchild=3) as pool:
+            assert pool.map(work, range(20)) == [number * number for number in range(20)]
+    print("ended")
+"""
+
+
+@pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
+def test_fork_servers_serve(tmp_path: Path, conf: str) -> None:
+    program = tmp_path / "server.py"
+    program.write_text(SERVER)
+    ended = subprocess.run(
+        [sys.executable, "-P", program],
+        env=programs.environment(conf, jemalloc_path(), PYTHONMALLOC="malloc"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "ended\n"), ended.stderr
+    assert not re.search(r"Error|corrupt|free\(\)", ended.stderr), ended.stderr
