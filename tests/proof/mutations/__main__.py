@@ -32,8 +32,6 @@ from proof.mutations.table import markdown
 RESULTS = Path("results/mutations.json")
 TABLE = Path("docs/mutations.md")
 CAUGHT_SHARE = 0.8
-# The delay module has room for their points.
-SCENARIOS_IN_GUEST = 6
 
 
 class Verdict(TypedDict):
@@ -86,7 +84,6 @@ def run_command(
         bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
         wanted = _wanted(name, only)
         known = _known(out, kernel, runs, seed, wanted)
-        bench.play_unmutated([one.scenario for one in wanted if one.name not in known])
         for mutation in wanted:
             verdict = known.get(mutation.name)
             if verdict is None:
@@ -117,7 +114,6 @@ def look_command(
         kernel = lab.get_debug_kernel(name, "debug", progress=progress)
         bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
         wanted = _wanted(name, only)
-        bench.play_unmutated([one.scenario for one in wanted], runs=1)
         for mutation in wanted:
             caught, report = bench.look(mutation)
             said = "caught" if caught else "not caught"
@@ -159,20 +155,14 @@ class Bench:
         self._progress = progress
         self._unmutated: dict[Job, Seen] = {}
 
-    def play_unmutated(self, scenarios: Sequence[str], runs: int | None = None) -> None:
-        """See that scenarios pass with the module as it is, with all seeds or only the first ones.
-
-        Raises LabError.
-        """
-        different = list(dict.fromkeys(scenarios))
-        for first in range(0, len(different), SCENARIOS_IN_GUEST):
-            some = different[first : first + SCENARIOS_IN_GUEST]
-            jobs = [Job(each, seed) for each in some for seed in self._seeds[:runs]]
-            self._unmutated |= self._play(jobs)
-
     def judge(self, mutation: Mutation) -> Verdict:
-        """Run its scenario with the protection off.  Raises LabError."""
+        """Run its scenario with the module as it is, and with the protection off.
+
+        In guests of its own: probes where others have theirs would slow it down.  Raises LabError.
+        """
         jobs = [Job(mutation.scenario, seed) for seed in self._seeds]
+        if missing := [job for job in jobs if job not in self._unmutated]:
+            self._unmutated |= self._play(missing)
         usual = [self._unmutated[job] for job in jobs]
         passed = all(one.outcome == "passed" for one in usual)
         if passed:
