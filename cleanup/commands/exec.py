@@ -107,6 +107,11 @@ def environment(
 
 def jemalloc_path() -> str:
     """Where the loader finds jemalloc.  Raises CannotExec."""
+    return library_path(JEMALLOC, "libjemalloc2")
+
+
+def library_path(library: str, package: str) -> str:
+    """Where the loader finds a library of that Debian package.  Raises CannotExec."""
     listed = subprocess.run(
         [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"],
         capture_output=True,
@@ -115,9 +120,9 @@ def jemalloc_path() -> str:
     ).stdout
     for line in listed.splitlines():
         name, _, path = line.strip().partition(" => ")
-        if name.split()[:1] == [JEMALLOC] and "x86-64" in name:
+        if name.split()[:1] == [library] and "x86-64" in name:
             return path
-    raise CannotExec(f"{JEMALLOC} is not installed (Debian's package libjemalloc2)")
+    raise CannotExec(f"{library} is not installed (Debian's package {package})")
 
 
 def _is_static(path: Path) -> bool:

@@ -41,6 +41,11 @@ class Process:
             raise ExperimentError(f"{self._way.name}: {answer['error']}")
         return answer["answer"]
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
     def tables(self) -> oracle.Census:
         """What the oracle says while it waits."""
         return oracle.observe(self._process.pid)

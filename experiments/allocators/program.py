@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from allocator_shim import jemalloc, preloaded
-from cleanup.experiments.allocators import _syscalls
+from cleanup.experiments.allocators import _give_back, _syscalls
 from cleanup.experiments.allocators._objects import Objects
 from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from cleanup.process import page_tables
@@ -47,6 +47,10 @@ class Program:
     def purge(self) -> None:
         """Have jemalloc give unused pages back now."""
         jemalloc.purge()
+
+    def give_back(self) -> str:
+        """Have whichever allocator it is give unused pages back now; by which function."""
+        return _give_back.give_back()
 
     def dirty(self) -> int:
         """Unused pages that jemalloc has not given back yet."""

@@ -3,7 +3,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -98,18 +97,3 @@ def unpacked(package: str, tree: Path) -> Path:
         wanted = [one for one in apt.resolve(suite, [package]) if one.name == package]
         apt.unpack(package, wanted, tree)
     return tree
-
-
-def installed(library: str) -> str:
-    """Where the loader finds a library."""
-    listed = subprocess.run(
-        [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for line in listed.splitlines():
-        name, _, path = line.strip().partition(" => ")
-        if name.split()[:1] == [library]:
-            return path
-    raise FileNotFoundError(library)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.commands.exec import jemalloc_path
+from cleanup.commands.exec import jemalloc_path, library_path
 from host import programs
 from host.test_shim_storms_here import CONF, STORM, storm
 from preloaded import SHIM, stats
@@ -198,11 +198,14 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
     assert ended.stdout == "200\n"
 
 
-@pytest.mark.parametrize("library", ["libtcmalloc_minimal.so.4", "libmimalloc.so.2"])
-def test_other_allocators_churn(library: str, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize(
+    "library",
+    [("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"), ("libmimalloc.so.2", "libmimalloc2.0")],
+)
+def test_other_allocators_churn(library: tuple[str, str], pytestconfig: pytest.Config) -> None:
     """Their releases are seen: those of jemalloc's are not the only ones."""
     seconds = pytestconfig.getoption("--storm-seconds")
-    allocator = programs.installed(library)
+    allocator = library_path(*library)
     env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": CONF}
     assert storm(STORM, seconds, env)["drains"] > 100
 

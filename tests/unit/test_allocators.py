@@ -47,6 +47,13 @@ RESULTS: dict[str, dict[str, Any]] = {
     "churn": {"cpu_ns_by_operation": {"default": FIGURES, "decay_0": FIGURES}, "claims": []},
     "calls": {"instructions_by_operation": FIGURES},
     "fork": {"runs": {"plain": FORKED}, "claims": []},
+    "others": {
+        "runs": {
+            "glibc, plain": {"peak": 520, "tables": 530, "empty": 3, "reclaimed": None},
+            "glibc, shim": {"peak": 520, "tables": 530, "empty": 3, "reclaimed": 2},
+        },
+        "missing": {"Go": "there is no go on this machine"},
+    },
     "syscall": {"cpu_ns_by_call": FIGURES},
 }
 
@@ -125,6 +132,10 @@ def test_rows() -> None:
     assert rows["churn"]["decay default, plain"] == "101.0 ns"
     assert rows["churn"]["decay 0, hooks"] == "103.5 ns, 1.025 (1.010 to 1.040) times"
     assert rows["calls"]["hooks"] == "103.5 instructions, 1.025 (1.010 to 1.040) times"
+    empty = "3 empty of 530 tables, 520 at most"
+    assert rows["others"]["glibc, plain"] == empty
+    assert rows["others"]["glibc, shim"] == f"{empty}; reclaim by pid freed 2"
+    assert rows["others"]["Go"] == "there is no go on this machine"
     assert rows["syscall"]["plain"] == "101.0 ns"
     assert rows["fork"]["plain"].startswith("first 2.00 ms, then 1.00 ms (0.90 to 1.50); the child")
 

@@ -4,14 +4,12 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cleanup
-from cleanup.commands.exec import environment, library_path
-from cleanup.errors import CleanupError
+from cleanup.commands.exec import library_path
 from cleanup.experiments import oracle
 from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
@@ -23,21 +21,19 @@ _MOST = 1008
 _OBJECTS = 2 * (_MEBIBYTES << 20) // _MOST
 _KEPT = (5, 50, 1000, 100_000)
 _GRACE = 2
+# With Debian's packages; libc's own is always there.
 _LIBRARIES = {
     "glibc": None,
-    "tcmalloc": "libtcmalloc_minimal.so.4",
-    "mimalloc": "libmimalloc.so.2",
+    "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
+    "mimalloc": ("libmimalloc.so.2", "libmimalloc2.0"),
 }
 _FOREIGN = Path(__file__).parents[1] / "foreign"
-# G1 gives memory back at a collection; and Go's own collector does when it is told to.
+_HEAP = ["-XX:+UseG1GC", "-Xms32m", "-Xmx3g", "-XX:MinHeapFreeRatio=5", "-XX:MaxHeapFreeRatio=10"]
+# That release memory by system calls of their own.
 _COMMANDS = {
-    "java, G1": (
-        ["java", "-XX:+UseG1GC", "-Xmx2g", "-Xms32m", "-XX:MaxHeapFreeRatio=10"]
-        + ["-XX:MinHeapFreeRatio=5", str(_FOREIGN / "Churn.java")]
-    ),
-    "go": ["go", "run", str(_FOREIGN / "churn.go")],
+    "Java, G1": ["java", *_HEAP, str(_FOREIGN / "Churn.java")],
+    "Go": ["go", "run", str(_FOREIGN / "churn.go")],
 }
-WAYS = (PLAIN, MODULE)
 
 
 class Others:
@@ -45,7 +41,117 @@ class Others:
 
     name = "others"
     description = (
-        "empty page tables of heaps of 1 GiB of other allocators, 1 object in 100,000 kept, and "
-        "what reclaim by pid frees of them"
+        "empty page tables of heaps of 1 GiB, 1 object in 100,000 kept, of allocators other than "
+        "jemalloc"
     )
-    guest = Guest(icount=False, cpus=2, memory="4G")
+    guest = Guest(icount=False, cpus=2, memory="5G")
+
+    def measure(
+        self,
+        *,
+        quick: bool,  # noqa: ARG002 -- one run each is all there is
+        seed: int,
+        progress: Progress,
+    ) -> Result:
+        """Each alone and under the library; then what `reclaim` by pid frees of it, if it can."""
+        runs: dict[str, dict[str, Any]] = {}
+        missing: dict[str, str] = {}
+        for name, library in _LIBRARIES.items():
+            libraries = [] if library is None else [library_path(*library)]
+            for way in (PLAIN, MODULE):
+                if way.works_here():
+                    progress(f"{name}, {way.name}")
+                    runs[f"{name}, {way.name}"] = _churned(way, libraries, seed)
+        for name, command in _COMMANDS.items():
+            if shutil.which(command[0]) is None:
+                missing[name] = f"there is no {command[0]} on this machine"
+                continue
+            progress(name)
+            runs[name] = _run_foreign(command)
+        return {"heap_bytes": _MEBIBYTES << 20, "runs": runs, "missing": missing}
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        rows = [(name, _shown(run)) for name, run in result["runs"].items()]
+        return rows + list(result["missing"].items())
+
+
+def _shown(run: dict[str, Any]) -> str:
+    text = f"{run['empty']:,} empty of {run['tables']:,} tables, {run['peak']:,} at most"
+    if run["reclaimed"] is not None:
+        text += f"; reclaim by pid freed {run['reclaimed']:,}"
+    return text
+
+
+def _churned(way: Way, libraries: Sequence[str], seed: int) -> dict[str, Any]:
+    with started(way, libraries) as process:
+        begin = process.tables()
+        process.tell("objects", _OBJECTS, _MOST, seed, True)
+        peak = process.tables()
+        for keep in _KEPT:
+            process.tell("release", keep)
+            process.tell("give_back")
+        # Past the interval, for a library that looks at what is noted by the program's calls.
+        time.sleep(_GRACE)
+        process.tell("give_back")
+        found = _found(process.pid, begin, peak)
+        _kept, lost = process.tell("check")
+        if lost:
+            raise ExperimentError(f"{lost} objects are damaged")
+    return found
+
+
+def _run_foreign(command: Sequence[str]) -> dict[str, Any]:
+    with subprocess.Popen(
+        [*command, str(_MEBIBYTES), str(_KEPT[-1])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            censuses = {}
+            for phase in ("start", "full"):
+                _expect(process, phase)
+                censuses[phase] = oracle.observe(_heir(process.pid))
+                _go_on(process)
+            _expect(process, "released")
+            time.sleep(_GRACE)
+            return _found(_heir(process.pid), censuses["start"], censuses["full"])
+        finally:
+            process.kill()
+
+
+def _expect(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdout is not None  # noqa: S101 -- it is a pipe: for mypy
+    said = process.stdout.readline().strip()
+    if said != word:
+        raise ExperimentError(f"the program said {said!r} where {word!r} was due: see its messages")
+
+
+def _go_on(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def _heir(pid: int) -> int:
+    """The process that a launcher started, if it did."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return int(children[0]) if children else pid
+
+
+def _found(pid: int, begin: oracle.Census, peak: oracle.Census) -> dict[str, Any]:
+    end = oracle.observe(pid)
+    reclaimed = None
+    if cleanup.features().backends["module"].works:
+        reclaimed = cleanup.reclaim(pid).freed.pte
+    return {
+        "peak": peak.tables - begin.tables,
+        "tables": end.tables,
+        "empty": max(end.empty - begin.empty, 0),
+        "reclaimed": reclaimed,
+    }
+
+
+PART: Part = Others()
