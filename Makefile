@@ -90,6 +90,9 @@ RESULTS = results
 test-debug: build ## some of the proofs, on the debug kernel whose turn it is
 	@MAKE="$(MAKE)" tools/tiers.sh $(DEBUG_TESTS)
 
+# Of looking at mutations.
+MINUTES = 12
+
 .PHONY: $(DEBUG_TESTS)
 $(DEBUG_TESTS): export KERNEL ?= $(shell $(PROOF).turn)
 test-debug-kernel: build
@@ -97,7 +100,7 @@ test-debug-kernel: build
 test-debug-storm: build
 	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90 RESULTS=build/results
 test-debug-mutations: build
-	$(PROOF).mutations look --kernel $$KERNEL --runs 4
+	$(PROOF).mutations look --kernel $$KERNEL --runs 4 --minutes $(MINUTES)
 test-debug-fuzz: build
 	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=4000 RESULTS=build/results
 
@@ -134,6 +137,11 @@ $(STORMS): storms-%: build
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
+
+.PHONY: shim-storms
+shim-storms: build ## threads, signals and forks, and redis with its snapshots, under the library
+	$(BIN)/pytest tests/host/test_shim_storms_here.py tests/host/test_programs_here.py \
+		-k "libcs_malloc or jemallocs_hooks or snapshots" --storm-seconds $(SECONDS)
 
 .PHONY: zeros
 zeros: $(ZEROS) ## a million rounds of reads behind writes to dropped zero pages; zeros-6.12: on one

@@ -22,13 +22,18 @@ def turn(repository: Path = Path()) -> str:
     """One of lab.SOURCES; the first where git has nothing to say."""
     kernels = list(lab.SOURCES)
     try:
-        number = int(_git(repository, "rev-list", "--count", "HEAD"))
+        number = number_of_commits(repository)
         # Of a clone without history there is no commit before.
         last = _git(repository, "log", "-1", "--format=%H", "--", "kmod").strip()
         concerned = _changed(repository, f"{last}~1", last, kernels) or kernels
     except subprocess.CalledProcessError:
         return kernels[0]
     return concerned[number % len(concerned)]
+
+
+def number_of_commits(repository: Path = Path()) -> int:
+    """Of the branch, so far; CalledProcessError where git has nothing to say."""
+    return int(_git(repository, "rev-list", "--count", "HEAD"))
 
 
 def _changed(repository: Path, old: str, new: str, kernels: Sequence[str]) -> list[str]:

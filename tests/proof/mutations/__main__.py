@@ -12,7 +12,9 @@ module, the mutation or its scenario changes.
 
 import hashlib
 import json
+import math
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -28,6 +30,7 @@ from proof.guests import Job, Seen
 from proof.mutations.catalog import MUTATIONS, Mutation
 from proof.mutations.mutate import KMOD, mutate
 from proof.mutations.table import markdown
+from proof.turn import number_of_commits
 
 RESULTS = Path("results/mutations.json")
 TABLE = Path("docs/mutations.md")
@@ -104,17 +107,28 @@ def run_command(
 @_runs
 @_seed
 @_seconds
+@click.option("--minutes", type=float, help="Begin none after that; the first one is in turn.")
 def look_command(
-    names: tuple[str, ...], only: tuple[str, ...], runs: int, seed: int, seconds: float
+    names: tuple[str, ...],
+    only: tuple[str, ...],
+    runs: int,
+    seed: int,
+    seconds: float,
+    minutes: float | None,
 ) -> None:
     """Only look whether each is caught at all: by one run in so many.  No verdict is kept."""
     progress = on_stderr()
+    end = time.monotonic() + 60 * minutes if minutes else math.inf
     missed = []
     for name in names or lab.SOURCES:
         kernel = lab.get_debug_kernel(name, "debug", progress=progress)
         bench = Bench(kernel, range(seed, seed + runs), seconds, progress)
         wanted = _wanted(name, only)
-        for mutation in wanted:
+        first = number_of_commits() % len(wanted) if minutes and wanted else 0
+        for mutation in wanted[first:] + wanted[:first]:
+            if time.monotonic() >= end:
+                click.echo(f"{kernel.release}: {mutation.name}: not looked at: no time is left")
+                continue
             caught, report = bench.look(mutation)
             said = "caught" if caught else "not caught"
             click.echo(f"{kernel.release}: {mutation.name}: {said}: {report}")
