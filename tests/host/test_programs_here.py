@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cleanup.commands.exec import jemalloc_path, library_path
+from cleanup.experiments.allocators import redis
 from host import programs
 from host.test_shim_storms_here import CONF, STORM, storm
 from preloaded import SHIM, stats
@@ -45,7 +46,7 @@ return wrong
 
 @pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
 def test_redis_keeps_what_a_mass_delete_leaves(tmp_path: Path, conf: str) -> None:
-    with programs.redis(tmp_path, programs.environment(conf)) as server:
+    with redis.running(tmp_path, programs.environment(conf)) as server:
         server.benchmark("-t", "set,get", "-n", "20000", "-r", "1000", "-q")
         for _ in range(2):
             server.ask("eval", FILL, "0", str(KEYS))
@@ -65,7 +66,7 @@ def test_redis_forks_for_its_snapshots(
     """While it is written to: the child, which drains nothing, has what there was at the fork."""
     end = time.monotonic() + pytestconfig.getoption("--storm-seconds")
     snapshots = 0
-    with programs.redis(tmp_path, programs.environment(conf)) as server:
+    with redis.running(tmp_path, programs.environment(conf)) as server:
         server.ask("eval", FILL, "0", "20000")
         while time.monotonic() < end or not snapshots:
             server.ask("bgsave")
@@ -80,7 +81,7 @@ def test_redis_forks_for_its_snapshots(
     loaded = tmp_path / "loaded"
     loaded.mkdir()
     (tmp_path / "dump.rdb").rename(loaded / "dump.rdb")
-    with programs.redis(loaded, programs.environment("backend:null")) as server:
+    with redis.running(loaded, programs.environment("backend:null")) as server:
         assert int(server.ask("dbsize")) >= 20_000
         assert server.ask("eval", WRONG, "0") == "0"
 

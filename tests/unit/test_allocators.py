@@ -54,6 +54,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         },
         "missing": {"Go": "there is no go on this machine"},
     },
+    "redis": {"cpu_ns_by_request": FIGURES, "claims": []},
     "syscall": {"cpu_ns_by_call": FIGURES},
 }
 
@@ -136,6 +137,7 @@ def test_rows() -> None:
     assert rows["others"]["glibc, plain"] == empty
     assert rows["others"]["glibc, shim"] == f"{empty}; reclaim by pid freed 2"
     assert rows["others"]["Go"] == "there is no go on this machine"
+    assert rows["redis"] == rows["syscall"]
     assert rows["syscall"]["plain"] == "101.0 ns"
     assert rows["fork"]["plain"].startswith("first 2.00 ms, then 1.00 ms (0.90 to 1.50); the child")
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""CPU time of redis-server for each SET and GET of redis-benchmark, by each way."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cleanup.experiments.allocators import paired, redis
+from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, NULL, PLAIN, Way
+from cleanup.experiments.measure import Progress
+from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
+
+_ROUNDS = 9
+_REQUESTS = 150_000
+_TESTS = ("set", "get")
+_KEYS = 100_000
+_SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
+WAYS = (PLAIN, NULL, NO_DEVICE, MODULE, HOOKS)
+
+
+class OfRedis:
+    """See `Part`."""
+
+    name = "redis"
+    description = "CPU time of redis-server for each SET and GET, on its own jemalloc"
+    guest = Guest(icount=False, cpus=2)
+
+    def measure(
+        self,
+        *,
+        quick: bool,
+        seed: int,  # noqa: ARG002 -- redis-benchmark draws its keys itself
+        progress: Progress,
+    ) -> Result:
+        """Rounds of each way in turn, a server each."""
+        ways = {way.name: way for way in WAYS if way.works_here()}
+        names = list(ways)
+
+        def run(name: str) -> float:
+            progress(name)
+            return _served(ways[name])
+
+        measured = paired.ratios(run, names[0], names[1:], 3 if quick else _ROUNDS)
+        return {
+            "cpu_ns_by_request": measured,
+            "claims": [
+                at_most(
+                    f"times redis-server's CPU time, {name}",
+                    measured[name]["ratio"]["median"],
+                    limit,
+                )
+                for name, limit in _SLOWEST.items()
+                if name in measured
+            ],
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        return [
+            (name, paired.shown(figures)) for name, figures in result["cpu_ns_by_request"].items()
+        ]
+
+
+def _served(way: Way) -> float:
+    """Nanoseconds of the server's CPU time for each request."""
+    options = ["-t", ",".join(_TESTS), "-r", str(_KEYS), "-q"]
+    with (
+        tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
+        redis.running(Path(directory), way.environment([])) as server,
+    ):
+        server.benchmark(*options, "-n", str(_REQUESTS // 5))
+        before = server.cpu_ns()
+        server.benchmark(*options, "-n", str(_REQUESTS))
+        return (server.cpu_ns() - before) / (_REQUESTS * len(_TESTS))
+
+
+PART: Part = OfRedis()

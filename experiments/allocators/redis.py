@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""redis-server on a socket of its own, from outside."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cleanup.experiments.measure import ExperimentError
+
+_START_SECONDS = 60
+_ANSWER_SECONDS = 600
+
+
+class Redis:
+    """See `running`."""
+
+    def __init__(self, socket: Path, pid: int) -> None:
+        self._socket = socket
+        self.pid = pid
+
+    def ask(self, *command: str) -> str:
+        """What redis-cli says to that."""
+        return self._run("redis-cli", *command).strip()
+
+    def benchmark(self, *options: str) -> str:
+        """What redis-benchmark says."""
+        return self._run("redis-benchmark", *options)
+
+    def figure(self, section: str, name: str) -> int:
+        """One of INFO's."""
+        lines = self.ask("info", section).splitlines()
+        found = dict(line.strip().split(":", 1) for line in lines if ":" in line)
+        return int(found[name])
+
+    def cpu_ns(self) -> int:
+        """CPU time of all its threads so far."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        return subprocess.run(
+            [program, "-s", str(self._socket), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_ANSWER_SECONDS,
+        ).stdout
+
+
+def server() -> str | None:
+    """The program: Debian's redis-tools has it as well, under a name that starts no daemon."""
+    return shutil.which("redis-server") or shutil.which("redis-check-rdb")
+
+
+@contextmanager
+def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
+    """A server that works in `directory`, where its `stderr` goes, too.
+
+    It must end by itself when it is told to.  Raises ExperimentError where it does not start, or
+    ends otherwise.
+    """
+    program = server()
+    if program is None:
+        raise ExperimentError("there is no redis-server here (Debian's package redis-tools)")
+    socket = directory / "socket"
+    with (directory / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [
+                *["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", ""],
+                *["--dir", str(directory)],
+            ],
+            executable=program,
+            env=dict(env),
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while not socket.exists():
+            if process.poll() is not None or time.monotonic() > end:
+                said = (directory / "stderr").read_text(encoding="utf-8", errors="replace")
+                raise ExperimentError(f"redis-server does not start: {said}")
+            time.sleep(0.05)
+        found = Redis(socket, process.pid)
+        yield found
+        found.ask("shutdown", "nosave")
+        if (status := process.wait(_START_SECONDS)) != 0:
+            raise ExperimentError(f"redis-server ended with status {status}")
+    finally:
+        process.kill()
+        process.wait()
