@@ -130,8 +130,10 @@ def test_rows() -> None:
     assert set(parts) == set(RESULTS)
     rows = {name: dict(part.rows(RESULTS[name])) for name, part in parts.items()}
     assert rows["tables"]["purge, hooks"] == "3 empty of 200 tables"
-    assert rows["churn"]["decay default, plain"] == "101.0 ns"
-    assert rows["churn"]["decay 0, hooks"] == "103.5 ns, 1.025 (1.010 to 1.040) times"
+    assert rows["churn"]["objects up to 1 KiB, plain"] == "101.0 ns"
+    assert (
+        rows["churn"]["up to 16 KiB at decay 0, hooks"] == "103.5 ns, 1.025 (1.010 to 1.040) times"
+    )
     assert rows["calls"]["hooks"] == "103.5 instructions, 1.025 (1.010 to 1.040) times"
     empty = "3 empty of 530 tables, 520 at most"
     assert rows["others"]["glibc, plain"] == empty

@@ -18,20 +18,21 @@ from cleanup.experiments.measure import Progress
 from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
 
 _ROUNDS = 9
-_OBJECTS = 200_000
-_MOST = 1008
-_STEPS = 20_000_000
+# Live objects of up to so many bytes, and how often one comes or goes.
+_SMALL = (200_000, 1008, 20_000_000)
+# Of small ones few pages are ever given back, which costs nothing by any way.
+_LARGER = (20_000, 16 << 10, 3_000_000)
 _SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
 # At decay 0 every free is a release: the hooks against the option that does the same.
 _DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
-_STEPS_AT_DECAY_0 = _STEPS // 20
+_SHOWN = {"default": "objects up to 1 KiB", "decay_0": "up to 16 KiB at decay 0"}
 
 
 class Churn:
     """See `Part`."""
 
     name = "churn"
-    description = "CPU time of allocating and freeing small objects, against jemalloc alone"
+    description = "CPU time of allocating and freeing objects, against jemalloc alone"
     guest = Guest(icount=False, cpus=2)
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
@@ -39,10 +40,10 @@ class Churn:
         rounds = 3 if quick else _ROUNDS
 
         def run(name: str) -> float:
-            return _churn(by_name[name], seed, _STEPS, {})
+            return _churn(by_name[name], seed, *_SMALL, {})
 
         def run_at_decay_0(name: str) -> float:
-            return _churn(by_name[name], seed, _STEPS_AT_DECAY_0, _DECAY_0)
+            return _churn(by_name[name], seed, *_LARGER, _DECAY_0)
 
         ways = [way for way in (PLAIN, NULL, NO_DEVICE, HOOKS) if way.works_here()]
         by_name = {way.name: way for way in (*ways, RETAIN_FALSE)}
@@ -51,7 +52,7 @@ class Churn:
         progress("at decay 0")
         none = paired.ratios(run_at_decay_0, PLAIN.name, [RETAIN_FALSE.name, HOOKS.name], rounds)
         return {
-            "objects": _OBJECTS,
+            "live_objects_of_bytes": {"default": _SMALL[:2], "decay_0": _LARGER[:2]},
             "cpu_ns_by_operation": {"default": default, "decay_0": none},
             "claims": [
                 *(
@@ -74,16 +75,18 @@ class Churn:
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
         return [
-            (f"decay {decay.removeprefix('decay_')}, {name}", paired.shown(figures))
+            (f"{_SHOWN[decay]}, {name}", paired.shown(figures))
             for decay, ways in result["cpu_ns_by_operation"].items()
             for name, figures in ways.items()
         ]
 
 
-def _churn(way: Way, seed: int, steps: int, malloc_conf: dict[str, str]) -> float:
+def _churn(
+    way: Way, seed: int, objects: int, most: int, steps: int, malloc_conf: dict[str, str]
+) -> float:
     """Nanoseconds of CPU time for each allocation or release."""
     with started(way, jemalloc(), malloc_conf) as process:
-        process.tell("objects", _OBJECTS, _MOST, seed, False)
+        process.tell("objects", objects, most, seed, False)
         # The first steps find what the filling left.
         process.tell("churn", steps // 10)
         return float(process.tell("churn", steps)) / steps
