@@ -10,28 +10,50 @@ from typing import Any, cast
 
 from cleanup import lab
 from cleanup.experiments.document import Document
-from cleanup.experiments.measure import ExperimentError
-from cleanup.experiments.workload import Workload
+from cleanup.experiments.measure import BACKENDS, ExperimentError
+from cleanup.experiments.workload import NO_RELEASE, Parameters, Workload
 from cleanup.lab.progress import on_stderr
+
+# What a guest without KVM takes at most, for each page touched and around the runs, in seconds.
+_SECONDS_A_PAGE = 2e-4
+_SECONDS_MORE = 600
 
 
 def run(
-    workload: Workload, arguments: Sequence[str], *, kernel: str, timeout_seconds: float
+    workload: Workload,
+    *,
+    parameters: Sequence[Parameters],
+    backends: Sequence[str],
+    repeats: int,
+    kernel: str,
 ) -> Document:
-    """Run `experiment run NAME --host --json` with more `arguments` in a guest.
+    """Run `experiment run NAME --host --json` in a guest: as `measure.run` does here.
 
     The guest's messages go to stderr as they come.  Raises LabError where the lab fails,
     ExperimentError where the command ends without a result; invariants that a run broke
     are in the document.
     """
-    command = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
+    common = parameters[0]
+    pages = common.size_bytes >> (12 if common.touch == "all" else 21)
+    runs = len(parameters) * len(backends or BACKENDS) * repeats
     document, result = run_json(
         workload.name,
-        [command, "experiment", "run", workload.name, "--host", "--json", *arguments],
+        [
+            str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup"),
+            *["experiment", "run", workload.name, "--host", "--json"],
+            *(f"--backend={backend}" for backend in backends),
+            *(
+                f"--granularity={one.granularity}"
+                for one in parameters
+                if one.granularity != NO_RELEASE
+            ),
+            *[f"--touch={common.touch}", f"--size={common.size_bytes >> 20}m"],
+            *[f"--seed={common.seed}", f"--repeat={repeats}"],
+        ],
         kernel=kernel,
         memory=workload.guest_memory,
         disk=workload.guest_disk,
-        timeout=timeout_seconds,
+        timeout=_SECONDS_MORE + runs * pages * _SECONDS_A_PAGE,
     )
     return cast(Document, {**document, "clock": clock(result)})
 

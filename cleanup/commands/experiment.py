@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any, Protocol
 
 import click
 
+from cleanup.commands._sizes import DEFAULT_KERNEL, Size
+from cleanup.commands.sweep import sweep
 from cleanup.errors import CleanupError
 from cleanup.experiments import measure
 from cleanup.experiments.document import (
@@ -30,29 +31,7 @@ from cleanup.experiments.suite.suite import Suite
 from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
 from cleanup.experiments.workloads import registry
 
-DEFAULT_KERNEL = "6.12"
 _IN_LAB = "PGTABLE_CLEANUP_LAB" in os.environ
-# What a guest without KVM takes at most, for each page touched and around the runs, in seconds.
-_SECONDS_A_PAGE = 2e-4
-_SECONDS_MORE = 600
-
-
-class Size(click.ParamType[int]):
-    """A size such as 64g, a whole number of 2 MiB."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """The size in bytes."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+)([mgt])(?:ib)?", str(value).lower())
-        size = int(match[1]) << {"m": 20, "g": 30, "t": 40}[match[2]] if match else 0
-        if size <= 0 or size % (2 << 20):
-            self.fail(f"{value!r} is no size: give a multiple of 2m, such as 64g", param, ctx)
-        return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +64,6 @@ class Options:
     def repeats_of(self, workload: Workload) -> int:
         """How often each is run."""
         return self.repeats or (1 if self.quick else workload.repeats)
-
-    def arguments(self, workload: Workload) -> list[str]:
-        """The same as a command line for the guest."""
-        return [
-            *(f"--backend={backend}" for backend in self.backends),
-            *(f"--granularity={granularity}" for granularity in self.granularities),
-            *([f"--touch={self.touch}"] if self.touch else []),
-            *([f"--size={self.size_bytes >> 20}m"] if self.size_bytes else []),
-            f"--seed={self.seed}",
-            f"--repeat={self.repeats_of(workload)}",
-        ]
 
 
 class Experiment(Protocol):
@@ -165,13 +133,12 @@ class _OfWorkload:
         from cleanup.experiments import in_lab  # noqa: PLC0415
 
         _say(f"{workload.name}: in the lab, on {kernel}")
-        pages = parameters[0].size_bytes >> (12 if parameters[0].touch == "all" else 21)
-        runs = len(parameters) * len(measure.BACKENDS) * options.repeats_of(workload)
         return in_lab.run(
             workload,
-            options.arguments(workload),
+            parameters=parameters,
+            backends=options.backends,
+            repeats=options.repeats_of(workload),
             kernel=kernel,
-            timeout_seconds=_SECONDS_MORE + runs * pages * _SECONDS_A_PAGE,
         )
 
 
@@ -235,6 +202,9 @@ def _experiments() -> dict[str, Experiment]:
 @click.group()
 def experiment() -> None:
     """Measure what page tables cost, and what each backend gives back."""
+
+
+experiment.add_command(sweep)
 
 
 @experiment.command("list")

@@ -126,7 +126,7 @@ def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert asked["disk"] == registry()[command[3]].guest_disk
         assert asked["kernel"] == "6.12"
         assert "--repeat=1" in command
-        assert not any(argument.startswith("--size") for argument in command)
+        assert f"--size={registry()[command[3]].size_bytes >> 20}m" in command
 
 
 def test_a_guest_without_a_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
