@@ -14,7 +14,7 @@ from cleanup.experiments.summary import Spread, Summary, duration_text, size_tex
 from cleanup.experiments.workload import GRANULARITIES, NO_RELEASE, PHASES
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
-_STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
+STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
 _GROUP_WIDTH = 0.84
 _MIB = 1 << 20
 
@@ -64,7 +64,7 @@ def _grid(
         for axis in figure.axes
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    backends = [name for name in _STYLES if name in handles]
+    backends = [name for name in STYLES if name in handles]
     figure.legend(
         [handles[name] for name in backends],
         backends,
@@ -123,7 +123,7 @@ def _places(shown: Sequence[Summary], groups: int) -> Iterator[tuple[Summary, li
 
 
 def _style(summary: Summary) -> dict[str, Any]:
-    colour, hatch = _STYLES[summary.backend]
+    colour, hatch = STYLES[summary.backend]
     return {
         "label": summary.backend,
         "facecolor": colour,

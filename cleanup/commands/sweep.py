@@ -68,9 +68,10 @@ def sweep(
 ) -> None:
     """Run every combination of kernel, backend, WORKLOAD and size that has no result yet.
 
-    All workloads by default, at their own sizes. Stopped or killed, a sweep goes on where it was
-    when it is started again. On more machines: start `dask scheduler` on one and `dask worker` on
-    each, with this package in their environments, and name the first by --scheduler.
+    All workloads by default, at their own sizes; of three sizes or more a plot shows how page
+    tables and times grow with them. Stopped or killed, a sweep goes on where it was when it is
+    started again. On more machines: start `dask scheduler` on one and `dask worker` on each, with
+    this package in their environments, and name the first by --scheduler.
     """
     # Dask takes long to import.
     from cleanup.experiments import sweep as engine  # noqa: PLC0415
@@ -91,6 +92,11 @@ def sweep(
         workers=workers,
         progress=lambda said: click.echo(said, err=True),
     )
+    # matplotlib takes long to import, too.
+    from cleanup.experiments import scale  # noqa: PLC0415
+
+    for path in scale.draw_all(engine.results(out, wanted), out):
+        click.echo(f"written: {path}", err=True)
     click.echo(f"{len(ended.measured)} measured, {len(ended.kept)} kept in {out}", err=True)
     if as_json:
         click.echo(json.dumps(asdict(ended), indent=1))

@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from cleanup.commands import main
-from cleanup.experiments import sweep
+from cleanup.experiments import scale, sweep
+from cleanup.experiments.document import Document
 from cleanup.experiments.measure import ExperimentError
+from unit.test_experiment_report import PNG, made_document
 
 pytestmark = pytest.mark.unit
 
@@ -75,3 +77,37 @@ def test_bad_usage(arguments: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["experiment", "sweep", *arguments])
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def sized(gibibytes: int, backend: str) -> Document:
+    """As a sweep leaves it: tables grow with the mapping, and the module frees them all."""
+    made = made_document()
+    (run, *_) = (run for run in made["runs"] if run["backend"] == backend)
+    start = run["phases"]["start"]["vmpte_bytes"]
+    left = 0 if backend == "module" else gibibytes << 21
+    phases = {
+        **run["phases"],
+        "cleaned": {**run["phases"]["cleaned"], "vmpte_bytes": start + left, "seconds": gibibytes},
+    }
+    parameters = {**made["parameters"], "size_bytes": gibibytes << 30}
+    return {**made, "parameters": parameters, "runs": [{**run, "phases": phases}]}
+
+
+def test_slopes_say_how_it_grows(tmp_path: Path) -> None:
+    documents = [sized(size, backend) for size in (4, 1, 2) for backend in ("none", "module")]
+    ((workload, group),) = scale.curves(documents).items()
+    assert workload == documents[0]["experiment"]
+    by_backend = {curve.backend: curve for curve in group}
+    none = by_backend["none"]
+    assert none.mapped_bytes == (1 << 30, 1 << 31, 1 << 32)
+    assert scale.slope(none.mapped_bytes, none.left_bytes) == pytest.approx(1)
+    module = by_backend["module"]
+    assert module.left_bytes == (4096, 4096, 4096)
+    assert scale.slope(module.mapped_bytes, module.left_bytes) == pytest.approx(0)
+    assert scale.slope(module.mapped_bytes, module.seconds) == pytest.approx(1)
+    (path,) = scale.draw_all(documents, tmp_path)
+    assert path.read_bytes().startswith(PNG)
+
+
+def test_two_sizes_are_no_curve() -> None:
+    assert scale.curves([sized(1, "none"), sized(2, "none")]) == {}

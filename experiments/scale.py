@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""How page tables and the time to free them grow with the mapping: a sweep's sizes, log-log."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import linear_regression
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cleanup.experiments.document import Document
+from cleanup.experiments.plot import STYLES
+from cleanup.experiments.summary import Summary, summaries
+
+_LEAST_SIZES = 3
+_PAGE = 4096
+_MARKERS = {"none": "s", "zap": "^", "module": "o"}
+_LINES = ("-", "--", ":", "-.")
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One backend on one kernel: bytes mapped, of page tables left, and seconds of cleaning."""
+
+    kernel: str
+    backend: str
+    granularity: str
+    mapped_bytes: tuple[int, ...]
+    left_bytes: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """Of the curve in a legend."""
+        return f"{self.backend}, Linux {self.kernel}, {self.granularity} a call"
+
+
+def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Of the line fitted through the logarithms: 1 where y grows as x does, 0 where not at all."""
+    return linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
+
+
+def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
+    """Those of each workload that was run at three sizes at least."""
+    found: dict[str, list[Curve]] = {}
+    sized: dict[tuple[str, str, str, str], dict[int, Summary]] = {}
+    for document in documents:
+        for summary in summaries(document):
+            place = document["experiment"], document["kernel"], summary.backend, summary.granularity
+            sized.setdefault(place, {})[document["parameters"]["size_bytes"]] = summary
+    for (workload, *which), by_size in sorted(sized.items()):
+        if len(by_size) < _LEAST_SIZES:
+            continue
+        kernel, backend, granularity = which
+        sizes = sorted(by_size)
+        found.setdefault(workload, []).append(
+            Curve(
+                kernel,
+                backend,
+                granularity,
+                tuple(sizes),
+                # Nothing has no place on such an axis: a page stands for it.
+                tuple(max(by_size[size].remaining_bytes, _PAGE) for size in sizes),
+                tuple(by_size[size].seconds["cleaned"].median for size in sizes),
+            )
+        )
+    return found
+
+
+def draw_all(documents: Sequence[Document], out: Path) -> list[Path]:
+    """A PNG file in `out` for each workload that has curves."""
+    drawn = []
+    for workload, group in curves(documents).items():
+        path = out / f"scale-{workload}.png"
+        draw(workload, group).savefig(path, dpi=150)
+        drawn.append(path)
+    return drawn
+
+
+def draw(workload: str, group: Sequence[Curve]) -> Figure:
+    """Page tables left and the time of freeing them, over bytes mapped."""
+    figure = Figure(figsize=(11, 4.6 + 0.25 * len(group)), layout="constrained")
+    left, time = figure.subplots(1, 2)
+    kernels = sorted({curve.kernel for curve in group})
+    for curve in group:
+        line = _LINES[kernels.index(curve.kernel) % len(_LINES)]
+        _plot(left, curve, [one / 1024 for one in curve.left_bytes], line)
+        # What does nothing takes no time.
+        if curve.backend != "none" and min(curve.seconds) > 0:
+            _plot(time, curve, curve.seconds, line)
+    left.set_ylabel("page tables left of the mapping (kB); 4 stands for none")
+    time.set_ylabel("time of freeing them (s)")
+    for axis in (left, time):
+        axis.set_xscale("log", base=2)
+        axis.set_yscale("log")
+        axis.set_xlabel("mapped (GiB)")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(linewidth=0.5, alpha=0.5)
+        if axis.lines:
+            axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.16))
+    figure.suptitle(f"{workload}: with the size of the mapping", fontweight="bold")
+    return figure
+
+
+def _plot(axis: Axes, curve: Curve, values: Sequence[float], line: str) -> None:
+    axis.plot(
+        [size / (1 << 30) for size in curve.mapped_bytes],
+        values,
+        line,
+        marker=_MARKERS[curve.backend],
+        # Grey on white is not seen in print.
+        color="#555555" if curve.backend == "none" else STYLES[curve.backend][0],
+        label=f"{curve.label}: slope {slope(curve.mapped_bytes, values):.2f}",
+    )
