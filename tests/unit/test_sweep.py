@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from cleanup.commands import main
 from cleanup.experiments import scale, sweep
-from cleanup.experiments.document import Document
+from cleanup.experiments.document import Document, Phase
 from cleanup.experiments.measure import ExperimentError
 from unit.test_experiment_report import PNG, made_document
 
@@ -85,10 +85,8 @@ def sized(gibibytes: int, backend: str) -> Document:
     (run, *_) = (run for run in made["runs"] if run["backend"] == backend)
     start = run["phases"]["start"]["vmpte_bytes"]
     left = 0 if backend == "module" else gibibytes << 21
-    phases = {
-        **run["phases"],
-        "cleaned": {**run["phases"]["cleaned"], "vmpte_bytes": start + left, "seconds": gibibytes},
-    }
+    cleaned: Phase = {**run["phases"]["cleaned"], "vmpte_bytes": start + left, "seconds": gibibytes}
+    phases = {**run["phases"], "cleaned": cleaned}
     parameters = {**made["parameters"], "size_bytes": gibibytes << 30}
     return {**made, "parameters": parameters, "runs": [{**run, "phases": phases}]}
 
