@@ -2,6 +2,7 @@
 """A sparse mapping, touched and released by units of 2 MiB: one PTE table each."""
 
 import mmap
+import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -115,12 +116,14 @@ def sparse_mapping(
     block: int = PAGE,
     write: bool = True,
     directory: Path | None = None,
+    memfd: bool = False,
 ) -> Iterator[SparseMapping]:
     """Map memory of no reservation and without huge pages, unmapped at the end.
 
     It is private and anonymous, and released by MADV_DONTNEED; with `directory` it is a
     sparse file there that has no name, shared, without readahead, and released by
-    MADV_PAGEOUT.  CleanupError where the kernel refuses so much address space or so large
+    MADV_PAGEOUT; with `memfd` it is one of those, shared, and released by MADV_REMOVE,
+    which punches a hole.  CleanupError where the kernel refuses so much address space or so large
     a file.
     """
     gib = 1 << 30
@@ -128,10 +131,18 @@ def sparse_mapping(
     length = size_bytes + gib
     with ExitStack() as stack:
         fd = -1
+        advice = mmap.MADV_DONTNEED
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         if directory is not None:
             fd = stack.enter_context(_sparse_file(directory, length)).fileno()
             flags = mmap.MAP_SHARED
+            advice = _memory.MADV_PAGEOUT
+        if memfd:
+            fd = os.memfd_create("pgtable-cleanup", os.MFD_CLOEXEC)
+            stack.callback(os.close, fd)
+            os.ftruncate(fd, length)
+            flags = mmap.MAP_SHARED
+            advice = mmap.MADV_REMOVE
         try:
             memory = mmap.mmap(fd, length, flags=flags | _memory.MAP_NORESERVE)
         except OSError as error:
@@ -153,7 +164,7 @@ def sparse_mapping(
                 every_page,
                 block,
                 write,
-                mmap.MADV_DONTNEED if directory is None else _memory.MADV_PAGEOUT,
+                advice,
             )
 
 

@@ -23,7 +23,8 @@ def invoke(*arguments: str) -> Result:
 def test_list() -> None:
     """Every module of the package is found."""
     assert set(registry()) == {
-        *["series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty", "zero-pages-256g"]
+        *["balloon-2g", "series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty"],
+        "zero-pages-256g",
     }
     shown = invoke("list")
     assert shown.exit_code == 0
@@ -36,7 +37,7 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "tebibit"], "choose from allocators, reclaim-cost, series-50g, sparse"),
+        (["run", "tebibit"], "choose from allocators, balloon-2g, reclaim-cost, series"),
         (["run"], "name an experiment, or give --all"),
         (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
         (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
