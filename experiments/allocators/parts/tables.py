@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cleanup.experiments.allocators.process import Process, started
@@ -88,7 +89,7 @@ def _attended(way: Way) -> Way:
     """A process at rest makes no calls: a thread sees to the interval."""
     if way.conf is None:
         return way
-    return Way(way.name, way.description, {**way.conf, "thread": "true"}, way.malloc_conf)
+    return replace(way, conf={**way.conf, "thread": "true"})
 
 
 def _emptied(
