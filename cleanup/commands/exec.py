@@ -48,8 +48,8 @@ def exec_(jemalloc: bool, stats: bool, syscall: bool, conf: str, command: Sequen
 
     CMD takes this command's place, and its children inherit the library: signals and the exit code
     are its own. A release marks its 2 MiB unit; 64 units, or a second, make one call of the module.
-    Without the module it runs as ever, and says so once; but with --conf hooks:jemalloc, of a program
-    that allocates by jemalloc, page tables go with their pages all the same.
+    Without the module it runs as ever, and says so once; but with --conf hooks:jemalloc the page
+    tables of a program that allocates by jemalloc go with their pages all the same.
 
     It sees the madvise(), munmap() and fallocate() of allocators such as jemalloc, tcmalloc and
     mimalloc. What glibc's malloc, Go and Java do inside can't be seen: `reclaim PID` serves those.

@@ -28,8 +28,7 @@ _KEPT = (5, 50, 1000, 100_000)
 # What may be left after the last release, in seconds.
 _GRACE = 2
 _FREED_LEAST = 0.95
-# jemalloc's own default takes ten seconds; the spread of its purges stays the same.
-_DECAY = {"dirty_decay_ms": "10000"}
+# jemalloc's default spreads its purges over ten.
 _DECAY_SECONDS = 12
 
 WAYS = (PLAIN, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
@@ -78,7 +77,7 @@ def _purged(way: Way, seed: int) -> dict[str, int]:
 
 def _decayed(way: Way, seed: int) -> dict[str, int]:
     """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
-    with started(way, jemalloc(), _DECAY) as process:
+    with started(way, jemalloc()) as process:
         found = _emptied(process, seed, lambda: None, seconds=_DECAY_SECONDS)
         if process.tell("dirty") > 1000:
             raise ExperimentError("jemalloc has not given all back: the decay takes longer here")
