@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,23 +34,26 @@ class _Observed:
     phases: dict[str, Phase] = field(default_factory=dict)
     censuses: dict[str, oracle.Census] = field(default_factory=dict)
 
-    def add(self, pid: int, phase: str, seconds: float, populated: Iterable[oracle.Range]) -> None:
-        """Read the halted process; of a phase met before keep the higher VmPTE."""
-        tables = cleanup.page_tables(pid)
+    def add(
+        self, pids: Sequence[int], phase: str, seconds: float, populated: Sequence[oracle.Range]
+    ) -> None:
+        """Read the halted processes; of a phase met before keep the higher VmPTE."""
+        tables = [cleanup.page_tables(pid) for pid in pids]
+        vmpte_bytes = sum(one.vmpte_bytes for one in tables)
         before = self.phases.get(phase)
-        if before is None or tables.vmpte_bytes > before["vmpte_bytes"]:
+        if before is None or vmpte_bytes > before["vmpte_bytes"]:
             self.phases[phase] = {
-                "vmpte_bytes": tables.vmpte_bytes,
+                "vmpte_bytes": vmpte_bytes,
                 "pagetables_bytes": (
                     pagetables_bytes() if phase == "touched" else settled_pagetables_bytes()
                 ),
-                "rss_bytes": tables.rss_bytes,
+                "rss_bytes": sum(one.rss_bytes for one in tables),
                 "seconds": 0.0,
             }
         self.phases[phase]["seconds"] = seconds + (before["seconds"] if before else 0.0)
         if phase != "touched":
-            self.censuses[phase] = oracle.observe(
-                pid, populated, zero_pages=not self.drops_zero_pages
+            self.censuses[phase] = oracle.total(
+                oracle.observe(pid, populated, zero_pages=not self.drops_zero_pages) for pid in pids
             )
 
 
@@ -155,7 +158,8 @@ def _converse(
                 raise ExperimentError(f"{what}: {message['error']}")
             if "phase" not in message:
                 return message
-            observed.add(target.pid, message["phase"], message["seconds"], message["populated"])
+            pids = [target.pid, *message["pids"]]
+            observed.add(pids, message["phase"], message["seconds"], message["populated"])
             os.write(answers, b"{}\n")
     except OSError as error:
         if target.poll() is None:

@@ -15,7 +15,7 @@ import mmap
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from cleanup import _uapi
@@ -72,6 +72,11 @@ class Census:
     def empty_pte(self) -> int:
         """Empty PTE tables."""
         return self.empty - self.pmd_empty - self.pud_empty
+
+
+def total(censuses: Iterable[Census]) -> Census:
+    """Of several processes together."""
+    return Census(*map(sum, zip(*map(astuple, censuses), strict=True)))
 
 
 def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = True) -> Census:

@@ -40,9 +40,13 @@ class _Pipe:
         self._sink.flush()
 
     def measure(
-        self, phase: str, seconds: float = 0.0, populated: Sequence[tuple[int, int]] = ()
+        self,
+        phase: str,
+        seconds: float = 0.0,
+        populated: Sequence[tuple[int, int]] = (),
+        pids: Sequence[int] = (),
     ) -> None:
-        self.send(phase=phase, seconds=seconds, populated=populated)
+        self.send(phase=phase, seconds=seconds, populated=populated, pids=pids)
         self.receive()
 
 
@@ -52,11 +56,20 @@ class _Backend:
     zero_pages: bool
 
     def clean(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]
+        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int]
     ) -> dict[str, Any] | None:
-        """Clean, and return what the backend says of it; OSError."""
+        """Clean, and return what the backend says of it; OSError.
+
+        A zap reaches this process alone.
+        """
         if self.name == "module":
-            return cleanup.reclaim(mapping.view, zero_pages=self.zero_pages).to_json()
+            done = cleanup.reclaim(mapping.view, zero_pages=self.zero_pages)
+            first, end = mapping.range
+            for pid in pids:
+                done += cleanup.reclaim(
+                    pid, ranges=[(first, end - first)], zero_pages=self.zero_pages
+                )
+            return done.to_json()
         if self.name == "zap":
             for first, last in empty:
                 mapping.zap(first, last)
@@ -70,12 +83,14 @@ class _Timed:
         self._backend, self._measure = backend, measure
         self.result: dict[str, Any] | None = None
 
-    def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
+    def __call__(
+        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+    ) -> None:
         begin = time.monotonic()
-        self.result = self._backend.clean(mapping, empty)
+        self.result = self._backend.clean(mapping, empty, pids)
         # The module frees upper tables too: what is left of them is for the oracle to find.
         populated = [] if self._backend.name == "module" else [mapping.range]
-        self._measure("cleaned", time.monotonic() - begin, populated)
+        self._measure("cleaned", time.monotonic() - begin, populated, pids)
 
 
 class _Counted:
@@ -90,10 +105,12 @@ class _Counted:
         self._backend = backend
         self.shootdowns = self.tables = 0
 
-    def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
+    def __call__(
+        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+    ) -> None:
         with second_thread():
             before = tlb_shootdowns()
-            self._backend.clean(mapping, empty)
+            self._backend.clean(mapping, empty, pids)
             self.shootdowns = tlb_shootdowns() - before
         self.tables = sum(last - first for first, last in empty)
 
@@ -112,7 +129,10 @@ def second_thread() -> Iterator[None]:
 
 
 def _unmeasured(
-    phase: str, seconds: float = 0.0, populated: Sequence[tuple[int, int]] = ()
+    phase: str,
+    seconds: float = 0.0,
+    populated: Sequence[tuple[int, int]] = (),
+    pids: Sequence[int] = (),
 ) -> None:
     """For the rehearsal."""
 

@@ -46,19 +46,29 @@ class Measure(Protocol):
     """Halts the process and has its figures read from outside."""
 
     def __call__(
-        self, phase: str, seconds: float = 0.0, populated: Sequence[tuple[int, int]] = ()
+        self,
+        phase: str,
+        seconds: float = 0.0,
+        populated: Sequence[tuple[int, int]] = (),
+        pids: Sequence[int] = (),
     ) -> None:
         """Figures of `phase`, which took `seconds`; of a phase met again, the highest and the sum.
 
-        `populated`: address ranges of which every GiB has held a page.
+        `populated`: address ranges of which every GiB has held a page.  `pids`: processes that
+        wait as well, and whose figures are added.
         """
 
 
 class Clean(Protocol):
     """Has the backend free page tables, and measures the phase `cleaned`."""
 
-    def __call__(self, mapping: SparseMapping, empty: Sequence[tuple[int, int]]) -> None:
-        """`empty`: the runs of 2 MiB units, first and past the last, that hold no data."""
+    def __call__(
+        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+    ) -> None:
+        """`empty`: the runs of 2 MiB units, first and past the last, that hold no data.
+
+        `pids`: processes that have the mapping at the same place, and are measured with it.
+        """
 
 
 class Workload(Protocol):

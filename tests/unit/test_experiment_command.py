@@ -23,7 +23,8 @@ def invoke(*arguments: str) -> Result:
 def test_list() -> None:
     """Every module of the package is found."""
     assert set(registry()) == {
-        *["balloon-2g", "series-50g", "sparse-file-256g", "tebibyte", "tebibyte-empty"],
+        *["balloon-2g", "series-50g", "shared-memfd-32g", "sparse-file-256g", "tebibyte"],
+        "tebibyte-empty",
         "zero-pages-256g",
     }
     shown = invoke("list")
