@@ -109,3 +109,25 @@ def test_zero_pages(kernel: str, tmp_path: Path) -> None:
     """513 MiB of tables that hold the zero page alone; without dropping it nothing is empty."""
     document = run_json(kernel, tmp_path, "zero-pages-256g", "--backend=module")
     the_run(document, units=1 << 17)
+
+
+def test_holes_punched_by_one_of_five_processes(tmp_path: Path) -> None:
+    """PT_RECLAIM sees none of them, and a zap reaches the caller's tables alone."""
+    document = run_json("7.3", tmp_path, "shared-memfd-32g", "--size=4g")
+    runs = {run["backend"]: run for run in document["runs"]}
+    assert set(runs) == {"none", "zap", "module"}
+    for run in runs.values():
+        assert run["empty_tables"] >= 5 * 2046
+        assert run["survivors"] == 2
+    assert runs["none"]["freed"]["pte"] == 0
+    assert runs["zap"]["freed"]["pte"] <= 2048
+    # Of each process its two live tables stay, and what is above them.
+    assert vmpte(runs["module"], "cleaned") <= 5 * 2 * 3 * 4096
+
+
+def test_a_balloon_that_leaves_a_page_in_a_thousand(tmp_path: Path) -> None:
+    document = run_json("7.3", tmp_path, "balloon-2g", "--size=512m", "--granularity=2m")
+    runs = {run["backend"]: run for run in document["runs"]}
+    assert runs["none"]["freed"]["pte"] == 0, "PUNCH_HOLE frees no table, not even of whole units"
+    assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"] >= 256 // 2
+    assert runs["module"]["survivors"] == 131
