@@ -45,9 +45,7 @@ void shim_kernel_probe(void)
 
 	if (atomic_exchange(&tried, true))
 		return;
-	area = shim_syscall6(__NR_mmap, NULL, length, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			     0);
+	area = shim_map(length);
 	if (shim_failed(area))
 		return;
 	/* A huge page has no table. */

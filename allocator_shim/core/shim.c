@@ -78,9 +78,7 @@ static uint64_t now(clockid_t clock)
 /* Return: whether there is one. */
 static bool make_process(void)
 {
-	long made = shim_syscall6(__NR_mmap, NULL, sizeof(*own),
-				  PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	long made = shim_map(sizeof(*own));
 
 	if (shim_failed(made))
 		return false;

@@ -7,6 +7,7 @@
 #define PGTC_SYSCALLS_H
 
 #include <asm/unistd.h>
+#include <sys/mman.h>
 
 /* The result, or the negative errno. */
 static inline long shim_syscall(long number, long a, long b, long c, long d,
@@ -37,5 +38,10 @@ static inline long shim_syscall(long number, long a, long b, long c, long d,
 
 /* As a libc function that failed: the result of shim_syscall() is an errno. */
 #define shim_failed(result) ((unsigned long)(result) > -4096UL)
+
+/* Memory of no reservation; as of shim_syscall(). */
+#define shim_map(length)                                                    \
+	shim_syscall6(__NR_mmap, 0, length, PROT_READ | PROT_WRITE,         \
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
 
 #endif

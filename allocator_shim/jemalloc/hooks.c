@@ -170,10 +170,7 @@ static void *map_foreign(size_t size, size_t alignment)
 	uintptr_t got, addr;
 	long result;
 
-	result = shim_syscall6(__NR_mmap, NULL, size + alignment,
-			       PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			       0);
+	result = shim_map(size + alignment);
 	if (shim_failed(result))
 		return NULL;
 	got = result;
@@ -306,16 +303,10 @@ static bool reserve(size_t bytes)
 	size_t room = bytes >> SHIM_UNIT_SHIFT;
 	long area, counts;
 
-	area = shim_syscall6(__NR_mmap, NULL, bytes + SHIM_UNIT_SIZE,
-			     PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			     0);
+	area = shim_map(bytes + SHIM_UNIT_SIZE);
 	if (shim_failed(area))
 		return false;
-	counts = shim_syscall6(__NR_mmap, NULL, room * sizeof(*committed),
-			       PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-			       0);
+	counts = shim_map(room * sizeof(*committed));
 	if (shim_failed(counts)) {
 		shim_syscall2(__NR_munmap, area, bytes + SHIM_UNIT_SIZE);
 		return false;
