@@ -62,13 +62,15 @@ static void install_hooks(bool told)
 {
 	struct shim_text text = { 0 };
 	struct jemalloc jemalloc;
-	enum hooks_way way = hooks_best_way();
+	enum hooks_way way = HOOKS_NOTHING;
 	const char *why =
 		"this program does not allocate by jemalloc, or by one "
 		"whose mallctl() it keeps to itself";
 
-	if (jemalloc_find(&jemalloc) == JEMALLOC_FOUND)
+	if (jemalloc_find(&jemalloc) == JEMALLOC_FOUND) {
+		way = hooks_best_way();
 		why = hooks_install(&jemalloc, HOOKS_RESERVE, way);
+	}
 	if (told || shim_conf()->verbose < (why ? 1 : 2))
 		return;
 	shim_text_add(&text, "hooks:jemalloc: ");
