@@ -107,6 +107,15 @@ class SparseMapping:
         return True
 
 
+def between(kept: Sequence[int], units: int) -> Iterator[tuple[int, int]]:
+    """The runs of units, first and past the last, around those kept, which ascend."""
+    first = 0
+    for unit in [*kept, units]:
+        if first < unit:
+            yield first, unit
+        first = unit + 1
+
+
 @contextmanager
 def sparse_mapping(
     size_bytes: int,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cleanup import _uapi
-from cleanup.experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
+from cleanup.experiments.sparse import PAGE, UNIT, SparseMapping, between, sparse_mapping
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -54,7 +54,7 @@ class Balloon(Workload):
             checksums = {page: _fill(mapping, page, chooser) for page in kept}
             measure("touched", seconds)
             measure("released", _inflate(mapping, kept), [mapping.range])
-            empty = _empty(mapping.units, kept)
+            empty = list(between(sorted({page * PAGE // UNIT for page in kept}), mapping.units))
             clean(mapping, empty)
             intact = all(
                 hashlib.sha256(_page(mapping, page)).digest() == checksum
@@ -91,17 +91,6 @@ def _inflate(mapping: SparseMapping, kept: Sequence[int]) -> float:
                 address = mapping.address + block * mapping.block
                 _uapi.madvise(address, mapping.block, mapping.advice)
     return time.monotonic() - begin
-
-
-def _empty(units: int, kept: Sequence[int]) -> list[tuple[int, int]]:
-    """The runs of units that hold no kept page."""
-    found = []
-    first = 0
-    for unit in [*sorted({page * PAGE // UNIT for page in kept}), units]:
-        if first < unit:
-            found.append((first, unit))
-        first = unit + 1
-    return found
 
 
 WORKLOAD: Workload = Balloon()

@@ -4,12 +4,12 @@
 import hashlib
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from cleanup.errors import CleanupError
-from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from cleanup.experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -70,7 +70,7 @@ class SharedMemfd(Workload):
                 worker.tell(_READ)
             measure("touched", seconds, pids=pids)
             releasing = 0.0
-            empty = list(_between(kept, mapping.units))
+            empty = list(between(kept, mapping.units))
             for first, last in empty:
                 releasing += mapping.release(first, last)
             measure("released", releasing, [mapping.range], pids)
@@ -137,14 +137,6 @@ def _obey(
                 for unit, checksum in checksums.items()
             )
         os.write(answers, _DONE if done else _FAILED)
-
-
-def _between(kept: Sequence[int], units: int) -> Iterator[tuple[int, int]]:
-    first = 0
-    for unit in [*kept, units]:
-        if first < unit:
-            yield first, unit
-        first = unit + 1
 
 
 WORKLOAD: Workload = SharedMemfd()

@@ -3,10 +3,10 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
+from cleanup.experiments.sparse import PAGE, UNIT, between, sparse_mapping
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -66,7 +66,7 @@ class Tebibyte(Workload):
                 releasing += mapping.release(first, kept)
                 releasing += mapping.release(min(kept + 1, last), last)
             measure("released", releasing, [mapping.range])
-            empty = list(_between(checksums, mapping.units))
+            empty = list(between(sorted(checksums), mapping.units))
             clean(mapping, empty)
             intact = all(
                 hashlib.sha256(mapping.page(unit)).digest() == checksum
@@ -75,14 +75,6 @@ class Tebibyte(Workload):
             return Outcome(
                 intact and mapping.released_reads_zero(empty, _SAMPLE), survivors=len(checksums)
             )
-
-
-def _between(kept: Mapping[int, bytes], units: int) -> Iterator[tuple[int, int]]:
-    first = 0
-    for unit in [*sorted(kept), units]:
-        if first < unit:
-            yield first, unit
-        first = unit + 1
 
 
 WORKLOAD: Workload = Tebibyte()
