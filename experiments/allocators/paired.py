@@ -6,6 +6,9 @@ from math import comb
 from statistics import median
 from typing import Any
 
+from cleanup.experiments.suite.part import Claim, Row, at_most
+from cleanup.experiments.suite.spread import rotated
+
 
 def ratios(
     run: Callable[[str], float], plain: str, others: Sequence[str], rounds: int
@@ -19,8 +22,7 @@ def ratios(
     names = [plain, *others]
     values: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in rotated(names, number):
             values[name].append(run(name))
     return {
         name: {
@@ -52,3 +54,17 @@ def shown(figures: Mapping[str, Any], unit: str = "ns") -> str:
     if (ratio := figures.get("ratio")) is None:
         return text
     return f"{text}, {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) times"
+
+
+def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
+    """Of what `ratios` returned, a row a name, with `what` before it."""
+    return [(f"{what}{name}", shown(figures, unit)) for name, figures in measured.items()]
+
+
+def claims(what: str, measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[Claim]:
+    """That the median ratio of each name that was measured is within its limit."""
+    return [
+        at_most(f"times {what}, {name}", measured[name]["ratio"]["median"], limit)
+        for name, limit in limits.items()
+        if name in measured
+    ]

@@ -189,9 +189,3 @@ def run_round(
         if not made.empty_reads_zero():
             raise ExperimentError(f"{contender.label}: what was given back does not read as zero")
     return Round(measured, fall, act.counts)
-
-
-def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The order of a run: each contender comes first in turn."""
-    at = by % len(names)
-    return [*names[at:], *names[:at]]

@@ -39,8 +39,9 @@ def measure(
         "parts": {},
         "failures": {},
     }
+    parts = suite.parts()
     for name in names:
-        part = suite.parts()[name]
+        part = parts[name]
         say = partial(_say_of, progress, name)
         try:
             measured["parts"][name] = part.measure(quick=quick, seed=seed, progress=say)
@@ -58,10 +59,11 @@ def here(
     suite: Suite, names: Sequence[str], *, quick: bool, seed: int, progress: Progress
 ) -> SuiteDocument:
     """Run the named parts on this machine, but for those that count instructions."""
+    parts = suite.parts()
     unavailable = {
         name: "it counts instructions, which takes a guest of the lab: leave out --host"
         for name in names
-        if suite.parts()[name].guest.icount
+        if parts[name].guest.icount
     }
     able = [name for name in names if name not in unavailable]
     return {
@@ -93,7 +95,8 @@ def in_guests(
     failures: dict[str, str] = {}
     guests: list[dict[str, Any]] = []
     failure: CleanupError | None = None
-    for guest, parts in by_guest([suite.parts()[name] for name in names]).items():
+    known = suite.parts()
+    for guest, parts in by_guest([known[name] for name in names]).items():
         there = [part.name for part in parts]
         progress(f"{suite.name}: {', '.join(there)}, in the lab, on {kernel}")
         command = [sys.executable, "-P", "-m", "cleanup.experiments.suite", suite.name, *there]

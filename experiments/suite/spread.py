@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Repeats of one figure: how they are stored, and shown to people."""
+"""Repeats of one figure: in which order they are run, how they are stored, and shown to people."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -22,3 +22,9 @@ def text(figures: dict[str, Any], unit: str) -> str:
     if figures["min"] == figures["max"]:
         return shown
     return f"{shown} ({figures['min']:,.0f} to {figures['max']:,.0f})"
+
+
+def rotated(names: Sequence[str], by: int) -> list[str]:
+    """The order of a run: each contender comes first in turn."""
+    at = by % len(names)
+    return [*names[at:], *names[:at]]

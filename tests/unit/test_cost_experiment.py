@@ -26,6 +26,7 @@ from cleanup.experiments.sparse import UNIT
 from cleanup.experiments.suite import run, spread
 from cleanup.experiments.suite.part import Guest, at_least, at_most
 from cleanup.experiments.suite.registry import SUITES
+from cleanup.experiments.suite.spread import rotated
 from unit.test_experiment_report import PNG, made_document
 
 COST = SUITES["reclaim-cost"]
@@ -131,9 +132,9 @@ def test_parts_share_a_guest() -> None:
 
 def test_each_contender_comes_first_in_turn() -> None:
     """Order is not to favour any."""
-    assert contenders.rotated("abc", 0) == ["a", "b", "c"]
-    assert contenders.rotated("abc", 4) == ["b", "c", "a"]
-    assert {contenders.rotated("abc", by)[0] for by in range(3)} == set("abc")
+    assert rotated("abc", 0) == ["a", "b", "c"]
+    assert rotated("abc", 4) == ["b", "c", "a"]
+    assert {rotated("abc", by)[0] for by in range(3)} == set("abc")
 
 
 @pytest.mark.parametrize("live_inside", [False, True])

@@ -52,10 +52,7 @@ class Calls:
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        return [
-            (name, paired.shown(figures, "instructions"))
-            for name, figures in result["instructions_by_operation"].items()
-        ]
+        return paired.rows(result["instructions_by_operation"], "instructions")
 
 
 def _worked(way: Way, seed: int) -> float:

@@ -11,6 +11,7 @@ from cleanup.experiments.allocators.ways import (
     NULL,
     PLAIN,
     RETAIN_FALSE,
+    SLOWEST,
     Way,
     jemalloc,
 )
@@ -22,7 +23,6 @@ _ROUNDS = 9
 _SMALL = (200_000, 1008, 20_000_000)
 # Of small ones few pages are ever given back, which costs nothing by any way.
 _LARGER = (20_000, 16 << 10, 3_000_000)
-_SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
 # At decay 0 every free is a release: the hooks against the option that does the same.
 _DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
 _SHOWN = {"default": "objects up to 1 KiB", "decay_0": "up to 16 KiB at decay 0"}
@@ -55,15 +55,7 @@ class Churn:
             "live_objects_of_bytes": {"default": _SMALL[:2], "decay_0": _LARGER[:2]},
             "cpu_ns_by_operation": {"default": default, "decay_0": none},
             "claims": [
-                *(
-                    at_most(
-                        f"times jemalloc's CPU time, small objects, {name}",
-                        default[name]["ratio"]["median"],
-                        limit,
-                    )
-                    for name, limit in _SLOWEST.items()
-                    if name in default
-                ),
+                *paired.claims("jemalloc's CPU time, small objects", default, SLOWEST),
                 at_most(
                     f"times jemalloc's CPU time at decay 0, hooks, against {RETAIN_FALSE.name}",
                     none[HOOKS.name]["ratio"]["median"],
@@ -75,9 +67,9 @@ class Churn:
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
         return [
-            (f"{_SHOWN[decay]}, {name}", paired.shown(figures))
+            row
             for decay, ways in result["cpu_ns_by_operation"].items()
-            for name, figures in ways.items()
+            for row in paired.rows(ways, what=f"{_SHOWN[decay]}, ")
         ]
 
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanup.experiments.allocators import paired, redis
-from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, NULL, PLAIN, Way
+from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, NULL, PLAIN, SLOWEST, Way
 from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
+from cleanup.experiments.suite.part import Guest, Part, Result, Row
 
 _ROUNDS = 9
 _REQUESTS = 150_000
 _TESTS = ("set", "get")
 _KEYS = 100_000
-_SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
 WAYS = (PLAIN, NULL, NO_DEVICE, MODULE, HOOKS)
 
 
@@ -43,22 +42,12 @@ class OfRedis:
         measured = paired.ratios(run, names[0], names[1:], 3 if quick else _ROUNDS)
         return {
             "cpu_ns_by_request": measured,
-            "claims": [
-                at_most(
-                    f"times redis-server's CPU time, {name}",
-                    measured[name]["ratio"]["median"],
-                    limit,
-                )
-                for name, limit in _SLOWEST.items()
-                if name in measured
-            ],
+            "claims": paired.claims("redis-server's CPU time", measured, SLOWEST),
         }
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        return [
-            (name, paired.shown(figures)) for name, figures in result["cpu_ns_by_request"].items()
-        ]
+        return paired.rows(result["cpu_ns_by_request"])
 
 
 def _served(way: Way) -> float:

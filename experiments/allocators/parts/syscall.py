@@ -45,7 +45,7 @@ class Syscall:
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        return [(name, paired.shown(figures)) for name, figures in result["cpu_ns_by_call"].items()]
+        return paired.rows(result["cpu_ns_by_call"])
 
 
 PART: Part = Syscall()

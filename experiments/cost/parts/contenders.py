@@ -13,13 +13,12 @@ from cleanup.experiments.cost.contenders import (
     LIVE_TABLES,
     TABLES,
     Round,
-    rotated,
     run_round,
 )
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.sparse import PAGE
 from cleanup.experiments.suite.part import Claim, Guest, Result, Row, at_most
-from cleanup.experiments.suite.spread import spread, text
+from cleanup.experiments.suite.spread import rotated, spread, text
 from cleanup.proc import pagetables_bytes
 
 _RUNS = 5

@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Sequence
 
 from cleanup import _uapi, trial
-from cleanup.experiments.cost.contenders import CONTENDERS, TABLES, rotated, run_round
+from cleanup.experiments.cost.contenders import CONTENDERS, TABLES, run_round
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Guest, Result, Row, at_least
-from cleanup.experiments.suite.spread import spread, text
+from cleanup.experiments.suite.spread import rotated, spread, text
 from cleanup.experiments.target import second_thread
 from cleanup.proc import tlb_shootdowns
 
