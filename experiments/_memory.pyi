@@ -42,6 +42,20 @@ def touch_and_release(
 ) -> tuple[int, int]:
     """Touch and release one unit after the other; return the time of each."""
 
+def release_but(
+    memory: Buffer, first: int, last: int, *, seed: int, block: int, per_million: int
+) -> tuple[int, int, array[int]]:
+    """Release all blocks but some, chosen by the seed; stamp the pages of those before.
+
+    Of a million blocks about `per_million` are kept.  Returns the time of the MADV_DONTNEEDs, the
+    number of pages kept, and the units that keep none, ascending.  OSError where one fails.
+    """
+
+def kept_intact(
+    memory: Buffer, first: int, last: int, *, seed: int, block: int, per_million: int
+) -> bool:
+    """Whether the pages that `release_but` keeps hold its stamps; reads nothing else."""
+
 def resident(memory: Buffer, first: int, last: int, *, seed: int, every_page: bool) -> int:
     """How many pages of units `first` to `last` are in memory, by mincore().
 

@@ -7,7 +7,7 @@ from array import array
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EINTR, errno
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -261,6 +261,74 @@ def touch_and_release(
     if failed:
         PyErr_SetFromErrno(OSError)
     return touching, releasing
+
+
+cdef inline bint is_kept(size_t block, uint64_t seed, uint32_t per_million) noexcept nogil:
+    return splitmix64(~seed ^ splitmix64(block)) % 1000000 < per_million
+
+
+cdef inline uint64_t stamp_of(size_t page, uint64_t seed) noexcept nogil:
+    # Never 0, as released pages are.
+    return splitmix64(seed + page) | 1
+
+
+def release_but(
+    unsigned char[::1] memory,
+    size_t first,
+    size_t last,
+    *,
+    uint64_t seed,
+    size_t block,
+    uint32_t per_million,
+):
+    cdef unsigned char *base = checked(memory, first, last)
+    cdef size_t unit, number, page, kept, survivors = 0
+    cdef int64_t begin, spent = 0
+    cdef int failed = 0
+    check_block(block)
+    emptied = array("Q")
+    for unit in range(first, last):
+        kept = 0
+        with nogil:
+            for number in range(unit * UNIT // block, (unit + 1) * UNIT // block):
+                if is_kept(number, seed, per_million):
+                    for page in range(number * block // PAGE, (number + 1) * block // PAGE):
+                        (<uint64_t *>(base + page * PAGE))[0] = stamp_of(page, seed)
+                        kept += 1
+            begin = now_ns()
+            for number in range(unit * UNIT // block, (unit + 1) * UNIT // block):
+                if not is_kept(number, seed, per_million):
+                    failed = madvise(base + number * block, block, MADV_DONTNEED)
+                    if failed:
+                        break
+            spent += now_ns() - begin
+        if failed:
+            PyErr_SetFromErrno(OSError)
+        survivors += kept
+        if not kept:
+            emptied.append(unit)
+    return spent, survivors, emptied
+
+
+def kept_intact(
+    const unsigned char[::1] memory,
+    size_t first,
+    size_t last,
+    *,
+    uint64_t seed,
+    size_t block,
+    uint32_t per_million,
+):
+    cdef unsigned char *base = checked(memory, first, last)
+    cdef size_t number, page
+    cdef bint intact = True
+    check_block(block)
+    with nogil:
+        for number in range(first * UNIT // block, last * UNIT // block):
+            if is_kept(number, seed, per_million):
+                for page in range(number * block // PAGE, (number + 1) * block // PAGE):
+                    intact &= (<uint64_t *>(base + page * PAGE))[0] == stamp_of(page, seed)
+    return intact
 
 
 def resident(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cleanup.experiments import plot
+from cleanup.experiments import plot, savings
 from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
 from cleanup.experiments.suite import plots
 from cleanup.experiments.suite.registry import SUITES
@@ -25,11 +25,19 @@ def write_all(documents: Sequence[AnyDocument], out: Path) -> list[Path]:
     groups = _grouped([document for document in documents if not is_suite(document)])
     pictures = {group[0]["experiment"]: plot.draw(group, out) for group in groups}
     of_parts = {group[0]["experiment"]: plots.draw_all(group, out) for group in suites}
+    saved = savings.on_kernels(
+        [*(one for group in groups for one in group), *(one for group in suites for one in group)]
+    )
+    of_savings = savings.draw_all(saved, out)
     report = out / "report.html"
-    report.write_text(render(groups, pictures, suites, of_parts), encoding="utf-8")
+    report.write_text(
+        render(groups, pictures, suites, of_parts, list(zip(saved, of_savings, strict=True))),
+        encoding="utf-8",
+    )
     return [
         *(path for paths in pictures.values() for path in paths),
         *(path for paths in of_parts.values() for path in paths.values()),
+        *of_savings,
         report,
     ]
 
@@ -47,6 +55,7 @@ def render(
     pictures: dict[str, list[Path]],
     suites: Sequence[Sequence[SuiteDocument]],
     of_parts: dict[str, dict[str, Path]],
+    saved: Sequence[tuple[savings.OnKernel, Path]],
 ) -> str:
     """The report on documents grouped by experiment, with their pictures inside."""
     environment = Environment(
@@ -69,6 +78,8 @@ def render(
         of_parts=of_parts,
         known=SUITES,
         sections=sections,
+        saved=saved,
+        savings=savings,
         verdicts=verdicts(documents),
         summaries=summaries,
         phases=PHASES,

@@ -5,7 +5,7 @@ import mmap
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,24 @@ class SparseMapping:
         """One MADV_DONTNEED over whole units, whatever they hold; OSError."""
         _uapi.madvise(self.address + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
 
+    def release_but(
+        self, first: int, last: int, per_million: int
+    ) -> tuple[float, int, Sequence[int]]:
+        """MADV_DONTNEED by blocks, all but `per_million` of a million, chosen by the seed.
+
+        Returns the time, the number of pages kept, and the units that keep none; OSError.
+        """
+        releasing, survivors, emptied = _memory.release_but(
+            self.view, first, last, seed=self.seed, block=self.block, per_million=per_million
+        )
+        return 1e-9 * releasing, survivors, emptied
+
+    def kept_intact(self, per_million: int) -> bool:
+        """Whether what `release_but` kept is as it was."""
+        return _memory.kept_intact(
+            self.view, 0, self.units, seed=self.seed, block=self.block, per_million=per_million
+        )
+
     def page(self, unit: int) -> memoryview:
         """The page that `touch` touches in a unit, if not all."""
         offset = _memory.touched_offset(unit, self.seed)
@@ -107,6 +125,19 @@ class SparseMapping:
         return True
 
 
+def runs_of(units: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Units that ascend, as runs: first and past the last."""
+    first = last = -1
+    for unit in units:
+        if unit != last:
+            if first < last:
+                yield first, last
+            first = unit
+        last = unit + 1
+    if first < last:
+        yield first, last
+
+
 def between(kept: Sequence[int], units: int) -> Iterator[tuple[int, int]]:
     """The runs of units, first and past the last, around those kept, which ascend."""
     first = 0
@@ -126,8 +157,9 @@ def sparse_mapping(
     write: bool = True,
     directory: Path | None = None,
     memfd: bool = False,
+    huge: bool = False,
 ) -> Iterator[SparseMapping]:
-    """Map memory of no reservation and without huge pages, unmapped at the end.
+    """Map memory of no reservation and without huge pages, or with them, unmapped at the end.
 
     It is private and anonymous, and released by MADV_DONTNEED; with `directory` it is a
     sparse file there that has no name, shared, without readahead, and released by
@@ -160,7 +192,7 @@ def sparse_mapping(
                 "vm.overcommit_memory=0 and without a limit on address space (ulimit -v)"
             ) from error
         stack.enter_context(memory)
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        memory.madvise(mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
         if directory is not None:
             memory.madvise(mmap.MADV_RANDOM)
         base = _uapi.address_of(memory)

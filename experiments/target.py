@@ -6,6 +6,7 @@ imports little, being started anew for each run in guests where imports are slow
 """
 
 import json
+import os
 import sys
 import threading
 import time
@@ -17,8 +18,7 @@ from typing import IO, Any
 import cleanup
 from cleanup.errors import CleanupError
 from cleanup.experiments import _memory
-from cleanup.experiments.sparse import SparseMapping
-from cleanup.experiments.workload import Measure, Parameters
+from cleanup.experiments.workload import Mapped, Measure, Parameters
 from cleanup.experiments.workloads import registry
 from cleanup.proc import tlb_shootdowns
 
@@ -56,19 +56,18 @@ class _Backend:
     zero_pages: bool
 
     def clean(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int]
+        self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int]
     ) -> dict[str, Any] | None:
         """Clean, and return what the backend says of it; OSError.
 
         A zap reaches this process alone.
         """
         if self.name == "module":
-            done = cleanup.reclaim(mapping.view, zero_pages=self.zero_pages)
             first, end = mapping.range
+            ranges = [(first, end - first)]
+            done = cleanup.reclaim(os.getpid(), ranges=ranges, zero_pages=self.zero_pages)
             for pid in pids:
-                done += cleanup.reclaim(
-                    pid, ranges=[(first, end - first)], zero_pages=self.zero_pages
-                )
+                done += cleanup.reclaim(pid, ranges=ranges, zero_pages=self.zero_pages)
             return done.to_json()
         if self.name == "zap":
             for first, last in empty:
@@ -84,7 +83,7 @@ class _Timed:
         self.result: dict[str, Any] | None = None
 
     def __call__(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+        self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
     ) -> None:
         begin = time.monotonic()
         self.result = self._backend.clean(mapping, empty, pids)
@@ -106,7 +105,7 @@ class _Counted:
         self.shootdowns = self.tables = 0
 
     def __call__(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+        self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
     ) -> None:
         with second_thread():
             before = tlb_shootdowns()

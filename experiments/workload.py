@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cleanup.experiments.sparse import SparseMapping
-
 PHASES = ("start", "touched", "released", "cleaned")
 GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
 # The granularity of a workload that releases nothing.
@@ -59,11 +57,22 @@ class Measure(Protocol):
         """
 
 
+class Mapped(Protocol):
+    """Memory whose tables are to be freed; `SparseMapping` is such."""
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """First address, of a page, and the one past the last."""
+
+    def zap(self, first: int, last: int) -> None:
+        """One MADV_DONTNEED over units of 2 MiB, counted from the first whole one; OSError."""
+
+
 class Clean(Protocol):
     """Has the backend free page tables, and measures the phase `cleaned`."""
 
     def __call__(
-        self, mapping: SparseMapping, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
+        self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
     ) -> None:
         """`empty`: the runs of 2 MiB units, first and past the last, that hold no data.
 
@@ -78,7 +87,8 @@ class Workload(Protocol):
     `granularities`; --quick runs it once.  `rehearsal_bytes` suffice for each thing a run
     does to happen once; `guest_memory` and `guest_disk`, a scratch disk, are what a lab
     guest needs.  With `zero_pages` its tables hold the shared zero page: the module drops
-    such entries, and the oracle judges tables that hold no other as empty.
+    such entries, and the oracle judges tables that hold no other as empty.  A `control` is
+    one where nothing is to be gained.
     """
 
     name: str
@@ -91,6 +101,7 @@ class Workload(Protocol):
     guest_memory: str = "2G"
     guest_disk: str | None = None
     zero_pages: bool = False
+    control: bool = False
 
     def details(self, parameters: Parameters) -> Mapping[str, Any]:
         """What else of the run's make-up belongs in the JSON's parameters."""

@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from cleanup.experiments.measure import Progress
 
@@ -62,6 +62,29 @@ class Part(Protocol):
 
     def rows(self, result: Result) -> Sequence[Row]:
         """The result as a table, without its claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Page tables of a process, in tables: after the release, `empty` ones of those, and `freed`.
+
+    `freed` is what `reclaim` freed, None where the module was not there; of a `control` nothing
+    is to be gained.
+    """
+
+    name: str
+    tables: int
+    empty: int
+    freed: int | None
+    control: bool
+
+
+@runtime_checkable
+class Saves(Protocol):
+    """A part that measures what is saved, too."""
+
+    def savings(self, result: Result) -> Sequence[Saving]:
+        """For the table of all workloads."""
 
 
 def at_most(claim: str, value: float, limit: float) -> Claim:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The workloads, one module each; a module takes part by defining `WORKLOAD`."""
+"""The workloads; a module takes part by defining `WORKLOAD`, or `WORKLOADS` of one kind."""
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 
 from cleanup.experiments.workload import Workload
 
@@ -10,7 +11,8 @@ from cleanup.experiments.workload import Workload
 def registry() -> dict[str, Workload]:
     """Every workload of this package by its name."""
     found: dict[str, Workload] = {}
-    for module in pkgutil.iter_modules(__path__):
-        workload: Workload = importlib.import_module(f"{__name__}.{module.name}").WORKLOAD
-        found[workload.name] = workload
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        workloads: Sequence[Workload] = getattr(module, "WORKLOADS", None) or (module.WORKLOAD,)
+        found |= {workload.name: workload for workload in workloads}
     return dict(sorted(found.items()))

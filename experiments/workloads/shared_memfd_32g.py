@@ -2,14 +2,13 @@
 """Memory that several processes map, and one of them punches holes in: all have the tables."""
 
 import hashlib
-import os
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
-from cleanup.errors import CleanupError
 from cleanup.experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
+from cleanup.experiments.workers import Obey, worker
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -24,7 +23,6 @@ _WORKERS = 4
 _KEPT_ONE_IN = 1024
 _SAMPLE = 64
 _READ, _CHECK = b"r", b"c"
-_DONE, _FAILED = b"d", b"f"
 
 
 class SharedMemfd(Workload):
@@ -60,14 +58,16 @@ class SharedMemfd(Workload):
             contents = {unit: chooser.randbytes(PAGE) for unit in kept}
             checksums = {unit: hashlib.sha256(one).digest() for unit, one in contents.items()}
             # Before any table is made, so that each makes its own.
-            workers = [stack.enter_context(_worker(mapping, checksums)) for _ in range(_WORKERS)]
-            pids = [worker.pid for worker in workers]
+            workers = [
+                stack.enter_context(worker(_obeying(mapping, checksums))) for _ in range(_WORKERS)
+            ]
+            pids = [one.pid for one in workers]
             measure("start", pids=pids)
             seconds = mapping.touch(0, mapping.units)
             for unit, content in contents.items():
                 mapping.page(unit)[:] = content
-            for worker in workers:
-                worker.tell(_READ)
+            for one in workers:
+                one.tell(_READ)
             measure("touched", seconds, pids=pids)
             releasing = 0.0
             empty = list(between(kept, mapping.units))
@@ -79,64 +79,24 @@ class SharedMemfd(Workload):
                 hashlib.sha256(mapping.page(unit)).digest() == checksum
                 for unit, checksum in checksums.items()
             )
-            for worker in workers:
-                intact = worker.tell(_CHECK) and intact
+            for one in workers:
+                intact = one.tell(_CHECK) and intact
             return Outcome(
                 intact and mapping.released_reads_zero(empty, _SAMPLE), survivors=len(kept)
             )
 
 
-class _Worker:
-    """A process that has the mapping, too."""
-
-    def __init__(self, pid: int, orders: int, answers: int) -> None:
-        self.pid = pid
-        self._orders, self._answers = orders, answers
-
-    def tell(self, order: bytes) -> bool:
-        """Have it done: whether all was as it should be."""
-        os.write(self._orders, order)
-        answer = os.read(self._answers, 1)
-        if not answer:
-            raise CleanupError(f"process {self.pid} of the workload has ended")
-        return answer == _DONE
-
-
-@contextmanager
-def _worker(mapping: SparseMapping, checksums: Mapping[int, bytes]) -> Iterator[_Worker]:
-    """One that ends with the block, or with this process."""
-    orders, order_to = os.pipe()
-    answers, answer_to = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(order_to)
-        try:
-            _obey(mapping, checksums, orders, answer_to)
-        finally:
-            os._exit(0)
-    os.close(orders)
-    os.close(answer_to)
-    try:
-        yield _Worker(pid, order_to, answers)
-    finally:
-        os.close(order_to)
-        os.close(answers)
-        os.waitpid(pid, 0)
-
-
-def _obey(
-    mapping: SparseMapping, checksums: Mapping[int, bytes], orders: int, answers: int
-) -> None:
-    while order := os.read(orders, 1):
-        done = True
+def _obeying(mapping: SparseMapping, checksums: Mapping[int, bytes]) -> Obey:
+    def obey(order: bytes) -> bool:
         if order == _READ:
             sum(mapping.page(unit)[0] for unit in range(mapping.units))
-        else:
-            done = all(
-                hashlib.sha256(mapping.page(unit)).digest() == checksum
-                for unit, checksum in checksums.items()
-            )
-        os.write(answers, _DONE if done else _FAILED)
+            return True
+        return all(
+            hashlib.sha256(mapping.page(unit)).digest() == checksum
+            for unit, checksum in checksums.items()
+        )
+
+    return obey
 
 
 WORKLOAD: Workload = SharedMemfd()

@@ -168,3 +168,35 @@ def test_interrupted(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert not [child for child in children if child.is_running()]
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("workload", "emptied"),
+    [("survivors-none", 1), ("survivors-0.1-percent", 0.6), ("survivors-1-percent", 0.006)],
+)
+def test_a_survivor_keeps_its_table(tmp_path: Path, workload: str, emptied: float) -> None:
+    """Empty are (1 - share) ** 512 of the tables: one page in a hundred keeps nearly all."""
+    document = run_json(tmp_path, workload, "--size=1g", "--granularity=4k")
+    for run in document["runs"]:
+        assert run["violations"] == []
+        assert run["empty_tables"] == 512 - run["counts"]["tables that a survivor keeps"]
+        assert run["empty_tables"] / 512 == pytest.approx(emptied, abs=0.07)
+        assert (run["survivors"] > 0) == (emptied < 1)
+
+
+@pytest.mark.parametrize("workload", ["dense-1g", "huge-pages-1g"])
+def test_controls_gain_nothing(tmp_path: Path, workload: str) -> None:
+    """Where data is dense, or in huge pages, no table is left empty."""
+    arguments = ["--size=256m", "--granularity=4k", "--granularity=64k"]
+    for run in run_json(tmp_path, workload, *arguments)["runs"]:
+        assert run["violations"] == []
+        assert run["empty_tables"] == 0
+        assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
+
+
+def test_lmdb(tmp_path: Path) -> None:
+    """A table for each 2 MiB of the records stays when they are paged out."""
+    for run in run_json(tmp_path, "lmdb-reclaim", "--size=64m")["runs"]:
+        assert run["violations"] == []
+        assert run["contents_intact"]
+        assert 32 <= run["empty_tables"] <= 40

@@ -131,3 +131,14 @@ def test_a_balloon_that_leaves_a_page_in_a_thousand(tmp_path: Path) -> None:
     assert runs["none"]["freed"]["pte"] == 0, "PUNCH_HOLE frees no table, not even of whole units"
     assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"] >= 256 // 2
     assert runs["module"]["survivors"] == 131
+
+
+def test_workers(tmp_path: Path) -> None:
+    """Page reclaim empties the tables of nine processes at once; each has its own to free."""
+    document = run_json("7.3", tmp_path, "workers-file-32g", "--backend=none", "--backend=module")
+    runs = {run["backend"]: run for run in document["runs"]}
+    for run in runs.values():
+        assert run["empty_tables"] >= 0.99 * 9 * 16384
+    assert runs["none"]["freed"]["pte"] == 0
+    assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"]
+    assert vmpte(runs["module"], "cleaned") <= 9 * LEFT_AT_MOST

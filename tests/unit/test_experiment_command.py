@@ -23,9 +23,9 @@ def invoke(*arguments: str) -> Result:
 def test_list() -> None:
     """Every module of the package is found."""
     assert set(registry()) == {
-        *["balloon-2g", "series-50g", "shared-memfd-32g", "sparse-file-256g", "tebibyte"],
-        "tebibyte-empty",
-        "zero-pages-256g",
+        *["balloon-2g", "dense-1g", "huge-pages-1g", "lmdb-reclaim", "series-50g"],
+        *["shared-memfd-32g", "sparse-file-256g", "survivors-0.1-percent", "survivors-1-percent"],
+        *["survivors-none", "tebibyte", "tebibyte-empty", "workers-file-32g", "zero-pages-256g"],
     }
     shown = invoke("list")
     assert shown.exit_code == 0
@@ -38,7 +38,7 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "tebibit"], "choose from allocators, balloon-2g, reclaim-cost, series"),
+        (["run", "tebibit"], "choose from allocators, balloon-2g, dense-1g"),
         (["run"], "name an experiment, or give --all"),
         (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
         (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),

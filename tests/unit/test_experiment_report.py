@@ -98,7 +98,7 @@ def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     links = Links()
     links.feed(text)
-    assert len(links.found) == 2
+    assert len(links.found) == 3
     assert all(link.startswith("data:image/png;base64,") for link in links.found)
     assert not {"script", "link", "iframe"} & set(links.tags)
     assert not re.search(r"https?:|@import|url\(", text)

@@ -14,7 +14,7 @@ from cleanup.experiments import oracle
 from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
 from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from cleanup.experiments.suite.part import Guest, Part, Result, Row, Saving
 
 _MEBIBYTES = 1024
 _MOST = 1008
@@ -74,6 +74,20 @@ class Others:
         """See `Part`."""
         rows = [(name, _shown(run)) for name, run in result["runs"].items()]
         return rows + list(result["missing"].items())
+
+    def savings(self, result: Result) -> Sequence[Saving]:
+        """Of each allocator alone: controls all."""
+        return [
+            Saving(
+                name=f"heap of 1 GiB, {name.removesuffix(f', {PLAIN.name}')}",
+                tables=run["tables"],
+                empty=run["empty"],
+                freed=run["reclaimed"],
+                control=True,
+            )
+            for name, run in result["runs"].items()
+            if not name.endswith(f", {MODULE.name}")
+        ]
 
 
 def _shown(run: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
 from cleanup.experiments.suite.spread import spread, text
 
 _TIB = 1 << 40
-# The program lies at 85 TiB, up to 1 TiB higher by chance.  Of the 42 TiB above it as much is lost by
+# The program lies at 85 TiB, up to 1 TiB higher by chance.  Of the 42 TiB above as much is lost by
 # chance again, and another by what a part before this one left in the middle: stacks of threads.
 _RESERVED_BYTES = (84 * _TIB, 36 * _TIB)
 _POPULATED = 64

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""Who saves how much: the tables that each workload leaves empty, and what is freed of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from cleanup.experiments.plot import STYLES
+from cleanup.experiments.suite.part import Saves, Saving
+from cleanup.experiments.suite.registry import SUITES
+from cleanup.experiments.summary import size_text, summaries
+from cleanup.experiments.workload import NO_RELEASE
+from cleanup.experiments.workloads import registry
+
+HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
+_TABLE = 4096
+_MIB = 1 << 20
+# Of a control, so much may be empty by chance: less than an interpreter's own heap.
+NOISE_TABLES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class OnKernel:
+    """The savings on one kernel, the largest first and the controls last."""
+
+    kernel: str
+    pt_reclaim: bool
+    savings: Sequence[Saving]
+
+
+def on_kernels(documents: Sequence[AnyDocument]) -> list[OnKernel]:
+    """One for each kernel of the documents, in their order."""
+    found: dict[str, tuple[bool, list[Saving]]] = {}
+    for document in documents:
+        _, savings = found.setdefault(document["kernel"], (document["kernel_pt_reclaim"], []))
+        savings += _of_suite(document) if is_suite(document) else _of_workload(document)
+    return [
+        OnKernel(
+            kernel, pt_reclaim, sorted(savings, key=lambda one: (one.control, -one.empty, one.name))
+        )
+        for kernel, (pt_reclaim, savings) in found.items()
+        if savings
+    ]
+
+
+def _of_workload(document: Document) -> Iterator[Saving]:
+    workload = registry().get(document["experiment"])
+    by_granularity = {}
+    for summary in summaries(document):
+        # The module's run says both; where there is none, what is left says enough.
+        if summary.backend in ("none", "module"):
+            by_granularity[summary.granularity] = summary
+    for granularity, summary in by_granularity.items():
+        name = document["experiment"]
+        if granularity != NO_RELEASE:
+            name += f", {granularity} a call"
+        yield Saving(
+            name=name,
+            tables=summary.vmpte_bytes["released"] // _TABLE,
+            empty=summary.empty_tables,
+            freed=summary.freed_tables if summary.backend == "module" else None,
+            control=workload is not None and workload.control,
+        )
+
+
+def _of_suite(document: SuiteDocument) -> Iterator[Saving]:
+    suite = SUITES.get(document["experiment"])
+    for name, part in suite.parts().items() if suite else ():
+        if name in document["parts"] and isinstance(part, Saves):
+            yield from part.savings(document["parts"][name])
+
+
+def row(saving: Saving) -> tuple[str, str, str, str, str]:
+    """For a table under HEADINGS."""
+    freed, verdict = "", "not measured: no module"
+    if saving.freed is not None:
+        freed = size_text(saving.freed * _TABLE)
+        verdict = f"{saving.freed / saving.empty:.1%} of it" if saving.empty else "nothing to free"
+    if saving.control:
+        verdict = f"control: {verdict}"
+    return (
+        saving.name,
+        size_text(saving.tables * _TABLE),
+        size_text(saving.empty * _TABLE),
+        freed,
+        verdict,
+    )
+
+
+def verdict(one: OnKernel) -> str:
+    """Of a kernel, in two sentences."""
+    gaining = [
+        saving
+        for saving in one.savings
+        if not saving.control and saving.empty > NOISE_TABLES and saving.freed is not None
+    ]
+    text = "No workload left tables empty that reclaim could free."
+    if gaining:
+        least = min((saving.freed or 0) / saving.empty for saving in gaining)
+        text = (
+            f"In {len(gaining)} of {len(one.savings)} cases empty tables were left, up to "
+            f"{size_text(_TABLE * max(saving.empty for saving in gaining))}; "
+            f"reclaim freed {least:.1%} of them or more."
+        )
+    controls = [saving for saving in one.savings if saving.control]
+    if controls:
+        most = max(saving.empty for saving in controls)
+        text += (
+            f" In the {len(controls)} controls, where nothing is to be gained, "
+            f"{size_text(_TABLE * most)} at most."
+        )
+    return text
+
+
+def draw_all(kernels: Sequence[OnKernel], out: Path) -> list[Path]:
+    """A PNG file in `out` for each kernel."""
+    drawn = []
+    for one in kernels:
+        path = out / f"savings-{'.'.join(one.kernel.split('.')[:2])}.png"
+        draw(one).savefig(path, dpi=150)
+        drawn.append(path)
+    return drawn
+
+
+def draw(one: OnKernel) -> Figure:
+    """What was left empty, and what of it was freed, in MiB, on a logarithmic axis."""
+    count = len(one.savings)
+    figure = Figure(figsize=(9, 1.6 + 0.42 * count), layout="constrained")
+    axis = figure.subplots()
+    for shift, kind, label, values in (
+        (-0.19, "none", "left empty by the kernel", [saving.empty for saving in one.savings]),
+        (0.19, "module", "freed by reclaim", [saving.freed or 0 for saving in one.savings]),
+    ):
+        colour, hatch = STYLES[kind]
+        axis.barh(
+            [place + shift for place in range(count)],
+            [value * _TABLE / _MIB for value in values],
+            height=0.36,
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            label=label,
+        )
+    for place, saving in enumerate(one.savings):
+        if not saving.empty:
+            axis.annotate("none", (_TABLE / _MIB, place), fontsize=8, va="center")
+    axis.set_xscale("log")
+    axis.set_xlim(left=_TABLE / _MIB)
+    axis.set_yticks(range(count), [_label(saving) for saving in one.savings], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel("page tables (MiB, logarithmic)")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="x", linewidth=0.5, alpha=0.5)
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.suptitle(f"Empty page tables on Linux {one.kernel}", fontweight="bold")
+    return figure
+
+
+def _label(saving: Saving) -> str:
+    return f"{saving.name} (control)" if saving.control else saving.name

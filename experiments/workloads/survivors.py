@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Dense memory released but for a few blocks here and there: a table with a survivor stays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cleanup.experiments.sparse import runs_of, sparse_mapping
+from cleanup.experiments.workload import (
+    GRANULARITIES,
+    Clean,
+    Measure,
+    Outcome,
+    Parameters,
+    Workload,
+)
+
+# So many units are touched before they are released, so that the guest needs memory for the
+# tables and what survives, and little more.
+_STRETCH = 64
+_SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class Survivors(Workload):
+    """See `Workload`; of a million blocks of the release's size `per_million` are kept."""
+
+    name: str
+    per_million: int
+    description: str
+    size_bytes: int = 8 << 30
+    granularities: tuple[str, ...] = ("4k", "64k")
+    rehearsal_bytes: int = 1 << 30
+    guest_memory: str = "2G"
+    control: bool = False
+
+    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+        """How many tables are made, and how much is kept."""
+        return {
+            "units": parameters.size_bytes >> 21,
+            "stretch_units": _STRETCH,
+            "kept_per_million": self.per_million,
+        }
+
+    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+        """Touch every page of a stretch, release all but some of its blocks, go on."""
+        measure("start")
+        with sparse_mapping(
+            parameters.size_bytes,
+            seed=parameters.seed,
+            every_page=True,
+            block=GRANULARITIES[parameters.granularity],
+        ) as mapping:
+            releasing, survivors = 0.0, 0
+            emptied: list[int] = []
+            for first in range(0, mapping.units, _STRETCH):
+                last = min(first + _STRETCH, mapping.units)
+                measure("touched", mapping.touch(first, last))
+                seconds, kept, units = mapping.release_but(first, last, self.per_million)
+                releasing += seconds
+                survivors += kept
+                emptied += units
+            measure("released", releasing, [mapping.range])
+            empty = list(runs_of(emptied))
+            clean(mapping, empty)
+            return Outcome(
+                mapping.kept_intact(self.per_million)
+                and (not empty or mapping.released_reads_zero(empty, _SAMPLE)),
+                survivors=survivors,
+                counts={"tables that a survivor keeps": mapping.units - len(emptied)},
+            )
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    Survivors(
+        "survivors-none",
+        0,
+        "fill 8 GiB, release it by blocks: nothing survives",
+    ),
+    Survivors(
+        "survivors-0.1-percent",
+        1_000,
+        "fill 8 GiB, release it by blocks: 1 block in 1,000 survives",
+    ),
+    Survivors(
+        "survivors-1-percent",
+        10_000,
+        "fill 8 GiB, release it by blocks: 1 block in 100 survives",
+    ),
+    Survivors(
+        "dense-1g",
+        500_000,
+        "fill 1 GiB, release half of its blocks: a dense heap, where nothing is to be gained",
+        size_bytes=1 << 30,
+        control=True,
+    ),
+)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: MIT
+"""Who saves how much, from figures made up: workloads and controls in one table."""
+
+from pathlib import Path
+
+from cleanup.experiments import savings
+from cleanup.experiments.document import Document, SuiteDocument
+from cleanup.experiments.suite.part import Saving
+from unit.test_experiment_report import PNG, made_document, made_run
+
+KERNEL = "7.3.4+deb13-amd64"
+
+
+def control() -> Document:
+    """A dense heap, a page table of it empty by chance."""
+    document = made_document(KERNEL, "dense-1g")
+    run = made_run("module", freed=1)
+    run["empty_tables"] = 1
+    document["runs"] = [run]
+    return document
+
+
+def heaps() -> SuiteDocument:
+    """Two other allocators, of which one was measured without the module."""
+    runs = {
+        "glibc, plain": {"peak": 520, "tables": 70, "empty": 13, "reclaimed": 13},
+        "glibc, shim": {"peak": 520, "tables": 60, "empty": 0, "reclaimed": 0},
+        "Go": {"peak": 520, "tables": 40, "empty": 0, "reclaimed": None},
+    }
+    document = made_document(KERNEL, "allocators")
+    return {
+        **{name: value for name, value in document.items() if name not in ("runs", "clock")},  # type: ignore[typeddict-item]
+        "parts": {"others": {"heap_bytes": 1 << 30, "runs": runs, "missing": {}}},
+        "failures": {},
+        "guests": [],
+    }
+
+
+def test_one_table() -> None:
+    """The module's own runs say what it freed; controls come last, and an ally is none."""
+    positive = made_document(KERNEL)
+    positive["runs"] = [made_run("none"), made_run("module", freed=25_500)]
+    (one,) = savings.on_kernels([control(), heaps(), positive])
+    assert one.kernel == KERNEL
+    assert one.savings == [
+        Saving("series-50g, 4k a call", tables=25_675, empty=25_600, freed=25_500, control=False),
+        Saving("heap of 1 GiB, glibc", tables=70, empty=13, freed=13, control=True),
+        Saving("dense-1g, 4k a call", tables=25_675, empty=1, freed=1, control=True),
+        Saving("heap of 1 GiB, Go", tables=40, empty=0, freed=None, control=True),
+    ]
+    rows = [savings.row(saving) for saving in one.savings]
+    assert rows[0] == ("series-50g, 4k a call", "100 MiB", "100 MiB", "99.6 MiB", "99.6% of it")
+    assert rows[1][-1] == "control: 100.0% of it"
+    assert rows[3][-2:] == ("", "control: not measured: no module")
+    said = savings.verdict(one)
+    assert "In 1 of 4 cases" in said
+    assert "99.6% of them or more" in said
+    assert "In the 3 controls, where nothing is to be gained, 52 kB at most." in said
+
+
+def test_without_the_module_nothing_is_claimed() -> None:
+    """What is empty is still told."""
+    document = made_document()
+    document["runs"] = [made_run("none")]
+    (one,) = savings.on_kernels([document])
+    assert one.savings[0].empty == 25_600
+    assert "could free" in savings.verdict(one)
+    assert savings.row(one.savings[0])[-1] == "not measured: no module"
+
+
+def test_drawn(tmp_path: Path) -> None:
+    """A picture for each kernel, one without anything freed or empty as well."""
+    kernels = savings.on_kernels([made_document("6.12.95+deb12-amd64"), control(), heaps()])
+    drawn = savings.draw_all(kernels, tmp_path)
+    assert [path.name for path in drawn] == ["savings-6.12.png", "savings-7.3.png"]
+    assert all(path.read_bytes().startswith(PNG) for path in drawn)
