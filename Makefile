@@ -103,7 +103,7 @@ test-debug-storm: build
 test-debug-mutations: build
 	$(PROOF).mutations look --kernel $$KERNEL --runs 4 --minutes $(MINUTES)
 test-debug-fuzz: build
-	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=4000 RESULTS=build/results
+	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=2000 RESULTS=build/results
 
 # Of arguments; over layouts an eighth as many. By default a million with all kernels.
 CALLS = 300000
@@ -193,6 +193,15 @@ proof: build ## all proofs not yet passed of this commit, hours of them, and res
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.
 MYPY = cd tests && MYPYPATH=guest:host:proof/fuzz:unit ../$(BIN)/mypy --config-file=../pyproject.toml
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
+
+.PHONY: docs
+docs: build ## the documentation site and the man pages, in build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning -b html docs build/docs/html
+	$(BIN)/sphinx-build --quiet --fail-on-warning -b man docs build/docs/man
+
+.PHONY: figures
+figures: build ## the figures of README.md and docs/, from docs/results
+	$(BIN)/python -P tools/figures.py
 
 .PHONY: lint
 lint: build ## ruff, mypy and clang-format

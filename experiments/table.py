@@ -12,9 +12,9 @@ from cleanup.experiments.summary import size_text, summaries
 from cleanup.experiments.workload import PHASES
 
 
-def show(documents: Sequence[AnyDocument]) -> None:
-    """Print a table for each document, and what they leave out, on standard output."""
-    console = Console(highlight=False, markup=False)
+def show(documents: Sequence[AnyDocument], console: Console | None = None) -> None:
+    """Print a table for each document, and what they leave out, by default on standard output."""
+    console = console or Console(highlight=False, markup=False)
     known = [document for document in documents if suite.is_known(document)]
     for document in known:
         if is_suite(document):

@@ -182,7 +182,7 @@ def test_transparent_huge_pages_are_counted_and_kept() -> None:
 
 
 def test_hugetlb_is_counted_and_kept() -> None:
-    pool = Path("/proc/sys/vm/nr_hugepages")
+    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
     pool.write_text("4")
     try:
         if int(pool.read_text()) < 4:

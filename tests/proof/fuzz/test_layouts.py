@@ -17,7 +17,7 @@ from proof.conftest import Record
 from proof.fuzz.layouts import Machine, mismatch, operations, smallest
 
 KHUGEPAGED_PAUSE = Path("/sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs")
-HUGETLB_POOL = Path("/proc/sys/vm/nr_hugepages")
+HUGETLB_POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 
 @pytest.fixture

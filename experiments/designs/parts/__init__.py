@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The parts of `designs`, one module each; a module takes part by defining `PART`."""

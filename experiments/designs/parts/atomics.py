@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""A model: what reference counts or locks of page tables would add to each page fault."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from threading import Barrier
+
+from cleanup.experiments.cost import _faults
+from cleanup.experiments.designs import _atomics
+from cleanup.experiments.measure import Progress
+from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
+from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from cleanup.experiments.suite.spread import spread
+
+_FAULT_UNITS = 32
+_FAULTS = _FAULT_UNITS * UNIT // PAGE
+_PAIRS = 2_000_000
+_ROUNDS = 9
+# So far apart that no two threads' words share a cache line, nor a pair that is fetched together.
+_WORDS_APART = 64
+_OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], int]]] = {
+    "references": ("a reference taken and dropped", _atomics.references),
+    "read_locks": ("a reader-writer lock taken for read and left", _atomics.read_locks),
+}
+
+
+class Atomics:
+    """See `Part`."""
+
+    name = "atomics"
+    description = (
+        "a MODEL of designs nobody built: two atomics on a word of each page table, beside a page "
+        "fault's own time"
+    )
+    guest = Guest(icount=False, cpus=2)
+
+    def measure(
+        self,
+        *,
+        quick: bool,
+        seed: int,
+        progress: Progress,
+    ) -> Result:
+        """Faults by one thread, then the operations by one thread and by two on one word."""
+        rounds = 3 if quick else _ROUNDS
+        result: Result = {"faults": _FAULTS, "pairs": _PAIRS, "operations": {}}
+        progress("faults")
+        with sparse_mapping(_FAULT_UNITS * UNIT, seed=seed, every_page=True) as mapping:
+            times = []
+            for _ in range(rounds + 1):
+                times.append(_faults.touch(mapping.view, stride=PAGE) / _FAULTS)
+                _faults.release(mapping.view)
+            result["fault_ns"] = spread(times[1:])
+        fault = result["fault_ns"]["median"]
+        for name, (label, operation) in _OPERATIONS.items():
+            progress(label)
+            alone = [_together(operation, 1) for _ in range(rounds)]
+            shared = [_together(operation, 2) for _ in range(rounds)]
+            result["operations"][name] = {
+                "label": label,
+                "alone_ns": spread(alone),
+                "shared_ns": spread(shared),
+                "alone_of_fault": median(alone) / fault,
+                "shared_of_fault": median(shared) / fault,
+            }
+        return result
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """Nanoseconds, and the share of a fault that they would be."""
+        rows = [("a page fault, 1 thread", _ns(result["fault_ns"]))]
+        for one in result["operations"].values():
+            for kind, threads in (("alone", "1 thread"), ("shared", "2 threads, one table")):
+                share = f"{one[f'{kind}_of_fault']:.2%} of a fault"
+                rows.append((f"{one['label']}, {threads}", f"{_ns(one[f'{kind}_ns'])}: {share}"))
+        return rows
+
+
+def _ns(figures: Result) -> str:
+    return f"{figures['median']:,.1f} ns ({figures['min']:,.1f} to {figures['max']:,.1f})"
+
+
+def _together(operation: Callable[[memoryview, int], int], threads: int) -> float:
+    """CPU time of a pair in nanoseconds, of so many threads on one word."""
+    words = memoryview(array("Q", bytes(8 * _WORDS_APART)))
+    start = Barrier(threads)
+
+    def run(_thread: int) -> int:
+        start.wait()
+        return operation(words, _PAIRS)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(run, range(threads))) / (threads * _PAIRS)
+
+
+PART: Part = Atomics()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""The review's objection: one thread and whole 2 MiB are kind to freeing; single pages are not."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import cleanup
+from cleanup.experiments.cost import _faults
+from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
+from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from cleanup.experiments.suite.spread import spread
+
+_THREADS = (1, 2, 4)
+_RUNS = 5
+# Pages touched in each 2 MiB, how far apart, and how many times 2 MiB, for all threads together: a
+# guest without KVM is to be done in minutes.
+_ACCESS = {
+    "single": (1, UNIT, 1024),
+    "sixteen": (16, UNIT // 16, 256),
+    "whole": (512, PAGE, 32),
+}
+
+
+class Objection:
+    """See `Part`."""
+
+    name = "objection"
+    description = (
+        "instructions of filling memory again and again, released in between, its tables kept or "
+        "freed each time: by a page of each 2 MiB, and by all"
+    )
+    guest = Guest(icount=True, cpus=1, memory="4G")
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Cycles of touch, release, and a cleanup or none; the threads take turns on one CPU."""
+        runs = 1 if quick else _RUNS
+        figures: Result = {}
+        for threads in _THREADS:
+            for access, (pages, stride, units) in _ACCESS.items():
+                progress(f"{threads} thread(s), {pages} of 512 pages")
+                with (
+                    sparse_mapping(units * UNIT, seed=seed) as mapping,
+                    ExitStack() as stack,
+                ):
+                    parts = [
+                        stack.enter_context(mapping.view[first : first + units * UNIT // threads])
+                        for first in range(0, len(mapping.view), units * UNIT // threads)
+                    ]
+                    _cycle(parts, stride, free=True)
+                    figures[f"{access}-{threads}"] = {
+                        "threads": threads,
+                        "pages": pages,
+                        "units": units,
+                        **_compared(parts, stride, runs),
+                    }
+        return {"runs": runs, "access": figures}
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """What a cycle takes, and what is left after it."""
+        return [
+            (
+                f"{one['pages']} of 512 pages, {one['threads']} thread"
+                + ("s" if one["threads"] > 1 else ""),
+                _shown(one),
+            )
+            for one in result["access"].values()
+        ]
+
+
+def _shown(one: Result) -> str:
+    return (
+        f"{one['kept_instructions']['median']:,.0f} a page with its table kept, "
+        f"{one['freed_instructions']['median']:,.0f} with it freed and made anew: "
+        f"{one['more']:+.1%}; {one['kept_bytes'] >> 10:,} kB of tables stay, or "
+        f"{one['freed_bytes'] >> 10:,} kB"
+    )
+
+
+def _compared(parts: Sequence[memoryview], stride: int, runs: int) -> dict[str, Any]:
+    pages = sum(len(part) for part in parts) // stride
+    found: dict[str, Any] = {}
+    for name, free in (("kept", False), ("freed", True)):
+        taken = []
+        for _ in range(runs):
+            # One that frees before the first that doesn't would pay for what it has to make.
+            _cycle(parts, stride, free=free)
+            taken.append(_cycle(parts, stride, free=free) / pages)
+        found[f"{name}_instructions"] = spread(taken)
+        found[f"{name}_bytes"] = cleanup.page_tables().vmpte_bytes
+    kept, freed = (found[f"{name}_instructions"]["median"] for name in ("kept", "freed"))
+    return {**found, "more": freed / kept - 1}
+
+
+def _cycle(parts: Sequence[memoryview], stride: int, *, free: bool) -> int:
+    """CPU time of all threads in nanoseconds, which are instructions in such a guest."""
+
+    def one(part: memoryview) -> int:
+        taken = _faults.touch(part, stride=stride)
+        return taken + _taken(lambda: _faults.release(part, stride=stride, span=PAGE))
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        taken = sum(pool.map(one, parts))
+    if free:
+        for part in parts:
+            done: list[int] = []
+            taken += _taken(
+                lambda part=part, done=done: done.append(  # type: ignore[misc]
+                    cleanup.reclaim(part, levels=["pte"]).freed.pte
+                )
+            )
+            if done[0] < len(part) // UNIT - 2:
+                raise ExperimentError(f"{done[0]} tables were freed of {len(part) // UNIT}")
+    return taken
+
+
+def _taken(work: Callable[[], object]) -> int:
+    begin = time.thread_time_ns()
+    work()
+    return time.thread_time_ns() - begin
+
+
+PART: Part = Objection()

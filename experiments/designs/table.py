@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""One table of all designs: what was measured, what is modelled, and what others published."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cleanup.experiments.document import SuiteDocument
+
+HEADINGS = (
+    "design",
+    "memory left",
+    "a release",
+    "the fault path",
+    "longest hold of a lock",
+    "can't reach",
+    "known by",
+)
+_SERIES = (
+    "published with the series “Free user PTE page table pages” (2021): 0.36 to 1.17 % less "
+    "page-fault throughput"
+)
+Cells = tuple[str, str, str, str, str, str, str]
+
+
+def rows(documents: Sequence[SuiteDocument]) -> list[Cells]:
+    """Of the last kernel on which `when` was measured, and of the host's atomics."""
+    when = [(one["kernel"], one["parts"]["when"]) for one in documents if "when" in one["parts"]]
+    atomics = [
+        one["parts"]["atomics"]
+        for one in documents
+        if "atomics" in one["parts"] and one["accelerator"] != "tcg"
+    ]
+    found: list[Cells] = []
+    if when:
+        kernel, result = when[-1]
+        found += [
+            _measured(result["designs"][name], result["units"], reach, f"measured, Linux {kernel}")
+            for name, reach in (
+                ("nothing", "everything"),
+                ("whole", "releases of less than 2 MiB, holes in files, page reclaim, PMD tables"),
+                ("eager", "what nobody asks for"),
+                ("deferred", "likewise, and the last ones until the next release"),
+                ("once", "likewise, until it is asked; by pid it serves every program"),
+                ("flush_each", "as khugepaged would: what it has not come to yet"),
+            )
+        ]
+    found.append(
+        (
+            "a reference count on each PTE table",
+            "none: freed with the last entry",
+            "as today, and a reference dropped",
+            _model(atomics, "references"),
+            "not known",
+            "nothing",
+            f"{_SERIES}; the atomics alone are a model",
+        )
+    )
+    found.append(
+        (
+            "a reader-writer lock around each page table walk",
+            "none",
+            "the lock taken for writing",
+            _model(atomics, "read_locks"),
+            "not known",
+            "nothing",
+            "a model: the lock alone",
+        )
+    )
+    found.append(
+        (
+            "free on zap, under the mmap lock held for writing",
+            "none",
+            "as “explicit call after each release”, without its system call",
+            "as “explicit call after each release”; faults wait for each zap",
+            "as “explicit call after each release”",
+            "page reclaim, which has no mmap lock",
+            "reasoned from the explicit call's figures",
+        )
+    )
+    return found
+
+
+def _measured(one: dict[str, Any], units: int, reach: str, known: str) -> Cells:
+    def median(name: str) -> str:
+        return f"{one[f'{name}_instructions']['median']:,.0f} instructions"
+
+    return (
+        one["label"],
+        f"{one['left_bytes'] >> 10:,} kB of {units * 4:,} kB",
+        median("release"),
+        median("fault"),
+        median("longest_hold") if one["calls"] else "none for writing",
+        reach,
+        known,
+    )
+
+
+def _model(atomics: Sequence[dict[str, Any]], name: str) -> str:
+    if not atomics:
+        return "not modelled here"
+    one = atomics[-1]["operations"][name]
+    return (
+        f"+{one['alone_of_fault']:.1%} of a fault, +{one['shared_of_fault']:.1%} where two threads "
+        "fault in one table"
+    )

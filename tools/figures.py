@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Write the figures of README.md and docs/ anew, from the results stored in docs/results/.
+
+A page has them between two marks, and the first says which:
+
+    <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it
+    <!-- figures: savings 7.3 -->                        what each workload leaves, and is freed
+    <!-- figures: part reclaim-cost contenders 7.3 -->   a part of a suite; `host` for the host's
+    <!-- figures: designs -->                            the table of all designs
+    <!-- /figures -->
+
+With --check nothing is written, and the exit code is 1 where something would be.
+"""
+
+import argparse
+import hashlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+
+from cleanup.experiments import document as documents
+from cleanup.experiments import savings, table
+from cleanup.experiments.designs import table as designs
+from cleanup.experiments.document import AnyDocument, is_suite
+from cleanup.experiments.suite.show import claim_text, sections
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs/results"
+PICTURE = ROOT / "docs/savings.png"
+PICTURE_KERNEL = "7.3"
+BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)
+
+
+class Unknown(Exception):
+    """A mark that asks for what is not there."""
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    checks = parser.parse_args().check
+    stored = documents.read_all(RESULTS)
+    stale = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        fresh = renewed(text, stored)
+        if fresh != text:
+            stale.append(page)
+            if not checks:
+                page.write_text(fresh, encoding="utf-8")
+    if drawn_from(PICTURE) != digest(stored):
+        stale.append(PICTURE)
+        if not checks:
+            draw(stored)
+    for path in stale:
+        sys.stderr.write(f"{'stale' if checks else 'written'}: {path.relative_to(ROOT)}\n")
+    return 1 if stale and checks else 0
+
+
+def renewed(text: str, stored: Sequence[AnyDocument]) -> str:
+    """A page with the figures between its marks made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        kind, *arguments = match[2].split()
+        return f"{match[1]}{KINDS[kind](stored, *arguments)}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def as_printed(stored: Sequence[AnyDocument], *arguments: str) -> str:
+    """What `experiment run` prints of workloads."""
+    *names, kernel = arguments
+    found = [_find(stored, name, kernel) for name in names]
+    console = Console(file=io.StringIO(), width=80, highlight=False, markup=False, record=True)
+    table.show(found, console)
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    return "\n".join(["```console", *lines, "```", "", _made_by(found)])
+
+
+def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
+    """The table of all workloads."""
+    found = [one for one in stored if _is_on(one, kernel)]
+    (one,) = savings.on_kernels(found)
+    rows = [
+        savings.HEADINGS,
+        ("---", "---:", "---:", "---:", "---"),
+        *map(savings.row, one.savings),
+    ]
+    return "\n".join(
+        [
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            savings.verdict(one),
+            "",
+            f"*Linux {one.kernel}: `pgtable-cleanup experiment run --all --kernel {kernel}`*",
+        ]
+    )
+
+
+def as_part(stored: Sequence[AnyDocument], suite: str, part: str, kernel: str) -> str:
+    """The rows and the claims of a part."""
+    found = _find(stored, suite, kernel)
+    if not is_suite(found):
+        raise Unknown(f"{suite} is no suite")
+    section = next((one for one in sections(found) if one.name == part), None)
+    if section is None:
+        raise Unknown(f"no part {part} of {suite} on {kernel} is in {RESULTS}")
+    return "\n".join(
+        [
+            f"| {section.description} | |",
+            "|---|---|",
+            *(f"| {label} | {value} |" for label, value in section.rows),
+            "",
+            *(f"- {claim_text(claim)}" for claim in section.claims),
+            "",
+            _made_by([found], f" --part {part}"),
+        ]
+    )
+
+
+def as_designs(stored: Sequence[AnyDocument]) -> str:
+    """The table of all designs."""
+    found = [one for one in stored if is_suite(one) and one["experiment"] == "designs"]
+    rows = [designs.HEADINGS, ("---",) * len(designs.HEADINGS), *designs.rows(found)]
+    made_by = (_made_by([one]) for one in found)
+    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *made_by])
+
+
+KINDS: dict[str, Callable[..., str]] = {
+    "designs": as_designs,
+    "table": as_printed,
+    "savings": as_savings,
+    "part": as_part,
+}
+
+
+def _is_on(document: AnyDocument, kernel: str) -> bool:
+    if kernel == "host":
+        return document["accelerator"] == "host"
+    return document["accelerator"] != "host" and document["kernel"].startswith(f"{kernel}.")
+
+
+def _find(stored: Sequence[AnyDocument], name: str, kernel: str) -> AnyDocument:
+    for document in stored:
+        if document["experiment"] == name and _is_on(document, kernel):
+            return document
+    raise Unknown(f"no result of {name} on {kernel} is in {RESULTS}")
+
+
+def _made_by(found: Sequence[AnyDocument], more: str = "") -> str:
+    names = " ".join(document["experiment"] for document in found)
+    kernel = ".".join(found[0]["kernel"].split(".")[:2])
+    where = "--host" if found[0]["accelerator"] == "host" else f"--kernel {kernel}"
+    return f"*Linux {found[0]['kernel']}: `pgtable-cleanup experiment run {names} {where}{more}`*"
+
+
+def digest(stored: Sequence[AnyDocument]) -> str:
+    """Of what the picture shows."""
+    (one,) = savings.on_kernels([one for one in stored if _is_on(one, PICTURE_KERNEL)])
+    return hashlib.sha256(repr(one).encode()).hexdigest()
+
+
+def draw(stored: Sequence[AnyDocument]) -> None:
+    """The picture, which says in itself what it was drawn from."""
+    (one,) = savings.on_kernels([one for one in stored if _is_on(one, PICTURE_KERNEL)])
+    savings.draw(one).savefig(PICTURE, dpi=100, metadata={"Source": digest(stored)})
+
+
+def drawn_from(picture: Path) -> str | None:
+    """What `draw` had it say."""
+    if not picture.exists():
+        return None
+    with Image.open(picture) as image:
+        return str(image.info.get("Source"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
