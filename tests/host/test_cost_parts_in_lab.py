@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Parts of `reclaim-cost` in the lab: what holds of their figures on any host."""
+"""Parts of `reclaim-cost` and `designs` in the lab: what holds of their figures on any host."""
 
 import json
 import subprocess
@@ -11,12 +11,14 @@ import pytest
 from host.test_costs_in_lab import PROGRAM
 
 
-def measured(kernel: str, *parts: str, options: tuple[str, ...]) -> Any:  # noqa: ANN401 -- JSON
+def measured(
+    kernel: str, *parts: str, options: tuple[str, ...], suite: str = "reclaim-cost"
+) -> Any:  # noqa: ANN401 -- JSON
     """What parts measure in one guest, quickly."""
     done = subprocess.run(
         [
             *[PROGRAM, "lab", "run", f"--kernel={kernel}", *options, "--"],
-            *[sys.executable, "-P", "-m", "cleanup.experiments.suite", "reclaim-cost"],
+            *[sys.executable, "-P", "-m", "cleanup.experiments.suite", suite],
             *[*parts, "--quick"],
         ],
         capture_output=True,
@@ -75,3 +77,30 @@ def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str) -> None:
                 "upper": part["upper_tables"],
             }.get(name, part["tables"])
         assert each["passes"]["spinning"]["stalled_share"] <= 0.01
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "7.3"])
+def test_designs(kernel: str) -> None:
+    """An explicit call frees all, cheaper for many at once; who touches sparsely pays."""
+    parts = measured(
+        kernel,
+        "when",
+        "objection",
+        suite="designs",
+        options=("--icount", "--cpus=1", "--memory=4G"),
+    )
+    when = parts["when"]["designs"]
+    tables = parts["when"]["units"] * 4096
+    assert when["nothing"]["left_bytes"] >= tables
+    assert (when["whole"]["left_bytes"] < tables // 64) == (kernel == "7.3")
+    for name in ("eager", "deferred", "once", "flush_each"):
+        assert when[name]["left_bytes"] < tables // 64
+    cost = {name: one["release_instructions"]["median"] for name, one in when.items()}
+    assert cost["nothing"] < cost["once"] < cost["flush_each"] < cost["eager"]
+    assert cost["deferred"] < 1.1 * cost["once"]
+    fault = {name: one["fault_instructions"]["median"] for name, one in when.items()}
+    assert fault["nothing"] + 1000 < fault["eager"]
+    more = {name: one["more"] for name, one in parts["objection"]["access"].items()}
+    for threads in (1, 2, 4):
+        assert more[f"single-{threads}"] > more[f"sixteen-{threads}"] > more[f"whole-{threads}"]
+        assert more[f"whole-{threads}"] < 0.05

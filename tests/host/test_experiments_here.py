@@ -200,3 +200,13 @@ def test_lmdb(tmp_path: Path) -> None:
         assert run["violations"] == []
         assert run["contents_intact"]
         assert 32 <= run["empty_tables"] <= 40
+
+
+def test_model_of_atomics(tmp_path: Path) -> None:
+    """Atomics cost something, and much less than a fault; what counts instructions is left out."""
+    document = run_json(tmp_path, "designs")
+    assert set(document["unavailable"]) == {"objection", "when"}
+    atomics = document["parts"]["atomics"]
+    for one in atomics["operations"].values():
+        assert 0 < one["alone_of_fault"] < 0.2
+        assert one["alone_ns"]["median"] < atomics["fault_ns"]["median"]

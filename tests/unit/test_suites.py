@@ -71,7 +71,7 @@ FAKE = FakeSuite("fake", "nowhere", "what nobody asks")
 
 
 def test_the_suites_there_are() -> None:
-    assert list(SUITES) == ["allocators", "reclaim-cost"]
+    assert list(SUITES) == ["allocators", "designs", "reclaim-cost"]
     for name, suite in SUITES.items():
         assert suite.name == name
         assert not suite.description.endswith(".")
@@ -115,7 +115,7 @@ def test_a_new_suite_is_found_by_being_there(
     (tmp_path / "made_up_other" / "__init__.py").touch()
     monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(tmp_path)])
     found = registry._found()
-    assert list(found) == ["allocators", "made-up", "reclaim-cost"]
+    assert list(found) == ["allocators", "designs", "made-up", "reclaim-cost"]
     assert list(found["made-up"].parts()) == ["one"]
     assert found["made-up"].template == "made_up_suite/report.html.j2"
 
