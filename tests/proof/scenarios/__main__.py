@@ -28,7 +28,7 @@ KERNEL_COMPLAINED = 3
 CUT = "cut here"
 LONGEST_REPORT = 500
 # Beside what a scenario may take, on a busy machine.
-SPARE_SECONDS = 60
+SPARE_SECONDS = 130
 # Said when a process ends that lost a page with a table; the kernel itself is sound.
 LOST_PAGE = "Bad rss-counter state"
 
