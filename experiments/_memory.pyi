@@ -43,12 +43,20 @@ def touch_and_release(
     """Touch and release one unit after the other; return the time of each."""
 
 def release_but(
-    memory: Buffer, first: int, last: int, *, seed: int, block: int, per_million: int
+    memory: Buffer,
+    first: int,
+    last: int,
+    *,
+    seed: int,
+    block: int,
+    per_million: int,
+    advice: int = ...,
 ) -> tuple[int, int, array[int]]:
     """Release all blocks but some, chosen by the seed; stamp the pages of those before.
 
-    Of a million blocks about `per_million` are kept.  Returns the time of the MADV_DONTNEEDs, the
-    number of pages kept, and the units that keep none, ascending.  OSError where one fails.
+    Of a million blocks about `per_million` are kept.  Returns the time of the releases, the number
+    of pages kept, and the units that keep none, ascending.  `advice` is MADV_DONTNEED by default.
+    OSError where one fails.
     """
 
 def kept_intact(

@@ -280,6 +280,7 @@ def release_but(
     uint64_t seed,
     size_t block,
     uint32_t per_million,
+    int advice=MADV_DONTNEED,
 ):
     cdef unsigned char *base = checked(memory, first, last)
     cdef size_t unit, number, page, kept, survivors = 0
@@ -298,7 +299,7 @@ def release_but(
             begin = now_ns()
             for number in range(unit * UNIT // block, (unit + 1) * UNIT // block):
                 if not is_kept(number, seed, per_million):
-                    failed = madvise(base + number * block, block, MADV_DONTNEED)
+                    failed = madvise(base + number * block, block, advice)
                     if failed:
                         break
             spent += now_ns() - begin

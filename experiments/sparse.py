@@ -82,12 +82,18 @@ class SparseMapping:
     def release_but(
         self, first: int, last: int, per_million: int
     ) -> tuple[float, int, Sequence[int]]:
-        """MADV_DONTNEED by blocks, all but `per_million` of a million, chosen by the seed.
+        """madvise() by blocks, all but `per_million` of a million, chosen by the seed.
 
         Returns the time, the number of pages kept, and the units that keep none; OSError.
         """
         releasing, survivors, emptied = _memory.release_but(
-            self.view, first, last, seed=self.seed, block=self.block, per_million=per_million
+            self.view,
+            first,
+            last,
+            seed=self.seed,
+            block=self.block,
+            per_million=per_million,
+            advice=self.advice,
         )
         return 1e-9 * releasing, survivors, emptied
 

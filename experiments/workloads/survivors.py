@@ -29,10 +29,11 @@ class Survivors(Workload):
     per_million: int
     description: str
     size_bytes: int = 8 << 30
-    granularities: tuple[str, ...] = ("4k", "64k")
+    granularities: tuple[str, ...] = ("4k", "64k", "2m")
     rehearsal_bytes: int = 1 << 30
     guest_memory: str = "2G"
     control: bool = False
+    memfd: bool = False
 
     def details(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables are made, and how much is kept."""
@@ -50,6 +51,7 @@ class Survivors(Workload):
             seed=parameters.seed,
             every_page=True,
             block=GRANULARITIES[parameters.granularity],
+            memfd=self.memfd,
         ) as mapping:
             releasing, survivors = 0.0, 0
             emptied: list[int] = []
@@ -93,5 +95,13 @@ WORKLOADS: tuple[Workload, ...] = (
         "fill 1 GiB, release half of its blocks: a dense heap, where nothing is to be gained",
         size_bytes=1 << 30,
         control=True,
+    ),
+    # As a virtual machine's memory under a balloon.
+    Survivors(
+        "balloon-2g",
+        1_000,
+        "fill a memfd of 2 GiB, punch holes in it by blocks: 1 block in 1,000 survives",
+        size_bytes=2 << 30,
+        memfd=True,
     ),
 )

@@ -194,6 +194,16 @@ def test_controls_gain_nothing(tmp_path: Path, workload: str) -> None:
         assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
 
 
+def test_many_processes(tmp_path: Path) -> None:
+    """Each has its own tables, and all are counted; MADV_DONTNEED serves the caller alone."""
+    for run in run_json(tmp_path, "hundred-processes", "--size=64m")["runs"]:
+        assert run["violations"] == []
+        assert run["contents_intact"]
+        # A unit that a process's other memory shares is none of them.
+        assert 100 * 30 <= run["empty_tables"] <= 100 * 33
+        assert run["freed"]["pte"] <= 33 or run["backend"] == "module"
+
+
 def test_lmdb(tmp_path: Path) -> None:
     """A table for each 2 MiB of the records stays when they are paged out."""
     for run in run_json(tmp_path, "lmdb-reclaim", "--size=64m")["runs"]:

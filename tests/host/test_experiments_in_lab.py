@@ -125,12 +125,13 @@ def test_holes_punched_by_one_of_five_processes(tmp_path: Path) -> None:
     assert vmpte(runs["module"], "cleaned") <= 5 * 2 * 3 * 4096
 
 
-def test_a_balloon_that_leaves_a_page_in_a_thousand(tmp_path: Path) -> None:
-    document = run_json("7.3", tmp_path, "balloon-2g", "--size=512m", "--granularity=2m")
+def test_a_balloon(tmp_path: Path) -> None:
+    """A block of 64 KiB in a thousand stays."""
+    document = run_json("7.3", tmp_path, "balloon-2g", "--size=512m", "--granularity=64k")
     runs = {run["backend"]: run for run in document["runs"]}
-    assert runs["none"]["freed"]["pte"] == 0, "PUNCH_HOLE frees no table, not even of whole units"
-    assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"] >= 256 // 2
-    assert runs["module"]["survivors"] == 131
+    assert runs["none"]["freed"]["pte"] == 0
+    assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"] >= 256 * 0.9
+    assert runs["module"]["survivors"] >= 16
 
 
 def test_workers(tmp_path: Path) -> None:

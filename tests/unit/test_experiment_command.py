@@ -23,8 +23,14 @@ def invoke(*arguments: str) -> Result:
 def test_list() -> None:
     """Every module of the package is found."""
     assert set(registry()) == {
-        *["balloon-2g", "dense-1g", "huge-pages-1g", "lmdb-reclaim", "series-50g"],
-        *["shared-memfd-32g", "sparse-file-256g", "survivors-0.1-percent", "survivors-1-percent"],
+        *["balloon-2g", "dense-1g", "huge-pages-1g", "hundred-processes", "lmdb-reclaim"],
+        *[
+            "series-50g",
+            "shared-memfd-32g",
+            "sparse-file-256g",
+            "survivors-0.1-percent",
+            "survivors-1-percent",
+        ],
         *["survivors-none", "tebibyte", "tebibyte-empty", "workers-file-32g", "zero-pages-256g"],
     }
     shown = invoke("list")
