@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +61,24 @@ class Options:
             Parameters(self.size_bytes or workload.size_bytes, granularity, touch, self.seed)
             for granularity in granularities
         ]
+
+    def arguments(self) -> Iterator[str]:
+        """The same on a command line."""
+        for option, values in (
+            ("backend", self.backends),
+            ("granularity", self.granularities),
+            ("part", self.parts),
+        ):
+            yield from (f"--{option}={value}" for value in values)
+        yield f"--seed={self.seed}"
+        if self.touch:
+            yield f"--touch={self.touch}"
+        if self.size_bytes:
+            yield f"--size={self.size_bytes >> 20}m"
+        if self.repeats:
+            yield f"--repeat={self.repeats}"
+        if self.quick:
+            yield "--quick"
 
     def repeats_of(self, workload: Workload) -> int:
         """How often each is run."""
@@ -265,14 +284,23 @@ def list_(as_json: bool) -> None:
     show_default=True,
     help="Directory for the JSON, the plots and report.html.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Guests at once: 1 by default, and with --quick as many as this machine has room for.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+# For one of several jobs, whose results are stored together.
+@click.option("--unstored", is_flag=True, hidden=True)
 def run(
     names: tuple[str, ...],
     everything: bool,
     kernels: tuple[str, ...],
     host: bool,
     out: Path,
+    jobs: int | None,
     as_json: bool,
+    unstored: bool,
     **options: object,
 ) -> None:
     """Run experiments in the lab's guest, or here with --host; draw plots and a report of them."""
@@ -282,26 +310,75 @@ def run(
     chosen = Options(**options)  # type: ignore[arg-type]
     for one in experiments:
         one.check(chosen)
-    if not _IN_LAB:
+    if host and jobs:
+        raise click.UsageError("--host runs one after the other: leave out --jobs")
+    stores = not (_IN_LAB or unstored)
+    if stores:
         _check_writable(out)
     documents: list[AnyDocument] = []
     failure: CleanupError | None = None
     try:
-        for kernel in (None,) if host else kernels or (DEFAULT_KERNEL,):
-            for one in experiments:
-                document = one.measure(chosen, kernel)
-                # In a guest git would be slow, and refuse what is not its user's.
-                document["commit"] = None if _IN_LAB else commit()
-                documents.append(document)
+        for document in _measured(
+            experiments, chosen, (None,) if host else kernels or (DEFAULT_KERNEL,), jobs
+        ):
+            documents.append(document)  # noqa: PERF402 -- those before a failure are kept
     except CleanupError as error:
         failure = error
-    if not _IN_LAB:
+    if stores:
         _store(documents, out)
     _print(documents, as_json)
     if failure is not None:
         raise failure
     if broken := _violations(documents):
         raise CleanupError("\n".join(broken))
+
+
+def _measured(
+    experiments: Sequence[Experiment],
+    options: Options,
+    kernels: Sequence[str | None],
+    jobs: int | None,
+) -> Iterator[AnyDocument]:
+    """On each kernel each experiment; CleanupError at the end where some have no result."""
+    runs = [(one, kernel) for kernel in kernels for one in experiments]
+    if len(runs) > 1 and None not in kernels and jobs != 1 and (jobs or options.quick):
+        yield from _side_by_side([(one, str(kernel)) for one, kernel in runs], options, jobs)
+        return
+    for one, kernel in runs:
+        document = one.measure(options, kernel)
+        # In a guest git would be slow, and refuse what is not its user's.
+        document["commit"] = None if _IN_LAB else commit()
+        yield document
+
+
+def _side_by_side(
+    runs: Sequence[tuple[Experiment, str]], options: Options, jobs: int | None
+) -> Iterator[AnyDocument]:
+    from cleanup.experiments import side_by_side  # noqa: PLC0415 -- a guest has no use for it
+
+    jobs = jobs or side_by_side.at_once()
+    # Suites take longest, and what comes last runs alone.
+    runs = sorted(runs, key=lambda run: isinstance(run[0], _OfWorkload))
+    tasks = [
+        side_by_side.Task(
+            f"{one.name} on {kernel}", [one.name, f"--kernel={kernel}", *options.arguments()]
+        )
+        for one, kernel in runs
+    ]
+    failed = []
+    _say(f"{len(tasks)} runs, {jobs} at once")
+    begin = time.monotonic()
+    for number, (task, document, said) in enumerate(side_by_side.run(tasks, jobs), 1):
+        _say(
+            f"{number} of {len(tasks)}, after {time.monotonic() - begin:.0f} s: {task.name}"
+            + ("" if document else " FAILED")
+        )
+        if document is None:
+            failed.append(f"{task.name}:\n{said.rstrip()}")
+        else:
+            yield document
+    if failed:
+        raise CleanupError("\n".join(failed))
 
 
 def _chosen(names: Sequence[str], everything: bool) -> list[Experiment]:

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from cleanup import lab
 from cleanup.commands import main
+from cleanup.experiments import side_by_side
 from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import made_document, made_run
@@ -127,7 +129,7 @@ def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     """It only runs once."""
     fake = FakeLab(json.dumps(made_document()).encode())
     monkeypatch.setattr(lab, "run", fake.run)
-    arguments = [*registry(), "--quick", "--json", f"--out={tmp_path}"]
+    arguments = [*registry(), "--quick", "--jobs=1", "--json", f"--out={tmp_path}"]
     assert invoke("run", *arguments).exit_code == 0
     assert [command[3] for command, _ in fake.asked] == list(registry())
     for command, asked in fake.asked:
@@ -185,3 +187,35 @@ def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     result = invoke("run", "tebibyte", "--host", "--backend", "none")
     assert result.exit_code == 1
     assert "ended with status 1" in result.stderr
+
+
+def test_several_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each gets the options as they were given; one without a result fails the run at its end."""
+    asked: list[tuple[str, list[str]]] = []
+
+    def run(
+        tasks: Sequence[side_by_side.Task], jobs: int
+    ) -> Iterator[tuple[side_by_side.Task, None, str]]:
+        assert jobs == 3
+        for task in tasks:
+            asked.append((task.name, list(task.arguments)))
+            yield task, None, "out of memory\n"
+
+    monkeypatch.setattr(side_by_side, "run", run)
+    result = invoke(
+        *["run", "series-50g", "designs", "--kernel=6.1", "--kernel=7.3", "--quick", "--jobs=3"],
+        *["--seed=5", f"--out={tmp_path / 'out'}"],
+    )
+    assert result.exit_code == 1
+    assert "series-50g on 7.3:\nout of memory" in result.stderr
+    assert [name for name, _ in asked] == [
+        *["designs on 6.1", "designs on 7.3", "series-50g on 6.1", "series-50g on 7.3"]
+    ]
+    assert asked[0][1] == ["designs", "--kernel=6.1", "--seed=5", "--quick"]
+
+
+def test_jobs_are_for_guests() -> None:
+    """On the host they would disturb each other."""
+    result = invoke("run", "series-50g", "tebibyte", "--host", "--jobs=2")
+    assert result.exit_code == 2
+    assert "leave out --jobs" in result.stderr
