@@ -371,7 +371,8 @@ def test_the_report(tmp_path: Path) -> None:
     for mixed in (costs, [*costs, made_document()]):
         report.write_all(mixed, tmp_path)
         text = (tmp_path / "report.html").read_text(encoding="utf-8")
-        verdicts = text[text.index("Verdict") : text.index("<h2>", text.index("Verdict"))]
+        cases = text.index("Case by case")
+        verdicts = text[cases : text.index("<h2>", cases)]
         assert verdicts.count("MISSED: longest write hold") == 2
         assert verdicts.count("met: times fewer") == 2
         assert text.count("reclaim-cost: contenders on each kernel") == 1
