@@ -25,8 +25,8 @@ class HundredProcesses(Workload):
     """See `Workload`; `size_bytes` are each process's."""
 
     name = "hundred-processes"
-    description = "a hundred processes touch one page per 2 MiB of 1 GiB each, and release it"
-    size_bytes = 1 << 30
+    description = "a hundred processes touch one page per 2 MiB of 512 MiB each, and release it"
+    size_bytes = 512 << 20
     rehearsal_bytes = 64 << 20
     guest_memory = "4G"
 

@@ -28,9 +28,10 @@ class Survivors(Workload):
     name: str
     per_million: int
     description: str
-    size_bytes: int = 8 << 30
+    size_bytes: int = 2 << 30
+    touches: tuple[str, ...] = ("all",)
     granularities: tuple[str, ...] = ("4k", "64k", "2m")
-    rehearsal_bytes: int = 1 << 30
+    rehearsal_bytes: int = 256 << 20
     guest_memory: str = "2G"
     control: bool = False
     memfd: bool = False
@@ -77,17 +78,17 @@ WORKLOADS: tuple[Workload, ...] = (
     Survivors(
         "survivors-none",
         0,
-        "fill 8 GiB, release it by blocks: nothing survives",
+        "fill 2 GiB, release it by blocks: nothing survives",
     ),
     Survivors(
         "survivors-0.1-percent",
         1_000,
-        "fill 8 GiB, release it by blocks: 1 block in 1,000 survives",
+        "fill 2 GiB, release it by blocks: 1 block in 1,000 survives",
     ),
     Survivors(
         "survivors-1-percent",
         10_000,
-        "fill 8 GiB, release it by blocks: 1 block in 100 survives",
+        "fill 2 GiB, release it by blocks: 1 block in 100 survives",
     ),
     Survivors(
         "dense-1g",
@@ -101,7 +102,7 @@ WORKLOADS: tuple[Workload, ...] = (
         "balloon-2g",
         1_000,
         "fill a memfd of 2 GiB, punch holes in it by blocks: 1 block in 1,000 survives",
-        size_bytes=2 << 30,
+        granularities=("64k", "4k", "2m"),
         memfd=True,
     ),
 )
