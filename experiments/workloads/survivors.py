@@ -28,10 +28,10 @@ class Survivors(Workload):
     name: str
     per_million: int
     description: str
-    size_bytes: int = 2 << 30
+    size_bytes: int = 1 << 30
     touches: tuple[str, ...] = ("all",)
     granularities: tuple[str, ...] = ("4k", "64k", "2m")
-    rehearsal_bytes: int = 256 << 20
+    rehearsal_bytes: int = 64 << 20
     guest_memory: str = "2G"
     control: bool = False
     memfd: bool = False
@@ -78,23 +78,22 @@ WORKLOADS: tuple[Workload, ...] = (
     Survivors(
         "survivors-none",
         0,
-        "fill 2 GiB, release it by blocks: nothing survives",
+        "fill 1 GiB, release it by blocks: nothing survives",
     ),
     Survivors(
         "survivors-0.1-percent",
         1_000,
-        "fill 2 GiB, release it by blocks: 1 block in 1,000 survives",
+        "fill 1 GiB, release it by blocks: 1 block in 1,000 survives",
     ),
     Survivors(
         "survivors-1-percent",
         10_000,
-        "fill 2 GiB, release it by blocks: 1 block in 100 survives",
+        "fill 1 GiB, release it by blocks: 1 block in 100 survives",
     ),
     Survivors(
         "dense-1g",
         500_000,
         "fill 1 GiB, release half of its blocks: a dense heap, where nothing is to be gained",
-        size_bytes=1 << 30,
         control=True,
     ),
     # As a virtual machine's memory under a balloon.
@@ -102,6 +101,7 @@ WORKLOADS: tuple[Workload, ...] = (
         "balloon-2g",
         1_000,
         "fill a memfd of 2 GiB, punch holes in it by blocks: 1 block in 1,000 survives",
+        size_bytes=2 << 30,
         granularities=("64k", "4k", "2m"),
         memfd=True,
     ),
