@@ -208,4 +208,7 @@ def drawn_from(picture: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Unknown as missing:
+        sys.exit(f"{missing}: run it there, with --out {RESULTS}")
