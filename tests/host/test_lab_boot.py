@@ -289,15 +289,6 @@ def test_a_module_that_is_refused_fails_the_run() -> None:
     assert "nonsense" in done.stderr
 
 
-def qemus() -> set[int]:
-    """The QEMU processes on this host."""
-    return {
-        process.pid
-        for process in psutil.process_iter(["name"])
-        if process.info["name"].startswith("qemu-system") and process.status() != "zombie"
-    }
-
-
 @pytest.mark.usefixtures("temporary")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
