@@ -100,10 +100,11 @@ def verdict(one: OnKernel) -> str:
     text = "No workload left tables empty that reclaim could free."
     if gaining:
         least = min((saving.freed or 0) / saving.empty for saving in gaining)
+        share = "all" if least == 1 else f"{least:.1%} or more"
         text = (
             f"In {len(gaining)} of {len(one.savings)} cases empty tables were left, up to "
             f"{size_text(_TABLE * max(saving.empty for saving in gaining))}; "
-            f"reclaim freed {least:.1%} of them or more."
+            f"reclaim freed {share} of them."
         )
     controls = [saving for saving in one.savings if saving.control]
     if controls:

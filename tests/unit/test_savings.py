@@ -54,7 +54,7 @@ def test_one_table() -> None:
     assert rows[3][-2:] == ("", "control: not measured: no module")
     said = savings.verdict(one)
     assert "In 1 of 4 cases" in said
-    assert "99.6% of them or more" in said
+    assert "99.6% or more of them" in said
     assert "In the 3 controls, where nothing is to be gained, 52 kB at most." in said
 
 

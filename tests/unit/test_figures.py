@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+"""The figures that README.md and docs/ quote are those of the stored results."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_figure_is_of_a_stored_result() -> None:
+    """Nothing would be written anew."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(ROOT / "tools/figures.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"run make figures:\n{done.stderr}"
