@@ -2,8 +2,8 @@
 """Processes that have a workload's memory too, and do in it what they are told."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 from cleanup.errors import CleanupError
 
@@ -13,9 +13,28 @@ Obey = Callable[[bytes], bool]
 _DONE, _FAILED = b"d", b"f"
 
 
-class Worker:
-    """A forked process, of which the memory is the caller's of then."""
+class Workers:
+    """Forked processes, of which the memory is the caller's of then."""
 
+    def __init__(self, each: Sequence["_Worker"]) -> None:
+        self._each = each
+        self.pids = [one.pid for one in each]
+
+    def tell(self, order: bytes) -> bool:
+        """Have it done, one after the other: whether all was as it should be; CleanupError."""
+        # Each is told, whatever those before it answered.
+        answers = [one.tell(order) for one in self._each]
+        return all(answers)
+
+
+@contextmanager
+def workers(count: int, obey: Obey) -> Iterator[Workers]:
+    """So many that end with the block, or with this process."""
+    with ExitStack() as stack:
+        yield Workers([stack.enter_context(_worker(obey)) for _ in range(count)])
+
+
+class _Worker:
     def __init__(self, pid: int, orders: int, answers: int) -> None:
         self.pid = pid
         self._orders, self._answers = orders, answers
@@ -30,8 +49,7 @@ class Worker:
 
 
 @contextmanager
-def worker(obey: Obey) -> Iterator[Worker]:
-    """One that ends with the block, or with this process."""
+def _worker(obey: Obey) -> Iterator[_Worker]:
     orders, order_to = os.pipe()
     answers, answer_to = os.pipe()
     pid = os.fork()
@@ -45,7 +63,7 @@ def worker(obey: Obey) -> Iterator[Worker]:
     os.close(orders)
     os.close(answer_to)
     try:
-        yield Worker(pid, order_to, answers)
+        yield _Worker(pid, order_to, answers)
     finally:
         os.close(order_to)
         os.close(answers)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from cleanup.experiments.sparse import SparseMapping, sparse_mapping
-from cleanup.experiments.workers import Obey, worker
+from cleanup.experiments.workers import Obey, workers
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -45,21 +45,19 @@ class HundredProcesses(Workload):
                 )
             )
             # This process is one of them.
-            others = [stack.enter_context(worker(_obeying(mapping))) for _ in range(_PROCESSES - 1)]
-            pids = [one.pid for one in others]
+            others = stack.enter_context(workers(_PROCESSES - 1, _obeying(mapping)))
+            pids = others.pids
             measure("start", pids=pids)
             seconds = mapping.touch(0, mapping.units)
-            for one in others:
-                one.tell(_TOUCH)
+            others.tell(_TOUCH)
             measure("touched", seconds, pids=pids)
             releasing = mapping.release(0, mapping.units)
-            for one in others:
-                one.tell(_RELEASE)
+            others.tell(_RELEASE)
             measure("released", releasing, [mapping.range], pids)
             empty = [(0, mapping.units)]
             clean(mapping, empty, pids)
-            intact = [one.tell(_CHECK) for one in others]
-            return Outcome(all(intact) and mapping.released_reads_zero(empty, _SAMPLE))
+            intact = others.tell(_CHECK)
+            return Outcome(intact and mapping.released_reads_zero(empty, _SAMPLE))
 
 
 def _obeying(mapping: SparseMapping) -> Obey:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from cleanup.experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
-from cleanup.experiments.workers import Obey, worker
+from cleanup.experiments.workers import Obey, workers
 from cleanup.experiments.workload import (
     GRANULARITIES,
     Clean,
@@ -58,16 +58,14 @@ class SharedMemfd(Workload):
             contents = {unit: chooser.randbytes(PAGE) for unit in kept}
             checksums = {unit: hashlib.sha256(one).digest() for unit, one in contents.items()}
             # Before any table is made, so that each makes its own.
-            workers = [
-                stack.enter_context(worker(_obeying(mapping, checksums))) for _ in range(_WORKERS)
-            ]
-            pids = [one.pid for one in workers]
+            obey = _obeying(mapping, checksums)
+            others = stack.enter_context(workers(_WORKERS, obey))
+            pids = others.pids
             measure("start", pids=pids)
             seconds = mapping.touch(0, mapping.units)
             for unit, content in contents.items():
                 mapping.page(unit)[:] = content
-            for one in workers:
-                one.tell(_READ)
+            others.tell(_READ)
             measure("touched", seconds, pids=pids)
             releasing = 0.0
             empty = list(between(kept, mapping.units))
@@ -75,14 +73,9 @@ class SharedMemfd(Workload):
                 releasing += mapping.release(first, last)
             measure("released", releasing, [mapping.range], pids)
             clean(mapping, empty, pids)
-            intact = all(
-                hashlib.sha256(mapping.page(unit)).digest() == checksum
-                for unit, checksum in checksums.items()
-            )
-            for one in workers:
-                intact = one.tell(_CHECK) and intact
+            intact = [obey(_CHECK), others.tell(_CHECK)]
             return Outcome(
-                intact and mapping.released_reads_zero(empty, _SAMPLE), survivors=len(kept)
+                all(intact) and mapping.released_reads_zero(empty, _SAMPLE), survivors=len(kept)
             )
 
 

@@ -18,7 +18,7 @@ from cleanup.experiments.scratch import (
     write,
 )
 from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
-from cleanup.experiments.workers import Obey, worker
+from cleanup.experiments.workers import Obey, workers
 from cleanup.experiments.workload import (
     NO_RELEASE,
     Clean,
@@ -68,15 +68,12 @@ class WorkersFile(Workload):
                 )
             )
             written = contents(mapping.units, parameters.seed)
-            workers = [
-                stack.enter_context(worker(_obeying(mapping, written))) for _ in range(_WORKERS)
-            ]
-            pids = [one.pid for one in workers]
+            others = stack.enter_context(workers(_WORKERS, _obeying(mapping, written)))
+            pids = others.pids
             measure("start", pids=pids)
             write(mapping, written)
             seconds = mapping.touch(0, mapping.units)
-            for one in workers:
-                one.tell(_READ)
+            others.tell(_READ)
             measure("touched", seconds, pids=pids)
             before = resident(mapping)
             after, rounds = before, 0
@@ -91,11 +88,9 @@ class WorkersFile(Workload):
                 )
             measure("released", populated=[mapping.range], pids=pids)
             clean(mapping, [(0, mapping.units)], pids)
-            intact = reads_as_written(mapping, written)
-            for one in workers:
-                intact = one.tell(_CHECK) and intact
+            intact = [reads_as_written(mapping, written), others.tell(_CHECK)]
             return Outcome(
-                intact,
+                all(intact),
                 counts={"resident pages before": before, "rounds of page reclaim": rounds},
             )
 
