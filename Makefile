@@ -10,6 +10,7 @@ FUZZERS := $(KERNELS:%=fuzz-%)
 STORMS := $(KERNELS:%=storms-%)
 ZEROS := $(KERNELS:%=zeros-%)
 MUTATIONS := $(KERNELS:%=mutations-%)
+RACES := races-7.3
 UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
 DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debug-fuzz
@@ -123,6 +124,8 @@ $(FUZZERS): fuzz-%: build
 SECONDS = 60
 SEED =
 RELOADS = 2
+# The build of the kernel: debug, or kcsan.
+CHECKS = debug
 # All shapes of the tree are among them: PTI's second copy of the top, 4 levels, and 5.
 STORM_SHAPE_6.1 = --append pti=on
 STORM_SHAPE_6.12 = --append no5lvl
@@ -133,11 +136,18 @@ storms: $(STORMS) ## all that changes page tables, at once, on debug kernels; st
 .PHONY: $(STORMS)
 $(STORMS): storms-%: build
 	mkdir -p $(RESULTS)
-	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --debug) && \
-	$(BIN)/pgtable-cleanup lab run --debug --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
+	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --build $(CHECKS)) && \
+	$(BIN)/pgtable-cleanup lab run --$(CHECKS) --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
+
+.PHONY: races
+races: $(RACES) ## the storms on a kernel that looks for data races
+
+.PHONY: $(RACES)
+$(RACES): races-%:
+	$(MAKE) --no-print-directory storms-$* CHECKS=kcsan
 
 .PHONY: shim-storms
 shim-storms: build ## threads, signals and forks, and redis with its snapshots, under the library
@@ -187,7 +197,7 @@ $(SELFTESTS): selftests-%: build
 	cd tests && $(CURDIR)/$(BIN)/python -m proof.selftests --kernel $* --results $(abspath $(RESULTS))
 
 .PHONY: proof
-proof: build ## all proofs not yet passed of this commit, hours of them, and results/proof.html
+proof: build ## all proofs that have not passed as they are, hours of them, and results/proof.html
 	$(PROOF)
 
 # mypy reads the installed packages: there experiments/ is cleanup.experiments.

@@ -25,15 +25,42 @@ REPORT = re.compile(
 )
 # A user program's own faults, and remarks on the processor.
 HARMLESS = re.compile(r"\btraps: |\bSpectre\b|\bRETBleed\b")
+RACE = re.compile(r"\bBUG: (KCSAN: .*)")
+RACE_END = "Reported by Kernel Concurrency Sanitizer"
+# In the stack of one who takes part in a race.
+OURS = "[pgtable_cleanup"
 
 
 def reports(log: str) -> list[str]:
-    """The lines of a kernel log that report a bug."""
+    """The lines of a kernel log that report a bug.
+
+    Linux has data races of its own, which KCSAN reports: one counts where the module is in it.
+    """
+    lines = log.splitlines()
     return [
         line.strip()
-        for line in log.splitlines()
-        if REPORT.search(line) and not HARMLESS.search(line)
+        for number, line in enumerate(lines)
+        if REPORT.search(line)
+        and not HARMLESS.search(line)
+        and not (RACE.search(line) and not _is_ours(lines, number))
     ]
+
+
+def races_of_the_kernel(log: str) -> list[str]:
+    """The data races reported in which the module is not, by KCSAN's titles; none is a report."""
+    lines = log.splitlines()
+    found = ((number, RACE.search(line)) for number, line in enumerate(lines))
+    return [race[1].strip() for number, race in found if race and not _is_ours(lines, number)]
+
+
+def _is_ours(lines: list[str], first: int) -> bool:
+    """Whether the module is in the race reported from there on; yes where the report has no end."""
+    for line in lines[first:]:
+        if OURS in line:
+            return True
+        if RACE_END in line:
+            return False
+    return True
 
 
 class Mark:
@@ -67,8 +94,9 @@ class Mark:
                 # The ring went round; the next read goes on with the oldest record left.
                 continue
             text = record.decode(errors="replace").partition(";")[2]
-            # Lines that begin with a blank are the record's key=value pairs.
-            found += [line for line in text.splitlines() if not line.startswith(" ")]
+            # Further lines that begin with a blank are the record's key=value pairs.
+            first, *more = text.splitlines() or [""]
+            found += [first, *(line for line in more if not line.startswith(" "))]
 
     def reports(self) -> list[str]:
         """The bugs that the kernel reported since the mark or the last call."""

@@ -3,10 +3,12 @@
 
     make proof
 
-Each proof is a target of the Makefile.  One that passed already, of this commit, is not run again;
-a proof that fails does not keep the others from running.  Ctrl-C ends it: what has passed is kept.
+Each proof is a target of the Makefile.  One that passed already, with the module and the proof as
+they are, is not run again; a proof that fails does not keep the others from running.  Ctrl-C ends
+it: what has passed is kept.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -26,12 +28,23 @@ from proof.results import replace
 RESULTS = Path("results")
 STATE = RESULTS / "proof.json"
 PAGE = RESULTS / "proof.html"
-# By how long they take, the shortest first.
-EVERYWHERE = ("storms", "upstream", "fuzz", "zeros", "mutations")
-TARGETS = (
-    *(f"{proof}-{kernel}" for proof in EVERYWHERE for kernel in lab.SOURCES),
-    "selftests-6.12",
-)
+# What a proof is made of, beside the module and the debug kernels' configurations; by how long they
+# take, the shortest first.
+EVERYWHERE = {
+    "storms": ("storms", "modules/shadow"),
+    "upstream": ("upstream.py", "guests.py", "scenarios"),
+    "fuzz": ("fuzz",),
+    "zeros": ("stale_zeros.py",),
+    "mutations": ("mutations", "guests.py", "scenarios", "modules"),
+}
+PROOFS = {
+    **{f"{name}-{kernel}": parts for name, parts in EVERYWHERE.items() for kernel in lab.SOURCES},
+    "races-7.3": EVERYWHERE["storms"],
+    "selftests-6.12": ("selftests",),
+}
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CODE = (".c", ".h", ".py", ".config")
 FAILED = 2
 # Of a document: what stands in columns of its own, or is too long for the page.
 NO_FIGURES = ("proof", "commit", "kernel", "seed", "seconds")
@@ -40,14 +53,14 @@ State = dict[str, dict[str, Any]]
 
 
 @click.command()
-@click.argument("targets", nargs=-1, type=click.Choice(TARGETS), metavar="[TARGET]...")
+@click.argument("targets", nargs=-1, type=click.Choice(list(PROOFS)), metavar="[TARGET]...")
 @click.option("--again", is_flag=True, help="Run those that passed already, too.")
 def main(targets: Sequence[str], again: bool) -> None:
     """See the module."""
     state = _state()
-    wanted = targets or TARGETS
+    wanted = targets or tuple(PROOFS)
     for number, target in enumerate(wanted, 1):
-        if not again and _passed(state.get(target)):
+        if not again and _passed(target, state):
             click.echo(f"{target}: passed already", err=True)
             continue
         click.echo(f"{target} ({number} of {len(wanted)}) ...", err=True)
@@ -55,6 +68,7 @@ def main(targets: Sequence[str], again: bool) -> None:
         code = subprocess.run(["make", "--no-print-directory", target], check=False).returncode
         state[target] = {
             "commit": commit(),
+            "made_of": made_of(target),
             "passed": code == 0,
             "seconds": round(time.monotonic() - begun, 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,7 +76,7 @@ def main(targets: Sequence[str], again: bool) -> None:
         replace(STATE, state)
         PAGE.write_text(page(state, _documents(), _mutations()))
     PAGE.write_text(page(state, _documents(), _mutations()))
-    failed = [target for target in wanted if not _passed(state.get(target))]
+    failed = [target for target in wanted if not _passed(target, state)]
     click.echo(f"{len(wanted) - len(failed)} of {len(wanted)} proofs passed: {PAGE}", err=True)
     if failed:
         click.echo(f"failed: {', '.join(failed)}", err=True)
@@ -81,8 +95,7 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        targets=[(target, state.get(target)) for target in TARGETS],
-        current=commit(),
+        targets=[(target, state.get(target), _passed(target, state)) for target in PROOFS],
         documents=[(one, _figures(one)) for one in documents],
         mutations=mutations,
     )
@@ -104,8 +117,20 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _passed(known: Mapping[str, Any] | None) -> bool:
-    return known is not None and known["passed"] and known["commit"] == commit()
+def made_of(target: str) -> str:
+    """A hash of the module and of the proof."""
+    parts = [ROOT / "kmod", ROOT / "cleanup/lab/configs", *(HERE / part for part in PROOFS[target])]
+    files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*"))]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.suffix in CODE and not file.name.endswith(".mod.c"):
+            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _passed(target: str, state: State) -> bool:
+    known = state.get(target)
+    return known is not None and known["passed"] and known["made_of"] == made_of(target)
 
 
 def _state() -> State:

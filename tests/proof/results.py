@@ -52,5 +52,7 @@ def keep(made: Figures) -> None:
     """Write a document to PGTABLE_CLEANUP_RESULTS, if that is set."""
     results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
     if results:
-        series = ".".join(os.uname().release.split(".")[:2])
-        replace(Path(results) / f"{made['proof']}-{series}.json", made)
+        release = os.uname().release
+        series = ".".join(release.split(".")[:2])
+        build = "-kcsan" if "-kcsan-" in release else ""
+        replace(Path(results) / f"{made['proof']}-{series}{build}.json", made)

@@ -3,7 +3,7 @@
 
 import pytest
 
-from cleanup.lab.dmesg import reports
+from cleanup.lab.dmesg import races_of_the_kernel, reports
 
 BUGS = """\
 [   12.1] BUG: Bad page state in process sh  pfn:0b2c3
@@ -70,3 +70,31 @@ def test_the_rest_is_not(line: str) -> None:
 
 def test_only_the_offending_lines_are_given() -> None:
     assert reports(HARMLESS + BUGS) == BUGS.splitlines()
+
+
+RACE = """\
+[   30.1] ==================================================================
+[   30.1] BUG: KCSAN: data-race in {ours} / ptep_get_lockless
+[   30.1]
+[   30.1] write to 0xffff888100 of 8 bytes by task 201 on cpu 0:
+[   30.1]  {ours}+0x1/0x2{module}
+[   30.1] read to 0xffff888100 of 8 bytes by task 202 on cpu 1:
+[   30.1]  ptep_get_lockless+0x1/0x2
+[   30.1] Reported by Kernel Concurrency Sanitizer on:
+[   30.1] CPU: 1 UID: 0 PID: 202 Comm: python Not tainted
+[   30.1] ==================================================================
+"""
+THE_KERNELS = RACE.format(ours="set_pte", module="")
+THE_MODULES = RACE.format(ours="detach", module=" [pgtable_cleanup]")
+
+
+def test_a_race_counts_where_the_module_is_in_it() -> None:
+    log = THE_KERNELS + THE_MODULES + THE_KERNELS
+    assert reports(log) == ["[   30.1] BUG: KCSAN: data-race in detach / ptep_get_lockless"]
+    assert races_of_the_kernel(log) == ["KCSAN: data-race in set_pte / ptep_get_lockless"] * 2
+
+
+def test_a_race_cut_off_counts() -> None:
+    cut = THE_KERNELS.partition("Reported")[0]
+    assert len(reports(cut)) == 1
+    assert races_of_the_kernel(cut) == []

@@ -12,7 +12,6 @@ import pytest
 from cleanup import lab
 from cleanup.lab.progress import Silent
 from proof import guests
-from proof.__main__ import TARGETS, page
 from proof.guests import Job, Seen
 from proof.mutations.__main__ import Bench
 from proof.mutations.catalog import ALL, MUTATIONS, Edit, Mutation
@@ -55,16 +54,6 @@ def test_the_table_says_where_a_protection_does_not_matter() -> None:
     assert any(
         line.startswith("| VMA locks | 6.1 | does not matter | 6.4 brought") for line in lines
     )
-
-
-def test_the_page_says_what_has_run_and_what_has_not() -> None:
-    known = {"commit": "abc", "passed": False, "seconds": 1.5, "at": "2026-01-01T00:00:00+00:00"}
-    document = {"proof": "storms", "commit": "abc", "kernel": "6.12.1", "seed": 7, "seconds": 2.0}
-    html = page({TARGETS[0]: known}, [{**document, "steps": {"Faults": 3}}], [verdict()])
-    assert html.count("not run") == len(TARGETS) - 1
-    assert '<td class="failed">failed' in html
-    assert "Faults 3" in html
-    assert "BUG: a | b" in html
 
 
 def look_at(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """On the host: builds a module of the proofs, for a guest to load.
 
-    PYTHONPATH=tests python -P -m proof.modules shadow --kernel 6.12 --debug
+    PYTHONPATH=tests python -P -m proof.modules shadow --kernel 6.12 --build debug
 
 Prints its path below build/, which the guest sees wherever the checkout is.
 """
@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from cleanup.lab import DEFAULT, build_module, get_debug_kernel, get_kernel
+from cleanup.lab import BUILDS, DEFAULT, build_module, get_debug_kernel, get_kernel
 from cleanup.lab.progress import on_stderr
 
 HERE = Path(__file__).parent
@@ -23,11 +23,11 @@ def main() -> None:
     names = sorted(path.parent.name for path in HERE.glob("*/Kbuild"))
     parser.add_argument("name", choices=names)
     parser.add_argument("--kernel", default=DEFAULT)
-    parser.add_argument("--debug", action="store_true", help="for the kernel's debug build")
+    parser.add_argument("--build", choices=BUILDS, help="of the kernel; Debian's by default")
     wanted = parser.parse_args()
     progress = on_stderr()
-    if wanted.debug:
-        kernel = get_debug_kernel(wanted.kernel, "debug", progress=progress)
+    if wanted.build:
+        kernel = get_debug_kernel(wanted.kernel, wanted.build, progress=progress)
     else:
         kernel = get_kernel(wanted.kernel, progress=progress)
     built = build_module(kernel, source=HERE / wanted.name, progress=progress)

@@ -14,9 +14,10 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-from cleanup.lab.dmesg import Mark
+from cleanup.lab.dmesg import Mark, races_of_the_kernel, reports
 from proof import results
 from proof.storms import machine
 from proof.storms.storm import REQUIRED, Storm, log
@@ -39,12 +40,14 @@ def main() -> int:
     required = () if wanted.only else REQUIRED
     storm.run(wanted.seconds, wanted.reloads, wanted.module, required)
     log(f"ended: {storm.progress()}")
+    logged = "\n".join(mark.lines())
     failures = [
         *storm.failures,
-        *mark.reports(),
+        *reports(logged),
         *(f"never happened: {name}" for name in storm.missing(required)),
     ]
-    figures = storm.figures() | {"failures": failures}
+    races = Counter(races_of_the_kernel(logged))
+    figures = storm.figures() | {"races_of_the_kernel": races, "failures": failures}
     made = results.document("storms", wanted.seed, begun, figures)
     sys.stdout.write(json.dumps(made, indent=1) + "\n")
     for failure in failures:
