@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,16 +52,14 @@ class Process:
 
 
 @contextmanager
-def started(
-    way: Way, libraries: Sequence[str], malloc_conf: Mapping[str, str] | None = None
-) -> Iterator[Process]:
+def started(way: Way, libraries: Sequence[str]) -> Iterator[Process]:
     """The program, run that way; it ends with the block."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "cleanup.experiments.allocators.program"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=way.environment(libraries, malloc_conf),
+        env=way.environment(libraries),
         start_new_session=True,
     ) as process:
         try:

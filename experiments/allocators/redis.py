@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from cleanup.experiments import oracle
 from cleanup.experiments.measure import ExperimentError
 
 _START_SECONDS = 60
@@ -25,9 +26,17 @@ class Redis:
         """What redis-cli says to that."""
         return self._run("redis-cli", *command).strip()
 
+    def tables(self) -> oracle.Census:
+        """What the oracle says of its page tables."""
+        return oracle.observe(self.pid)
+
     def benchmark(self, *options: str) -> str:
         """What redis-benchmark says."""
         return self._run("redis-benchmark", *options)
+
+    def run(self, script: str, *arguments: int) -> str:
+        """What a Lua script, run in the server, returns."""
+        return self.ask("eval", script, "0", *map(str, arguments))
 
     def figure(self, section: str, name: str) -> int:
         """One of INFO's."""

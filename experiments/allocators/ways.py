@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import allocator_shim
@@ -33,10 +33,16 @@ class Way:
         """Whether the machine has the device, or lacks it, as the way needs it."""
         return self.device is None or self.device == Path(_uapi.DEVICE).exists()
 
-    def environment(
-        self, libraries: Sequence[str], malloc_conf: Mapping[str, str] | None = None
-    ) -> dict[str, str]:
-        """That of a process which allocates by one of `libraries`, with more conf for jemalloc."""
+    def attended(self) -> "Way":
+        """The same with a thread that sees to the interval: a process at rest makes no calls."""
+        return self if self.conf is None else replace(self, conf={**self.conf, "thread": "true"})
+
+    def with_malloc_conf(self, more: Mapping[str, str]) -> "Way":
+        """The same with more conf for jemalloc."""
+        return replace(self, malloc_conf={**self.malloc_conf, **more})
+
+    def environment(self, libraries: Sequence[str]) -> dict[str, str]:
+        """That of a process which allocates by one of `libraries`."""
         shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
         given = {name: value for name, value in os.environ.items() if name != CONF}
         return environment(
@@ -44,7 +50,7 @@ class Way:
                 **given,
                 # Python's own objects stay out of the heap that is measured.
                 "PYTHONMALLOC": "pymalloc",
-                "MALLOC_CONF": _joined({**_MALLOC_CONF, **self.malloc_conf, **(malloc_conf or {})}),
+                "MALLOC_CONF": _joined({**_MALLOC_CONF, **self.malloc_conf}),
             },
             [*shim, *libraries],
             [] if self.conf is None else [_joined(self.conf)],

@@ -47,3 +47,12 @@ def test_forks_of_an_emptied_process(tmp_path: Path) -> None:
     assert zap["freed"] in {0, *range(32_700, 32_800)}
     if zap["freed"]:
         assert zap["child_vmpte_bytes"] <= 1 << 20
+
+
+def test_a_mass_delete(tmp_path: Path) -> None:
+    runs = measured("mass_delete", tmp_path)["runs"]
+    assert set(runs) == {"a heap, with thread caches", "redis-server, with thread caches"}
+    for ways in runs.values():
+        assert ways["plain"]["peak"] >= 120, "256 MiB have as many tables"
+        assert ways["plain"]["empty"] > 2 * ways["hooks"]["empty"]
+    assert (tmp_path / "allocators-mass_delete.png").exists()

@@ -44,6 +44,11 @@ RESULTS: dict[str, dict[str, Any]] = {
         },
         "claims": [],
     },
+    "mass_delete": {
+        "runs": {
+            "redis-server, without": {"plain": {"peak": 600, "tables": 700, "empty": 500}},
+        },
+    },
     "churn": {"cpu_ns_by_operation": {"default": FIGURES, "decay_0": FIGURES}, "claims": []},
     "calls": {"instructions_by_operation": FIGURES},
     "fork": {"runs": {"plain": FORKED}, "claims": []},
@@ -105,7 +110,7 @@ def test_rounds_begin_with_another_each() -> None:
 def test_what_a_way_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the caller's own conf nothing is left."""
     monkeypatch.setenv(CONF, "threshold:1")
-    plain = PLAIN.environment(["liballocator.so"], {"dirty_decay_ms": "0"})
+    plain = PLAIN.with_malloc_conf({"dirty_decay_ms": "0"}).environment(["liballocator.so"])
     assert plain["LD_PRELOAD"] == "liballocator.so"
     assert CONF not in plain
     assert plain["MALLOC_CONF"] == "thp:never,dirty_decay_ms:0"
@@ -113,6 +118,8 @@ def test_what_a_way_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hooks["LD_PRELOAD"].split()[1:] == ["liballocator.so"]
     assert hooks["LD_PRELOAD"].split()[0].endswith("libpgtable_cleanup.so")
     assert hooks[CONF] == "hooks:jemalloc,backend:null"
+    assert HOOKS.attended().environment([])[CONF] == "hooks:jemalloc,backend:null,thread:true"
+    assert PLAIN.attended() == PLAIN
     assert RETAIN_FALSE.environment([])["MALLOC_CONF"] == "thp:never,retain:false"
 
 

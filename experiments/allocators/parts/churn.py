@@ -77,7 +77,7 @@ def _churn(
     way: Way, seed: int, objects: int, most: int, steps: int, malloc_conf: dict[str, str]
 ) -> float:
     """Nanoseconds of CPU time for each allocation or release."""
-    with started(way, jemalloc(), malloc_conf) as process:
+    with started(way.with_malloc_conf(malloc_conf), jemalloc()) as process:
         process.tell("objects", objects, most, seed, False)
         # The first steps find what the filling left.
         process.tell("churn", steps // 10)

@@ -3,7 +3,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cleanup.experiments.allocators.process import Process, started
@@ -71,7 +70,7 @@ class Tables:
 
 
 def _purged(way: Way, seed: int) -> dict[str, int]:
-    with started(_attended(way), jemalloc()) as process:
+    with started(way.attended(), jemalloc()) as process:
         return _emptied(process, seed, lambda: process.tell("purge"))
 
 
@@ -82,13 +81,6 @@ def _decayed(way: Way, seed: int) -> dict[str, int]:
         if process.tell("dirty") > 1000:
             raise ExperimentError("jemalloc has not given all back: the decay takes longer here")
         return found
-
-
-def _attended(way: Way) -> Way:
-    """A process at rest makes no calls: a thread sees to the interval."""
-    if way.conf is None:
-        return way
-    return replace(way, conf={**way.conf, "thread": "true"})
 
 
 def _emptied(

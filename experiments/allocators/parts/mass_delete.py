@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Empty page tables after nearly all objects are freed at once, thread caches on and off."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from cleanup.experiments import oracle
+from cleanup.experiments.allocators import redis
+from cleanup.experiments.allocators.process import started
+from cleanup.experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
+from cleanup.experiments.measure import ExperimentError, Progress
+from cleanup.experiments.suite.part import Guest, Part, Result, Row
+
+_BYTES = 1 << 30
+_QUICK_BYTES = 256 << 20
+_MOST = 1008
+_KEEP_ONE_IN = 100_000
+_GRACE = 2
+# By jemalloc's conf.
+CACHES: Mapping[str, Mapping[str, str]] = {
+    "with thread caches": {},
+    "without": {"tcache": "false"},
+}
+PROGRAMS = ("a heap", "redis-server")
+WAYS = (PLAIN, MODULE, HOOKS)
+
+# In the server, for its own speed: keys, and strings of up to so many bytes.
+_VALUE = "local function value(i, most) return string.rep('x', i * 7919 % most + 1) end "
+_FILL = _VALUE + (
+    "for i = 1, ARGV[1] do redis.call('SET', 'key:' .. i, value(i, ARGV[2])) end return 0"
+)
+_DELETE = "for i = 1, ARGV[1] do if i % ARGV[2] ~= 0 then redis.call('DEL', 'key:' .. i) end end"
+_DAMAGED = _VALUE + (
+    "local n = 0 for i = ARGV[3], ARGV[1], ARGV[3] do "
+    "if redis.call('GET', 'key:' .. i) ~= value(i, ARGV[2]) then n = n + 1 end end return n"
+)
+
+
+class MassDelete:
+    """See `Part`."""
+
+    name = "mass_delete"
+    description = (
+        "empty page tables after all but 1 object in 100,000 are freed at once and jemalloc purged"
+    )
+    guest = Guest(icount=False, cpus=2, memory="4G")
+
+    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+        """Once by each way; quick, a quarter of that and with thread caches only."""
+        heap_bytes = _QUICK_BYTES if quick else _BYTES
+        objects = 2 * heap_bytes // _MOST
+        looks: tuple[Callable[[Way], dict[str, int]], ...] = (
+            lambda way: _of_a_heap(way, objects, seed),
+            lambda way: _of_redis(way, objects),
+        )
+        runs: dict[str, dict[str, dict[str, int]]] = {}
+        for program, look in zip(PROGRAMS, looks, strict=True):
+            for caches, malloc_conf in CACHES.items():
+                if quick and malloc_conf:
+                    continue
+                name = f"{program}, {caches}"
+                runs[name] = {}
+                for way in WAYS:
+                    if way.works_here():
+                        progress(f"{name}, {way.name}")
+                        runs[name][way.name] = look(way.attended().with_malloc_conf(malloc_conf))
+        return {
+            "heap_bytes": heap_bytes,
+            "kept_one_in": _KEEP_ONE_IN,
+            "runs": runs,
+        }
+
+    def rows(self, result: Result) -> Sequence[Row]:
+        """See `Part`."""
+        return [
+            (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
+            for name, ways in result["runs"].items()
+            for way, run in ways.items()
+        ]
+
+
+def _of_a_heap(way: Way, objects: int, seed: int) -> dict[str, int]:
+    with started(way, jemalloc()) as process:
+        begin = process.tables()
+        process.tell("objects", objects, _MOST, seed, True)
+        peak = process.tables()
+        process.tell("release", _KEEP_ONE_IN)
+        process.tell("purge")
+        time.sleep(_GRACE)
+        end = process.tables()
+        _, damaged = process.tell("check")
+    return _found(begin, peak, end, damaged)
+
+
+def _of_redis(way: Way, objects: int) -> dict[str, int]:
+    with (
+        tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
+        redis.running(Path(directory), way.environment([])) as server,
+    ):
+        begin = server.tables()
+        server.run(_FILL, objects, _MOST)
+        peak = server.tables()
+        server.run(_DELETE, objects, _KEEP_ONE_IN)
+        server.ask("memory", "purge")
+        time.sleep(_GRACE)
+        end = server.tables()
+        damaged = int(server.run(_DAMAGED, objects, _MOST, _KEEP_ONE_IN))
+    return _found(begin, peak, end, damaged)
+
+
+def _found(
+    begin: oracle.Census, peak: oracle.Census, end: oracle.Census, damaged: int
+) -> dict[str, int]:
+    if damaged:
+        raise ExperimentError(f"{damaged} objects are damaged")
+    return {
+        "peak": peak.tables - begin.tables,
+        "tables": end.tables,
+        "empty": max(end.empty - begin.empty, 0),
+    }
+
+
+PART: Part = MassDelete()
