@@ -23,8 +23,11 @@ KVM_MODULES = ("kvm_intel", "kvm_amd")
 ICOUNT_TSC_KHZ = 1_000_000
 
 # Printed with everything worse than a notice; an oops panics, as what KASAN finds does, and a panic
-# ends the run.
-KERNEL_ARGUMENTS = "console=ttyS0 loglevel=5 panic=-1 oops=panic kasan.fault=panic log_buf_len=8M"
+# ends the run.  KCSAN, where it is built in, looks from the start.
+KERNEL_ARGUMENTS = (
+    "console=ttyS0 loglevel=5 panic=-1 oops=panic kasan.fault=panic kcsan.early_enable=1 "
+    "log_buf_len=8M"
+)
 
 
 @dataclass(frozen=True)

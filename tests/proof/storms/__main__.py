@@ -46,8 +46,13 @@ def main() -> int:
         *reports(logged),
         *(f"never happened: {name}" for name in storm.missing(required)),
     ]
-    races = Counter(races_of_the_kernel(logged))
-    figures = storm.figures() | {"races_of_the_kernel": races, "failures": failures}
+    figures = storm.figures()
+    if (watched := machine.watchpoints()) is not None:
+        races = Counter(races_of_the_kernel(logged))
+        figures |= {"watchpoints": watched, "races_of_the_kernel": races}
+        if not watched:
+            failures.append("never happened: a watchpoint of KCSAN's")
+    figures |= {"failures": failures}
     made = results.document("storms", wanted.seed, begun, figures)
     sys.stdout.write(json.dumps(made, indent=1) + "\n")
     for failure in failures:

@@ -32,6 +32,16 @@ def prepare() -> None:
         Path("/sys/kernel/mm", name).write_text(value)
 
 
+def watchpoints() -> int | None:
+    """How many accesses KCSAN has watched for a race; None on a kernel without it."""
+    try:
+        lines = Path("/sys/kernel/debug/kcsan").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    found = dict(line.split(": ", 1) for line in lines if ": " in line)
+    return int(found["setup_watchpoints"])
+
+
 def insert(module: Path) -> None:
     """insmod."""
     no_arguments = bytearray(1)
