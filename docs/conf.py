@@ -12,9 +12,7 @@ html_theme_options = {
 }
 html_show_sphinx = False
 html_show_copyright = False
-# Links to the sources, which are not of the site.
 myst_enable_extensions = ["deflist"]
-suppress_warnings = ["myst.xref_missing"]
 man_pages = [
     (
         "man/madv-cleanup-pgtable",
