@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Write the figures of README.md and docs/ anew, from the results stored in docs/results/.
+"""Write the figures of README.md and docs/ anew, from the results stored.
 
-A page has them between two marks, and the first says which:
+Those of experiments are in docs/results/, those of proofs in results/.  A page has them between two
+marks, and the first says which:
 
     <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it
     <!-- figures: savings 7.3 -->                        what each workload leaves, and is freed
     <!-- figures: part reclaim-cost contenders 7.3 -->   a part of a suite; `host` for the host's
     <!-- figures: extrapolation 7.3 -->                  what the published case would take
     <!-- figures: designs -->                            the table of all designs
+    <!-- figures: proofs -->                             what the proofs of full length found
     <!-- /figures -->
 
 With --check nothing is written, and the exit code is 1 where something would be.
@@ -17,10 +19,12 @@ With --check nothing is written, and the exit code is 1 where something would be
 import argparse
 import hashlib
 import io
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -33,6 +37,7 @@ from cleanup.experiments.suite.show import claim_text, sections
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
+PROOFS = ROOT / "results"
 PICTURE = ROOT / "docs/savings.png"
 PICTURE_KERNEL = "7.3"
 BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -158,9 +163,95 @@ def as_designs(stored: Sequence[AnyDocument]) -> str:
     return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *made_by])
 
 
+def as_proofs(_: Sequence[AnyDocument]) -> str:
+    """A line for each proof and kernel."""
+    found = [(path.name, json.loads(path.read_text())) for path in sorted(PROOFS.glob("*.json"))]
+    rows = [
+        (
+            one["kernel"],
+            f"`make {target(name)}`",
+            f"{one['seconds']:,.0f}",
+            FOUND[one["proof"].partition("-")[0]](one),
+        )
+        for name, one in found
+        if "proof" in one
+    ]
+    verdicts = dict(found)["mutations.json"]["mutations"]
+    for kernel in sorted({one["kernel"] for one in verdicts}):
+        those = [one for one in verdicts if one["kernel"] == kernel]
+        caught = sum(one["caught"] for one in those)
+        runs = min(one["caught_runs"] for one in those)
+        series = ".".join(kernel.split(".")[:2])
+        told = f"{caught} of {len(those)} caught, in {runs} of {those[0]['runs']} runs at least"
+        rows.append((kernel, f"`make mutations-{series}`", "", told))
+    headings = ("kernel", "proof", "seconds", "found")
+    table = [headings, ("---", "---", "---:", "---"), *sorted(rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+
+
+def target(name: str) -> str:
+    """The Makefile's, of a proof's document by its file's name."""
+    parts = name.removesuffix(".json").split("-")
+    if parts[-1] == "kcsan":
+        return f"races-{parts[-2]}"
+    return f"{'zeros' if name.startswith('stale-zeros') else parts[0]}-{parts[-1]}"
+
+
+def _of_storms(one: dict[str, Any]) -> str:
+    cleaners = one["cleaners"]
+    told = (
+        f"nothing lost or reported over {sum(one['steps'].values()):,} steps of "
+        f"{len(one['steps'])} stressors; freed {cleaners['freed pte']:,} PTE, "
+        f"{cleaners['freed pmd']:,} PMD and {cleaners['freed pud']:,} PUD tables; "
+        f"{cleaners['skipped refilled']:,} had filled again, "
+        f"{cleaners['skipped contended']:,} locks were not to be had"
+    )
+    if "watchpoints" in one:
+        races = sum(one["races_of_the_kernel"].values())
+        told += (
+            f"; KCSAN watched {one['watchpoints']:,} accesses: no race with the module in it, "
+            f"{races:,} of the kernel's own"
+        )
+    return told
+
+
+def _of_zeros(one: dict[str, Any]) -> str:
+    return (
+        f"{one['stale']} stale zeros in {one['rounds']:,} rounds, "
+        f"{one['zero_pages_dropped']:,} zero pages dropped"
+    )
+
+
+def _of_upstream(one: dict[str, Any]) -> str:
+    return f"{len(one['bugs'])} bugs, {one['runs_each']} runs each: the module has none of them"
+
+
+def _of_selftests(one: dict[str, Any]) -> str:
+    changed = sum(not each["unstable"] for each in one["differences"])
+    return (
+        f"{len(one['programs'])} programs, {one['tests']:,} verdicts: {changed} changed beside a "
+        f"cleaner, which freed {sum(one['cleaner']['freed'].values()):,} tables"
+    )
+
+
+def _of_fuzzing(one: dict[str, Any]) -> str:
+    layouts = f" over {one['layouts']:,} layouts" if "layouts" in one else ""
+    return f"{one['calls']:,} calls{layouts}: every answer is the model's"
+
+
+# By the first word of a document's `proof`.  Only what passed is kept.
+FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    "fuzz": _of_fuzzing,
+    "selftests": _of_selftests,
+    "stale": _of_zeros,
+    "storms": _of_storms,
+    "upstream": _of_upstream,
+}
+
 KINDS: dict[str, Callable[..., str]] = {
     "extrapolation": as_extrapolation,
     "designs": as_designs,
+    "proofs": as_proofs,
     "table": as_printed,
     "savings": as_savings,
     "part": as_part,
