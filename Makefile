@@ -146,7 +146,7 @@ $(STORMS): storms-%: build
 races: $(RACES) ## the storms on a kernel that looks for data races
 
 # By default KCSAN has an access in 4000 wait for 80 us: emulated CPUs hardly ever meet in that.
-RACES_APPEND = kcsan.skip_watch=500 kcsan.udelay_task=1000
+RACES_APPEND = kcsan.skip_watch=2000 kcsan.udelay_task=4000
 
 .PHONY: $(RACES)
 $(RACES): races-%:

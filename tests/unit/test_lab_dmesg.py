@@ -94,6 +94,13 @@ def test_a_race_counts_where_the_module_is_in_it() -> None:
     assert races_of_the_kernel(log) == ["KCSAN: data-race in set_pte / ptep_get_lockless"] * 2
 
 
+def test_who_asks_for_the_time_races_with_its_keeper() -> None:
+    """And no more: the reader begins again."""
+    log = RACE.format(ours="ktime_get", module="\n[   30.1]  scan+0x1/0x2 [pgtable_cleanup]")
+    assert reports(log) == []
+    assert races_of_the_kernel(log) == ["KCSAN: data-race in ktime_get / ptep_get_lockless"]
+
+
 def test_a_race_cut_off_counts() -> None:
     cut = THE_KERNELS.partition("Reported")[0]
     assert len(reports(cut)) == 1
