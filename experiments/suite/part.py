@@ -19,12 +19,14 @@ class Guest:
 
     With `icount` its CLOCK_MONOTONIC counts instructions, one a nanosecond, and skips idle
     time by jumping; `memory` is a size such as ``2G``, and so is `disk`, that of a scratch disk.
+    What is measured with `hardware` are a processor's times, of which an emulator's say nothing.
     """
 
     icount: bool
     cpus: int
     memory: str = "2G"
     disk: str | None = None
+    hardware: bool = False
 
 
 class Claim(TypedDict):

@@ -4,7 +4,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, TypedDict, cast
 
@@ -15,6 +15,10 @@ from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Guest, Part
 from cleanup.experiments.suite.suite import Suite
 
+_EMULATED = (
+    "it takes a processor's times, and an emulator's say nothing of those: run it by --host, or "
+    "where the lab has KVM"
+)
 # What a part takes at most in a guest without KVM.
 _SECONDS_A_PART = 900
 
@@ -24,6 +28,7 @@ class Measured(TypedDict):
 
     kernel: str
     kernel_pt_reclaim: bool
+    unavailable: dict[str, str]
     parts: dict[str, dict[str, Any]]
     failures: dict[str, str]
 
@@ -31,11 +36,16 @@ class Measured(TypedDict):
 def measure(
     suite: Suite, names: Sequence[str], *, quick: bool, seed: int, progress: Progress
 ) -> Measured:
-    """Measure the named parts here, one after the other; one that fails is left out."""
+    """Measure the named parts here, one after the other; one that fails is left out.
+
+    Under an emulator, so are those that take a processor's times.
+    """
     features = cleanup.features()
+    emulated = os.environ.get("PGTABLE_CLEANUP_ACCELERATOR") == "tcg"
     measured: Measured = {
         "kernel": features.kernel,
         "kernel_pt_reclaim": features.pt_reclaim,
+        "unavailable": {},
         "parts": {},
         "failures": {},
     }
@@ -43,6 +53,9 @@ def measure(
     for name in names:
         part = parts[name]
         say = partial(_say_of, progress, name)
+        if part.guest.hardware and emulated:
+            measured["unavailable"][name] = _EMULATED
+            continue
         try:
             measured["parts"][name] = part.measure(quick=quick, seed=seed, progress=say)
         except (CleanupError, OSError) as error:
@@ -66,6 +79,7 @@ def here(
         if parts[name].guest.icount
     }
     able = [name for name in names if name not in unavailable]
+    measured = measure(suite, able, quick=quick, seed=seed, progress=progress)
     return {
         "experiment": suite.name,
         "schema": SCHEMA,
@@ -74,9 +88,9 @@ def here(
         "commit": None,
         "seed": seed,
         "parameters": {"quick": quick},
-        "unavailable": unavailable,
         "guests": [],
-        **measure(suite, able, quick=quick, seed=seed, progress=progress),
+        **measured,
+        "unavailable": unavailable | measured["unavailable"],
     }
 
 
@@ -98,6 +112,8 @@ def in_guests(
     known = suite.parts()
     for guest, parts in by_guest([known[name] for name in names]).items():
         there = [part.name for part in parts]
+        machine = asdict(guest)
+        del machine["hardware"]
         progress(f"{suite.name}: {', '.join(there)}, in the lab, on {kernel}")
         command = [sys.executable, "-P", "-m", "cleanup.experiments.suite", suite.name, *there]
         try:
@@ -106,7 +122,7 @@ def in_guests(
                 [*command, f"--seed={seed}", *(["--quick"] if quick else [])],
                 kernel=kernel,
                 timeout=_SECONDS_A_PART * len(parts),
-                **asdict(guest),
+                **machine,
             )
         except CleanupError as error:
             failure = error
@@ -115,7 +131,7 @@ def in_guests(
         answers.append(cast(Measured, answer))
         guests.append(
             {
-                **asdict(guest),
+                **machine,
                 "parts": there,
                 "accelerator": result.accelerator,
                 "clock": in_lab.clock(result),
@@ -133,7 +149,7 @@ def in_guests(
         "commit": None,
         "seed": seed,
         "parameters": {"quick": quick},
-        "unavailable": {},
+        "unavailable": {name: why for one in answers for name, why in one["unavailable"].items()},
         "parts": {name: done for one in answers for name, done in one["parts"].items()},
         "failures": failures
         | {name: why for one in answers for name, why in one["failures"].items()},
@@ -145,7 +161,7 @@ def by_guest(parts: Sequence[Part]) -> dict[Guest, list[Part]]:
     """The parts that each kind of guest is to run."""
     groups: dict[Guest, list[Part]] = {}
     for part in parts:
-        groups.setdefault(part.guest, []).append(part)
+        groups.setdefault(replace(part.guest, hardware=False), []).append(part)
     return groups
 
 

@@ -265,6 +265,7 @@ class FakeLab:
         answer = {
             "kernel": "7.3.4+deb13-amd64",
             "kernel_pt_reclaim": True,
+            "unavailable": {},
             "parts": {name: known[name] for name in command if name in known},
             "failures": {name: why for name, why in self.failures.items() if name in command},
         }

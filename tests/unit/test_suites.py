@@ -179,6 +179,34 @@ def test_on_the_host_each_part_says_what_it_lacks() -> None:
     assert document["guests"] == []
 
 
+class TimedSuite(Suite):
+    """Its one part takes a processor's times."""
+
+    def parts(self) -> dict[str, Part]:
+        return {"timed": FakePart("timed", Guest(icount=False, cpus=2, hardware=True))}
+
+
+@pytest.mark.parametrize("accelerator", [None, "kvm", "tcg"])
+def test_an_emulators_times_are_not_taken(
+    accelerator: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PGTABLE_CLEANUP_ACCELERATOR", raising=False)
+    if accelerator:
+        monkeypatch.setenv("PGTABLE_CLEANUP_ACCELERATOR", accelerator)
+    suite = TimedSuite("timed", "nowhere", "what nobody asks")
+    done = run.measure(suite, ["timed"], quick=True, seed=5, progress=lambda _: None)
+    assert set(done["parts"]) == (set() if accelerator == "tcg" else {"timed"})
+    assert ("an emulator's say nothing" in done["unavailable"].get("timed", "")) == (
+        accelerator == "tcg"
+    )
+
+
+def test_parts_that_take_times_share_a_guest_with_others() -> None:
+    timed = FakePart("timed", Guest(icount=False, cpus=2, hardware=True))
+    other = FakePart("other", Guest(icount=False, cpus=2))
+    assert list(run.by_guest([timed, other]).values()) == [[timed, other]]
+
+
 def test_the_lab_is_asked_for_the_guest_that_a_part_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its disk, too."""
     asked: dict[str, Any] = {}

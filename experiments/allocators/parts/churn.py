@@ -33,7 +33,7 @@ class Churn:
 
     name = "churn"
     description = "CPU time of allocating and freeing objects, against jemalloc alone"
-    guest = Guest(icount=False, cpus=2)
+    guest = Guest(icount=False, cpus=2, hardware=True)
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
         """Rounds of each way in turn, a process each; once at the default decay, once at none."""

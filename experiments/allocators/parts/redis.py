@@ -22,7 +22,7 @@ class OfRedis:
 
     name = "redis"
     description = "CPU time of redis-server for each SET and GET, on its own jemalloc"
-    guest = Guest(icount=False, cpus=2)
+    guest = Guest(icount=False, cpus=2, hardware=True)
 
     def measure(
         self,

@@ -22,7 +22,7 @@ class Syscall:
 
     name = "syscall"
     description = "CPU time of a syscall() that does nothing, getppid(), seen by the library or not"
-    guest = Guest(icount=False, cpus=2)
+    guest = Guest(icount=False, cpus=2, hardware=True)
 
     def measure(
         self,

@@ -34,7 +34,7 @@ class Atomics:
         "a MODEL of designs nobody built: two atomics on a word of each page table, beside a page "
         "fault's own time"
     )
-    guest = Guest(icount=False, cpus=2)
+    guest = Guest(icount=False, cpus=2, hardware=True)
 
     def measure(
         self,
