@@ -80,6 +80,10 @@ class Options:
         if self.quick:
             yield "--quick"
 
+    def backends_in_lab(self) -> tuple[str, ...]:
+        """The module says what is left and what is saved: what is quick needs no more."""
+        return self.backends or (("module",) if self.quick else ())
+
     def repeats_of(self, workload: Workload) -> int:
         """How often each is run."""
         return self.repeats or (1 if self.quick else workload.repeats)
@@ -155,7 +159,7 @@ class _OfWorkload:
         return in_lab.run(
             workload,
             parameters=parameters,
-            backends=options.backends,
+            backends=options.backends_in_lab(),
             repeats=options.repeats_of(workload),
             kernel=kernel,
         )
@@ -243,7 +247,7 @@ def list_(as_json: bool) -> None:
 @experiment.command("run")
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Run every experiment.")
-@click.option("--quick", is_flag=True, help="Run each once: sizes are exact, times are not.")
+@click.option("--quick", is_flag=True, help="Each once, in the lab by the module alone.")
 @click.option(
     "--kernel",
     "kernels",

@@ -12,6 +12,8 @@ import pytest
 # Above VmPTE before the mapping, in bytes.
 LEFT_AT_MOST = 16 << 10
 
+BOTH = ("--backend=none", "--backend=module")
+
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
 
 
@@ -47,7 +49,7 @@ def vmpte(run: dict[str, Any], phase: str) -> int:
 def test_series(kernel: str, tmp_path: Path) -> None:
     """100 MiB of tables come and go; 7.3 at 2m frees them itself, but for the PMD tables."""
     granularities = [f"--granularity={granularity}" for granularity in ("4k", "64k", "2m")]
-    document = run_json(kernel, tmp_path, "series-50g", *granularities)
+    document = run_json(kernel, tmp_path, "series-50g", *granularities, *BOTH)
     runs = {(run["granularity"], run["backend"]): run for run in document["runs"]}
     assert document["kernel_pt_reclaim"] == (kernel == "7.3")
     assert {backend for _, backend in runs} >= {"none", "module"}
@@ -113,7 +115,7 @@ def test_zero_pages(kernel: str, tmp_path: Path) -> None:
 
 def test_holes_punched_by_one_of_five_processes(tmp_path: Path) -> None:
     """PT_RECLAIM sees none of them, and a zap reaches the caller's tables alone."""
-    document = run_json("7.3", tmp_path, "shared-memfd-32g", "--size=4g")
+    document = run_json("7.3", tmp_path, "shared-memfd-32g", "--size=4g", *BOTH, "--backend=zap")
     runs = {run["backend"]: run for run in document["runs"]}
     assert set(runs) == {"none", "zap", "module"}
     for run in runs.values():
@@ -127,7 +129,7 @@ def test_holes_punched_by_one_of_five_processes(tmp_path: Path) -> None:
 
 def test_a_balloon(tmp_path: Path) -> None:
     """A block of 64 KiB in a thousand stays."""
-    document = run_json("7.3", tmp_path, "balloon-2g", "--size=512m", "--granularity=64k")
+    document = run_json("7.3", tmp_path, "balloon-2g", "--size=512m", "--granularity=64k", *BOTH)
     runs = {run["backend"]: run for run in document["runs"]}
     assert runs["none"]["freed"]["pte"] == 0
     assert runs["module"]["freed"]["pte"] == runs["module"]["empty_tables"] >= 256 * 0.9
@@ -136,7 +138,7 @@ def test_a_balloon(tmp_path: Path) -> None:
 
 def test_workers(tmp_path: Path) -> None:
     """Page reclaim empties the tables of nine processes at once; each has its own to free."""
-    document = run_json("7.3", tmp_path, "workers-file-32g", "--backend=none", "--backend=module")
+    document = run_json("7.3", tmp_path, "workers-file-32g", *BOTH)
     runs = {run["backend"]: run for run in document["runs"]}
     for run in runs.values():
         assert run["empty_tables"] >= 0.99 * 9 * 16384

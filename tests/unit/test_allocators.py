@@ -36,6 +36,7 @@ FORKED = {
 }
 RESULTS: dict[str, dict[str, Any]] = {
     "tables": {
+        "heap_bytes": 2 << 30,
         "runs": {
             "purge": {
                 "plain": {"peak": 1100, "tables": 1200, "empty": 1000, "kept": 42},
@@ -45,6 +46,7 @@ RESULTS: dict[str, dict[str, Any]] = {
         "claims": [],
     },
     "mass_delete": {
+        "heap_bytes": 1 << 30,
         "runs": {
             "redis-server, without": {"plain": {"peak": 600, "tables": 700, "empty": 500}},
         },
@@ -53,6 +55,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "calls": {"instructions_by_operation": FIGURES},
     "fork": {"runs": {"plain": FORKED}, "claims": []},
     "others": {
+        "heap_bytes": 1 << 30,
         "runs": {
             "glibc, plain": {"peak": 520, "tables": 530, "empty": 3, "reclaimed": None},
             "glibc, shim": {"peak": 520, "tables": 530, "empty": 3, "reclaimed": 2},

@@ -126,7 +126,7 @@ def test_the_lab_runs_the_same_command(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It only runs once."""
+    """It only runs once, by the module alone."""
     fake = FakeLab(json.dumps(made_document()).encode())
     monkeypatch.setattr(lab, "run", fake.run)
     arguments = [*registry(), "--quick", "--jobs=1", "--json", f"--out={tmp_path}"]
@@ -136,6 +136,7 @@ def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert asked["disk"] == registry()[command[3]].guest_disk
         assert asked["kernel"] == "6.12"
         assert "--repeat=1" in command
+        assert [word for word in command if word.startswith("--backend")] == ["--backend=module"]
         assert f"--size={registry()[command[3]].size_bytes >> 20}m" in command
 
 

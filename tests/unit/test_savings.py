@@ -44,9 +44,9 @@ def test_one_table() -> None:
     assert one.kernel == KERNEL
     assert one.savings == [
         Saving("series-50g, 4k a call", tables=25_675, empty=25_600, freed=25_500, control=False),
-        Saving("heap of 1 GiB, glibc", tables=70, empty=13, freed=13, control=True),
+        Saving("heap of 1.00 GiB, glibc", tables=70, empty=13, freed=13, control=True),
         Saving("dense-1g, 4k a call", tables=25_675, empty=1, freed=1, control=True),
-        Saving("heap of 1 GiB, Go", tables=40, empty=0, freed=None, control=True),
+        Saving("heap of 1.00 GiB, Go", tables=40, empty=0, freed=None, control=True),
     ]
     rows = [savings.row(saving) for saving in one.savings]
     assert rows[0] == ("series-50g, 4k a call", "100 MiB", "100 MiB", "99.6 MiB", "99.6% of it")

@@ -12,6 +12,7 @@ from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from cleanup.experiments.summary import size_text
 
 _BYTES = 1 << 30
 _QUICK_BYTES = 256 << 20
@@ -75,9 +76,12 @@ class MassDelete:
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
         return [
-            (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
-            for name, ways in result["runs"].items()
-            for way, run in ways.items()
+            ("heap", size_text(result["heap_bytes"])),
+            *(
+                (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
+                for name, ways in result["runs"].items()
+                for way, run in ways.items()
+            ),
         ]
 
 

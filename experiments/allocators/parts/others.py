@@ -15,10 +15,11 @@ from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Guest, Part, Result, Row, Saving
+from cleanup.experiments.summary import size_text
 
 _MEBIBYTES = 1024
+_QUICK_MEBIBYTES = 256
 _MOST = 1008
-_OBJECTS = 2 * (_MEBIBYTES << 20) // _MOST
 _KEPT = (5, 50, 1000, 100_000)
 _GRACE = 2
 # With Debian's packages; libc's own is always there.
@@ -41,19 +42,22 @@ class Others:
 
     name = "others"
     description = (
-        "empty page tables of heaps of 1 GiB, 1 object in 100,000 kept, of allocators other than "
-        "jemalloc"
+        "empty page tables of heaps of allocators other than jemalloc, 1 object in 100,000 kept"
     )
     guest = Guest(icount=False, cpus=2, memory="5G")
 
     def measure(
         self,
         *,
-        quick: bool,  # noqa: ARG002 -- one run each is all there is
+        quick: bool,
         seed: int,
         progress: Progress,
     ) -> Result:
-        """Each alone and under the library; then what `reclaim` by pid frees of it, if it can."""
+        """Each alone and under the library; then what `reclaim` by pid frees of it, if it can.
+
+        Quick, of a quarter of the heap.
+        """
+        mebibytes = _QUICK_MEBIBYTES if quick else _MEBIBYTES
         runs: dict[str, dict[str, Any]] = {}
         missing: dict[str, str] = {}
         for name, library in _LIBRARIES.items():
@@ -61,25 +65,29 @@ class Others:
             for way in (PLAIN, MODULE):
                 if way.works_here():
                     progress(f"{name}, {way.name}")
-                    runs[f"{name}, {way.name}"] = _churned(way, libraries, seed)
+                    runs[f"{name}, {way.name}"] = _churned(way, libraries, seed, mebibytes)
         for name, command in _COMMANDS.items():
             if shutil.which(command[0]) is None:
                 missing[name] = f"there is no {command[0]} on this machine"
                 continue
             progress(name)
-            runs[name] = _run_foreign(command)
-        return {"heap_bytes": _MEBIBYTES << 20, "runs": runs, "missing": missing}
+            runs[name] = _run_foreign(command, mebibytes)
+        return {"heap_bytes": mebibytes << 20, "runs": runs, "missing": missing}
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        rows = [(name, _shown(run)) for name, run in result["runs"].items()]
-        return rows + list(result["missing"].items())
+        return [
+            ("heap", size_text(result["heap_bytes"])),
+            *((name, _shown(run)) for name, run in result["runs"].items()),
+            *result["missing"].items(),
+        ]
 
     def savings(self, result: Result) -> Sequence[Saving]:
         """Of each allocator alone: controls all."""
+        heap = f"heap of {size_text(result['heap_bytes'])}"
         return [
             Saving(
-                name=f"heap of 1 GiB, {name.removesuffix(f', {PLAIN.name}')}",
+                name=f"{heap}, {name.removesuffix(f', {PLAIN.name}')}",
                 tables=run["tables"],
                 empty=run["empty"],
                 freed=run["reclaimed"],
@@ -97,10 +105,10 @@ def _shown(run: dict[str, Any]) -> str:
     return text
 
 
-def _churned(way: Way, libraries: Sequence[str], seed: int) -> dict[str, Any]:
+def _churned(way: Way, libraries: Sequence[str], seed: int, mebibytes: int) -> dict[str, Any]:
     with started(way, libraries) as process:
         begin = process.tables()
-        process.tell("objects", _OBJECTS, _MOST, seed, True)
+        process.tell("objects", 2 * (mebibytes << 20) // _MOST, _MOST, seed, True)
         peak = process.tables()
         for keep in _KEPT:
             process.tell("release", keep)
@@ -115,9 +123,9 @@ def _churned(way: Way, libraries: Sequence[str], seed: int) -> dict[str, Any]:
     return found
 
 
-def _run_foreign(command: Sequence[str]) -> dict[str, Any]:
+def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
     with subprocess.Popen(
-        [*command, str(_MEBIBYTES), str(_KEPT[-1])],
+        [*command, str(mebibytes), str(_KEPT[-1])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

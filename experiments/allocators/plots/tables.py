@@ -28,6 +28,6 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
             for release in ("purge", "decay")
             for way in WAYS
         ],
-        label="empty page tables left in a heap of 2 GiB (tables of 4 KiB)",
+        label="empty page tables left in the heap (tables of 4 KiB)",
         missing="not run there",
     )
