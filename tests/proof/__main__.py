@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cleanup import lab
 from cleanup.experiments.provenance import commit
-from proof.results import replace
+from proof.results import alone, replace
 
 RESULTS = Path("results")
 STATE = RESULTS / "proof.json"
@@ -66,14 +66,16 @@ def main(targets: Sequence[str], again: bool) -> None:
         click.echo(f"{target} ({number} of {len(wanted)}) ...", err=True)
         begun = time.monotonic()
         code = subprocess.run(["make", "--no-print-directory", target], check=False).returncode
-        state[target] = {
+        ended = {
             "commit": commit(),
             "made_of": made_of(target),
             "passed": code == 0,
             "seconds": round(time.monotonic() - begun, 1),
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        replace(STATE, state)
+        with alone(STATE):
+            state = _state() | {target: ended}
+            replace(STATE, state)
         PAGE.write_text(page(state, _documents(), _mutations()))
     PAGE.write_text(page(state, _documents(), _mutations()))
     failed = [target for target in wanted if not _passed(target, state)]
