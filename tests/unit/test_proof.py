@@ -42,10 +42,14 @@ def test_the_page_says_what_has_run_and_what_has_not(found: dict[str, Any], verd
         "runs": 5,
         "report": "BUG: a | b",
     }
-    html = page({TARGET: found}, [{**document, "steps": {"Faults": 3}}], [mutation])
+    seedless = {"proof": "selftests", "commit": "abc", "kernel": "6.12.1", "seconds": 9.0}
+    documents = [{**document, "steps": {"Faults": 3}}, seedless]
+    html = page({TARGET: found}, documents, [mutation])
     assert html.count("not run") == len(PROOFS) - 1
     assert verdict in html
     assert "Faults 3" in html
+    assert "seed 7, 2.0 s" in html
+    assert "abc, 9.0 s" in html
     assert "BUG: a | b" in html
 
 

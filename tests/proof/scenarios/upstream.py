@@ -24,13 +24,13 @@ def ptlock_used_after_free(race: Race) -> None:
     rmap.file(race)
 
 
-@delayed(*POINTS[userfaultfd_move.moved_page_arrives])
+@delayed("_raw_spin_lock@move_pages_ptes|move_pages_pte|move_pages:500")
 def uffdio_move_into_a_vanished_table(race: Race) -> None:
     """UFFDIO_MOVE did not look at the pmd again once it had the locks of both tables (6.8)."""
     userfaultfd_move.moved_page_arrives(race)
 
 
-@delayed(*POINTS[collapse.of_a_file])
+@delayed("_raw_spin_lock@try_collapse_pte_mapped_thp|collapse_pte_mapped_thp:500")
 def khugepaged_against_a_vanished_table(race: Race) -> None:
     """collapse_pte_mapped_thp() cleared the pmd without another look."""
     collapse.of_a_file(race)
