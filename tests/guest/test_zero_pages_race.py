@@ -7,7 +7,7 @@ import pytest
 
 from guest.stale_zeros import CPUS, PAGES, race
 
-ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "100000"))
+ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "40000"))
 
 
 @pytest.mark.parametrize("units", [PAGES, 16], ids=["many-tables", "few-tables"])
