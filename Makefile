@@ -55,8 +55,7 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 # All of them run, whichever fails; any failure fails the whole.
 .PHONY: test
 test: build ## every test: unit, host, and the guests of all kernels
-	@MAKE="$(MAKE)" tools/tiers.sh "test-unit test-host" \
-		"$(GUEST_TESTS) $(SHAPE_TESTS) $(DEBUG_TESTS)"
+	@MAKE="$(MAKE)" tools/tiers.sh test-unit test-host $(GUEST_TESTS) $(SHAPE_TESTS) $(DEBUG_TESTS)
 
 .PHONY: test-unit
 test-unit: build ## tests that need no kernel feature
@@ -90,7 +89,7 @@ RESULTS = results
 # As much of the proofs as there is time for, on one kernel; what they found is not kept.
 .PHONY: test-debug
 test-debug: build ## some of the proofs, on the debug kernel whose turn it is
-	@MAKE="$(MAKE)" tools/tiers.sh "$(DEBUG_TESTS)"
+	@MAKE="$(MAKE)" tools/tiers.sh $(DEBUG_TESTS)
 
 # Of looking at mutations.
 MINUTES = 12

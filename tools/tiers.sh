@@ -1,38 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Makes targets, whichever fails, and says in the end how long each took.  An argument is a lane: its
-# targets are made one after the other, beside those of the other lanes.
+# Makes targets, whichever fails: two at a time, begun in the order given.  What one says goes out when
+# it ends, and in the end how long each took.
 set -uo pipefail
-# A process group for each lane, so that Ctrl-C can be passed on.
+# A process group for each target, so that Ctrl-C can be passed on.
 set -m
+at_once=2
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 trap 'for job in $(jobs -p); do kill -INT -- "-$job"; done; wait; exit 130' INT TERM
 
-lane() {
-	local target begun verdict
-	for target; do
-		begun=$SECONDS verdict=passed
-		"${MAKE:-make}" --keep-going --no-print-directory "$target" || verdict=FAILED
-		printf '%-20s %s in %d s\n' "$target" "$verdict" $((SECONDS - begun)) |
-			tee "$logs/$target.verdict" >&3
-	done
+tier() {
+	local begun=$SECONDS verdict=passed
+	"${MAKE:-make}" --keep-going --no-print-directory "$1" > "$logs/$1.log" 2>&1 || verdict=FAILED
+	printf '%-20s %s in %d s\n' "$1" "$verdict" $((SECONDS - begun)) > "$logs/$1.verdict"
+	# One at a time.
+	flock "$logs" cat "$logs/$1.log" "$logs/$1.verdict"
 }
 
-# What the first lane says goes out at once, what others say in the end; verdicts as they come.
-exec 3>&1
-# shellcheck disable=SC2086 -- a word is a target
-lane $1 &
-for ((other = 2; other <= $#; other++)); do
-	# shellcheck disable=SC2086
-	lane ${!other} > "$logs/lane-$other" 2>&1 &
+for target; do
+	while (($(jobs -rp | wc -l) >= at_once)); do
+		wait -n
+	done
+	echo "make $target ..."
+	tier "$target" &
 done
 wait
-for ((other = 2; other <= $#; other++)); do
-	cat "$logs/lane-$other"
-done
 failed=0
-for target in $*; do
+for target; do
 	cat "$logs/$target.verdict" || failed=1
 	grep -q passed "$logs/$target.verdict" || failed=1
 done
