@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cleanup.experiments import oracle
-from cleanup.experiments.allocators import redis
+from cleanup.experiments.allocators import left, redis
 from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Guest, Part, Result, Row
-from cleanup.experiments.summary import size_text
 
 _BYTES = 1 << 30
 _QUICK_BYTES = 256 << 20
@@ -75,14 +74,7 @@ class MassDelete:
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        return [
-            ("heap", size_text(result["heap_bytes"])),
-            *(
-                (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
-                for name, ways in result["runs"].items()
-                for way, run in ways.items()
-            ),
-        ]
+        return left.rows(result)
 
 
 def _of_a_heap(way: Way, objects: int, seed: int) -> dict[str, int]:
@@ -119,11 +111,7 @@ def _found(
 ) -> dict[str, int]:
     if damaged:
         raise ExperimentError(f"{damaged} objects are damaged")
-    return {
-        "peak": peak.tables - begin.tables,
-        "tables": end.tables,
-        "empty": max(end.empty - begin.empty, 0),
-    }
+    return left.counted(begin, peak, end)
 
 
 PART: Part = MassDelete()

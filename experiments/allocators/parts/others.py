@@ -11,6 +11,7 @@ from typing import Any
 import cleanup
 from cleanup.commands.exec import library_path
 from cleanup.experiments import oracle
+from cleanup.experiments.allocators import left
 from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
 from cleanup.experiments.measure import ExperimentError, Progress
@@ -168,12 +169,7 @@ def _found(pid: int, begin: oracle.Census, peak: oracle.Census) -> dict[str, Any
     reclaimed = None
     if cleanup.features().backends["module"].works:
         reclaimed = cleanup.reclaim(pid).freed.pte
-    return {
-        "peak": peak.tables - begin.tables,
-        "tables": end.tables,
-        "empty": max(end.empty - begin.empty, 0),
-        "reclaimed": reclaimed,
-    }
+    return {**left.counted(begin, peak, end), "reclaimed": reclaimed}
 
 
 PART: Part = Others()

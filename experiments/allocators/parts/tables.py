@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cleanup.experiments.allocators import left
 from cleanup.experiments.allocators.process import Process, started
 from cleanup.experiments.allocators.ways import (
     HOOKS,
@@ -17,7 +18,6 @@ from cleanup.experiments.allocators.ways import (
 )
 from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
-from cleanup.experiments.summary import size_text
 
 _BYTES = 2 << 30
 _QUICK_BYTES = 512 << 20
@@ -67,14 +67,7 @@ class Tables:
 
     def rows(self, result: Result) -> Sequence[Row]:
         """See `Part`."""
-        return [
-            ("heap", size_text(result["heap_bytes"])),
-            *(
-                (f"{release}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
-                for release, ways in result["runs"].items()
-                for way, run in ways.items()
-            ),
-        ]
+        return left.rows(result)
 
 
 def _purged(way: Way, seed: int, objects: int) -> dict[str, int]:
@@ -108,22 +101,17 @@ def _emptied(
     kept, lost = process.tell("check")
     if lost or kept != -(-objects // _KEPT[-1]):
         raise ExperimentError(f"{lost} objects are damaged, {kept} are there")
-    return {
-        "peak": peak.tables - begin.tables,
-        "tables": end.tables,
-        "empty": max(end.empty - begin.empty, 0),
-        "kept": kept,
-    }
+    return {**left.counted(begin, peak, end), "kept": kept}
 
 
 def _claims(release: str, ways: Mapping[str, Mapping[str, int]]) -> list[Claim]:
-    left = ways[PLAIN.name]["empty"]
-    if not left:
+    alone = ways[PLAIN.name]["empty"]
+    if not alone:
         return []
     return [
         at_least(
             f"share of the empty tables freed within {_GRACE} s, {release}, {way.name}",
-            1 - ways[way.name]["empty"] / left,
+            1 - ways[way.name]["empty"] / alone,
             _FREED_LEAST,
         )
         for way in _CLAIMED

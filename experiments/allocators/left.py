@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+"""Page tables that a program has left after it freed nearly all that it had."""
+
+from collections.abc import Sequence
+
+from cleanup.experiments.oracle import Census
+from cleanup.experiments.suite.part import Result, Row
+from cleanup.experiments.summary import size_text
+
+
+def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
+    """In tables: `peak` and `empty` above what there was at the beginning, `tables` at the end."""
+    return {
+        "peak": peak.tables - begin.tables,
+        "tables": end.tables,
+        "empty": max(end.empty - begin.empty, 0),
+    }
+
+
+def rows(result: Result) -> Sequence[Row]:
+    """Of a result whose `runs` are, by what was freed and by way, as of `counted`."""
+    return [
+        ("heap", size_text(result["heap_bytes"])),
+        *(
+            (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
+            for name, ways in result["runs"].items()
+            for way, run in ways.items()
+        ),
+    ]
