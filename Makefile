@@ -11,6 +11,7 @@ STORMS := $(KERNELS:%=storms-%)
 ZEROS := $(KERNELS:%=zeros-%)
 MUTATIONS := $(KERNELS:%=mutations-%)
 RACES := races-7.3
+SHIM_STORMS := $(KERNELS:%=shim-storms-%)
 UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
 DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debug-fuzz
@@ -153,8 +154,16 @@ $(RACES): races-%:
 
 .PHONY: shim-storms
 shim-storms: build ## threads, signals and forks, and redis with its snapshots, under the library
-	$(BIN)/pytest tests/host/test_shim_storms_here.py tests/host/test_programs_here.py \
+	PGTABLE_CLEANUP_RESULTS=$(RESULTS) $(BIN)/pytest \
+		tests/host/test_shim_storms_here.py tests/host/test_programs_here.py \
 		-k "libcs_malloc or jemallocs_hooks or snapshots" --storm-seconds $(SECONDS)
+
+# The same threads, with the module that frees tables below them.
+.PHONY: $(SHIM_STORMS)
+$(SHIM_STORMS): shim-storms-%: build
+	mkdir -p $(RESULTS)
+	$(BIN)/pgtable-cleanup lab run --kernel $* --timeout $$((5 * $(SECONDS) + 600)) --results $(RESULTS) -- \
+		$(CURDIR)/$(BIN)/pytest tests/guest/test_shim_storm.py --storm-seconds $(SECONDS)
 
 .PHONY: zeros
 zeros: $(ZEROS) ## a million rounds of reads behind writes to dropped zero pages; zeros-6.12: on one

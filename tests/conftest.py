@@ -15,6 +15,9 @@ ROOT = TESTS.parent
 # tested is what is installed.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
+# Loaded only now, for the same reason.
+pytest_plugins = ("storm",)
+
 # Guests are slow, and their root is read-only.
 settings.register_profile("everywhere", deadline=None, database=None)
 settings.load_profile("everywhere")

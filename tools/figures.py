@@ -34,6 +34,7 @@ from cleanup.experiments import savings, table
 from cleanup.experiments.designs import table as designs
 from cleanup.experiments.document import AnyDocument, is_suite
 from cleanup.experiments.suite.show import claim_text, sections
+from cleanup.lab import SOURCES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
@@ -194,7 +195,9 @@ def target(name: str) -> str:
     parts = name.removesuffix(".json").split("-")
     if parts[-1] == "kcsan":
         return f"races-{parts[-2]}"
-    return f"{'zeros' if name.startswith('stale-zeros') else parts[0]}-{parts[-1]}"
+    if parts[-1] not in SOURCES:
+        return "-".join(parts[:-1])
+    return f"{'zeros' if name.startswith('stale-zeros') else '-'.join(parts[:-1])}-{parts[-1]}"
 
 
 def _of_storms(one: dict[str, Any]) -> str:
@@ -212,6 +215,22 @@ def _of_storms(one: dict[str, Any]) -> str:
             f"; KCSAN watched {one['watchpoints']:,} accesses: no race with the module in it, "
             f"{races:,} of the kernel's own"
         )
+    return told
+
+
+def _of_shim_storms(one: dict[str, Any]) -> str:
+    storms = one["storms"].values()
+    told = f"no byte lost in {len(storms)} storms of the preload library"
+    for name, what in (
+        ("steps", "steps"),
+        ("signals", "signals"),
+        ("forks", "forks"),
+        ("snapshots", "snapshots of redis"),
+        ("hook_units", "units given back by jemalloc's hooks"),
+        ("freed_pte", "tables freed by the module"),
+    ):
+        total = sum(each.get(name, 0) for each in storms)
+        told += f", {total:,} {what}" if total else ""
     return told
 
 
@@ -243,6 +262,7 @@ def _of_fuzzing(one: dict[str, Any]) -> str:
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "fuzz": _of_fuzzing,
     "selftests": _of_selftests,
+    "shim": _of_shim_storms,
     "stale": _of_zeros,
     "storms": _of_storms,
     "upstream": _of_upstream,

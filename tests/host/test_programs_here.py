@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import storm
+from storm import Storms
 
 from cleanup.commands.exec import jemalloc_path, library_path
 from cleanup.experiments.allocators import redis
 from host import programs
-from host.test_shim_storms_here import CONF, STORM, storm
 from preloaded import SHIM, stats
 
 pytestmark = pytest.mark.host
 
-LIBRARY, HOOKS = CONF, "backend:null,hooks:jemalloc,stats:exit"
+LIBRARY, HOOKS = f"backend:null,{storm.CONF}", "backend:null,hooks:jemalloc,stats:exit"
 KEYS, KEPT_ONE_IN = 300_000, 100_000
 # By its number, so that a value which is another's is told.
 FILL = """
@@ -61,14 +62,14 @@ def test_redis_keeps_what_a_mass_delete_leaves(tmp_path: Path, conf: str) -> Non
 
 @pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
 def test_redis_forks_for_its_snapshots(
-    tmp_path: Path, conf: str, pytestconfig: pytest.Config
+    tmp_path: Path, conf: str, storm_seconds: int, storms: Storms
 ) -> None:
     """While it is written to: the child, which drains nothing, has what there was at the fork."""
-    end = time.monotonic() + pytestconfig.getoption("--storm-seconds")
+    begun = time.monotonic()
     snapshots = 0
     with redis.running(tmp_path, programs.environment(conf)) as server:
         server.ask("eval", FILL, "0", "20000")
-        while time.monotonic() < end or not snapshots:
+        while time.monotonic() < begun + storm_seconds or not snapshots:
             server.ask("bgsave")
             server.benchmark("-t", "set,get,lpush,lpop", "-n", "20000", "-r", "5000", "-q")
             while server.figure("persistence", "rdb_bgsave_in_progress"):
@@ -84,6 +85,10 @@ def test_redis_forks_for_its_snapshots(
     with redis.running(loaded, programs.environment("backend:null")) as server:
         assert int(server.ask("dbsize")) >= 20_000
         assert server.ask("eval", WRONG, "0") == "0"
+    storms[f"redis, {'hooks' if conf == HOOKS else 'library'}"] = {
+        "snapshots": snapshots,
+        "seconds": round(time.monotonic() - begun),
+    }
 
 
 def test_memcached_gives_back_what_it_was_given(tmp_path: Path) -> None:
@@ -203,12 +208,10 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
     "library",
     [("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"), ("libmimalloc.so.2", "libmimalloc2.0")],
 )
-def test_other_allocators_churn(library: tuple[str, str], pytestconfig: pytest.Config) -> None:
+def test_other_allocators_churn(library: tuple[str, str], storm_seconds: int) -> None:
     """Their releases are seen: those of jemalloc's are not the only ones."""
-    seconds = pytestconfig.getoption("--storm-seconds")
-    allocator = library_path(*library)
-    env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": CONF}
-    assert storm(STORM, seconds, env)["drains"] > 100
+    env = {"LD_PRELOAD": f"{SHIM} {library_path(*library)}", "PGTABLE_CLEANUP_CONF": LIBRARY}
+    assert storm.run(storm.STORM, storm_seconds, env)["drains"] > 100
 
 
 SERVER = """

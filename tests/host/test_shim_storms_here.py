@@ -9,6 +9,8 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import storm
+from storm import Storms
 
 from cleanup.commands.exec import jemalloc_path
 from preloaded import SHIM
@@ -16,48 +18,23 @@ from preloaded import SHIM
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).parents[2]
-STORM = ROOT / "build/python/storm"
-# Every release is looked at, by whoever made it and by a thread of the library's own.
-CONF = "backend:null,threshold:1,interval_ms:1,thread:true,stats:exit"
-SEED = 1
+CONF = f"backend:null,{storm.CONF}"
 SANITIZERS = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 CORE_TESTS = ("test_shim_units.py", "test_shim_conf.py", "test_jemalloc_hooks.py")
 
 
-@pytest.fixture(scope="session")
-def seconds(pytestconfig: pytest.Config) -> int:
-    found: int = pytestconfig.getoption("--storm-seconds")
-    return found
-
-
-def storm(program: Path, seconds: int, env: dict[str, str]) -> dict[str, int]:
-    """What it did and what the library did; where it ends by itself, and has lost no byte."""
-    ended = subprocess.run(
-        [program, str(seconds), str(SEED)],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds + 120,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "lost=0" in ended.stdout
-    found = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", ended.stdout)}
-    assert min(found[name] for name in ("steps", "signals", "forks", "spawns")) > 0
-    of_library = re.findall(r"(\w+)=(\d+)", ended.stderr)
-    return {name: int(value) for name, value in of_library} | found
-
-
-def test_under_libcs_malloc(seconds: int) -> None:
-    found = storm(STORM, seconds, {"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": CONF})
+def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
+    env = {"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": CONF}
+    found = storm.run(storm.STORM, storm_seconds, env)
     assert found["drains"] > 1000
+    storms["libc"] = found
 
 
-@pytest.mark.parametrize("malloc_conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50"])
-def test_under_jemallocs_hooks(seconds: int, malloc_conf: str) -> None:
-    found = storm(
-        STORM,
-        seconds,
+@pytest.mark.parametrize("malloc_conf", storm.DECAYS)
+def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: str) -> None:
+    found = storm.run(
+        storm.STORM,
+        storm_seconds,
         {
             "LD_PRELOAD": f"{SHIM} {jemalloc_path()}",
             "PGTABLE_CLEANUP_CONF": f"{CONF},hooks:jemalloc",
@@ -66,6 +43,7 @@ def test_under_jemallocs_hooks(seconds: int, malloc_conf: str) -> None:
     )
     assert found["drains"] > 1000
     assert found["hook_units"] > 0
+    storms[f"jemalloc, hooks, {malloc_conf}"] = found
 
 
 @pytest.fixture(scope="session", params=list(SANITIZERS))
@@ -100,8 +78,8 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return build
 
 
-def test_the_storm_under_sanitizers(sanitized: Path, seconds: int) -> None:
-    found = storm(sanitized / "storm_inside", seconds, {"PGTABLE_CLEANUP_CONF": CONF})
+def test_the_storm_under_sanitizers(sanitized: Path, storm_seconds: int) -> None:
+    found = storm.run(sanitized / "storm_inside", storm_seconds, {"PGTABLE_CLEANUP_CONF": CONF})
     assert found["drains"] > 500
 
 

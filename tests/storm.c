@@ -51,6 +51,7 @@ static int noted_madvise(void *at, size_t length, int advice)
 #define UNIT (2UL << 20)
 #define AREA (4 * UNIT)
 #define CHILD_STEPS 100
+#define SPARSE 32
 
 struct slot {
 	unsigned char *at;
@@ -65,7 +66,13 @@ struct worker {
 	/* Pages that are released one by one; what each holds. */
 	unsigned char *area;
 	unsigned char pages[AREA / PAGE];
+	/* Of each unit that all share, a page of its own; 0 when released. */
+	size_t lane;
+	unsigned char sparse[SPARSE];
 };
+
+/* Their tables become empty, and fill again while they are freed. */
+static unsigned char *sparse;
 
 static struct worker workers[THREADS];
 static _Atomic bool ended;
@@ -136,6 +143,23 @@ static void release_page(struct worker *own)
 	memset(at, own->pages[page], PAGE);
 }
 
+/* By turns: filled, and released. */
+static void turn_sparse_page(struct worker *own)
+{
+	size_t unit = draw(&own->state) % SPARSE;
+	unsigned char *at = sparse + unit * UNIT + own->lane * PAGE;
+
+	check(at, PAGE, own->sparse[unit]);
+	if (own->sparse[unit]) {
+		own->sparse[unit] = 0;
+		if (madvise(at, PAGE, MADV_DONTNEED))
+			atomic_fetch_add(&lost, 1);
+	} else {
+		own->sparse[unit] = 1 + draw(&own->state) % 255;
+		memset(at, own->sparse[unit], PAGE);
+	}
+}
+
 static void step(struct worker *own)
 {
 	struct slot *slot = &own->slots[draw(&own->state) % SLOTS];
@@ -151,6 +175,7 @@ static void step(struct worker *own)
 		slot->at = NULL;
 	}
 	release_page(own);
+	turn_sparse_page(own);
 }
 
 static void *work(void *argument)
@@ -226,18 +251,26 @@ static void spawn_one(void)
 	atomic_fetch_add(&spawns, 1);
 }
 
-static void begin(struct worker *own, uint64_t seed)
+/* Begins where a unit does. */
+static unsigned char *map_units(size_t units)
 {
-	size_t page;
+	unsigned char *at = mmap(NULL, (units + 1) * UNIT,
+				 PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				 -1, 0);
 
-	own->state = seed * 2654435761 + 1;
-	own->area = mmap(NULL, AREA, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (own->area == MAP_FAILED)
+	if (at == MAP_FAILED)
 		exit(2);
-	madvise(own->area, AREA, MADV_NOHUGEPAGE);
-	for (page = 0; page < AREA / PAGE; page++)
-		own->pages[page] = 0;
+	at += -(uintptr_t)at % UNIT;
+	madvise(at, units * UNIT, MADV_NOHUGEPAGE);
+	return at;
+}
+
+static void begin(struct worker *own, size_t lane, uint64_t seed)
+{
+	own->state = seed * 2654435761 + 1;
+	own->lane = lane;
+	own->area = map_units(AREA / UNIT);
 }
 
 int main(int argc, char **argv)
@@ -252,21 +285,19 @@ int main(int argc, char **argv)
 	if (argc != 3)
 		return 2;
 	end = time(NULL) + atoi(argv[1]);
-	handled = mmap(NULL, UNIT, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (handled == MAP_FAILED)
-		return 2;
+	handled = (_Atomic unsigned char *)map_units(1);
+	sparse = map_units(SPARSE);
 	sigaction(SIGUSR1, &action, NULL);
-	begin(&own, strtoull(argv[2], NULL, 10));
+	begin(&own, THREADS, strtoull(argv[2], NULL, 10));
 	for (i = 0; i < THREADS; i++) {
-		begin(&workers[i], own.state + i + 1);
+		begin(&workers[i], i, own.state + i + 1);
 		pthread_create(&workers[i].thread, NULL, work, &workers[i]);
 	}
 	pthread_create(&sender, NULL, send, NULL);
 	while (time(NULL) < end) {
 		for (i = 0; i < CHILD_STEPS; i++)
 			step(&own);
-		if (atomic_load(&forks) % 4 == 3)
+		if (atomic_load(&forks) % 4 == 0)
 			spawn_one();
 		fork_one(&own);
 	}

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""Threads, signals and forks under the preload library, with the module that frees their tables."""
+
+import pytest
+import storm
+from storm import Storms
+
+from cleanup.commands.exec import jemalloc_path
+from preloaded import SHIM
+
+pytestmark = pytest.mark.guest
+
+
+def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
+    env = {"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": storm.CONF}
+    found = storm.run(storm.STORM, storm_seconds, env)
+    assert found["freed_pte"] > 10
+    storms["libc, module"] = found
+
+
+@pytest.mark.parametrize("conf", ["", ",hooks:jemalloc", ",hooks:jemalloc,backend:null"])
+def test_under_jemalloc(storm_seconds: int, storms: Storms, conf: str) -> None:
+    found = storm.run(
+        storm.STORM,
+        storm_seconds,
+        {
+            "LD_PRELOAD": f"{SHIM} {jemalloc_path()}",
+            "PGTABLE_CLEANUP_CONF": f"{storm.CONF}{conf}",
+            "MALLOC_CONF": f"thp:never,{storm.DECAYS[0]}",
+        },
+    )
+    assert found["hook_units" if "hooks" in conf else "freed_pte"] > 10
+    storms[f"jemalloc{conf}"] = found

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Threads, signals and forks under the preload library; all that is allocated is checked."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proof import results
+
+STORM = Path(__file__).parents[1] / "build/python/storm"
+SEED = 1
+Storms = dict[str, dict[str, int]]
+# Every release is looked at, by whoever made it and by a thread of the library's own.
+CONF = "threshold:1,interval_ms:1,thread:true,stats:exit"
+# jemalloc's: what is freed is given back at once, and after a wait.
+DECAYS = ("dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50")
+
+
+def run(program: Path, seconds: int, env: dict[str, str]) -> dict[str, int]:
+    """What it did and what the library did; where it ends by itself, and has lost no byte."""
+    begun = time.monotonic()
+    ended = subprocess.run(
+        [program, str(seconds), str(SEED)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds + 120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "lost=0" in ended.stdout
+    found = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", ended.stdout)}
+    assert min(found[name] for name in ("steps", "signals", "forks", "spawns")) > 0
+    of_library = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", ended.stderr)}
+    return of_library | found | {"seconds": round(time.monotonic() - begun)}
+
+
+@pytest.fixture
+def storm_seconds(pytestconfig: pytest.Config) -> int:
+    """How long each storm on the preload library is to last."""
+    found: int = pytestconfig.getoption("--storm-seconds")
+    return found
+
+
+@pytest.fixture(scope="session")
+def storms() -> Iterator[Storms]:
+    """Where a storm that has passed says what it did; in the end the figures of a proof."""
+    begun = time.monotonic()
+    passed: Storms = {}
+    yield passed
+    results.keep(results.document("shim-storms", SEED, begun, {"storms": passed}))
