@@ -91,12 +91,16 @@ def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = Tru
 
     Sources: VmPTE and HugetlbPages of /proc/PID/status, /proc/PID/maps, pagemap and
     smaps_rollup.  OracleError where the process maps hugetlb pages, whose tables pagemap
-    can't tell, and where the zero page can't be told; OSError where /proc denies the look.
+    can't tell, where the zero page can't be told, and where the process was seen to run; OSError
+    where /proc denies the look.
     """
     status = kilobytes(Path(f"/proc/{pid}/status"))
     if status.get("HugetlbPages"):
         raise OracleError(f"process {pid} maps hugetlb pages: its tables can't be told by pagemap")
-    return census(status["VmPTE"], _entries(pid, zero_pages), populated)
+    found = census(status["VmPTE"], _entries(pid, zero_pages), populated)
+    if found.empty < 0:
+        raise OracleError(f"process {pid} made page tables while they were counted: halt it first")
+    return found
 
 
 def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) -> Census:

@@ -53,7 +53,7 @@ class Process:
 
 @contextmanager
 def started(way: Way, libraries: Sequence[str]) -> Iterator[Process]:
-    """The program, run that way; it ends with the block."""
+    """The program, run that way, once it waits for orders; it ends with the block."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "cleanup.experiments.allocators.program"],
         stdin=subprocess.PIPE,
@@ -63,6 +63,9 @@ def started(way: Way, libraries: Sequence[str]) -> Iterator[Process]:
         start_new_session=True,
     ) as process:
         try:
-            yield Process(process, way)
+            found = Process(process, way)
+            # Who looks at it before that sees its start.
+            found.tell("started")
+            yield found
         finally:
             process.kill()

@@ -35,6 +35,9 @@ class Program:
         # Whatever is made stays for the life of the process.
         self._kept = ExitStack()
 
+    def started(self) -> None:
+        """Nothing: who has the answer knows that all is loaded."""
+
     def objects(self, room: int, most: int, seed: int, whole: bool) -> None:
         """Allocate as many, of up to `most` bytes each."""
         self._objects = Objects(room, most, seed, whole)

@@ -54,9 +54,6 @@ def test_a_mass_delete(tmp_path: Path) -> None:
     assert set(runs) == {"a heap, with thread caches", "redis-server, with thread caches"}
     for ways in runs.values():
         assert ways["plain"]["peak"] >= 120, "256 MiB have as many tables"
-        assert ways["plain"]["empty"] > ways["hooks"]["empty"]
-    # Of a heap a dozen tables may stay, the same however large it is and however long one waits.
-    redis = runs["redis-server, with thread caches"]
-    assert redis["plain"]["empty"] > 2 * redis["hooks"]["empty"]
-    assert runs["a heap, with thread caches"]["hooks"]["empty"] <= 16
+        assert ways["plain"]["empty"] > 10
+        assert ways["hooks"]["empty"] <= 2
     assert (tmp_path / "allocators-mass_delete.png").exists()

@@ -135,6 +135,13 @@ def test_hugetlb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         oracle.observe(1)
 
 
+def test_a_process_that_runs_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer tables than hold entries: the tables were counted before the entries were made."""
+    monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE})
+    with pytest.raises(oracle.OracleError, match="halt it first"):
+        oracle.observe(os.getpid())
+
+
 def test_units_outside_the_memory_are_refused() -> None:
     """The loops over memory check their bounds."""
     with pytest.raises(ValueError, match="not within"):

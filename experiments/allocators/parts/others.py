@@ -31,10 +31,10 @@ _LIBRARIES = {
 }
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 _HEAP = ["-XX:+UseG1GC", "-Xms32m", "-Xmx3g", "-XX:MinHeapFreeRatio=5", "-XX:MaxHeapFreeRatio=10"]
-# That release memory by system calls of their own.
+# That release memory by system calls of their own; with Debian's packages.
 _COMMANDS = {
-    "Java, G1": ["java", *_HEAP, str(_FOREIGN / "Churn.java")],
-    "Go": ["go", "run", str(_FOREIGN / "churn.go")],
+    "Java, G1": (["java", *_HEAP, str(_FOREIGN / "Churn.java")], "default-jdk-headless"),
+    "Go": (["go", "run", str(_FOREIGN / "churn.go")], "golang-go"),
 }
 
 
@@ -67,9 +67,9 @@ class Others:
                 if way.works_here():
                     progress(f"{name}, {way.name}")
                     runs[f"{name}, {way.name}"] = _churned(way, libraries, seed, mebibytes)
-        for name, command in _COMMANDS.items():
+        for name, (command, package) in _COMMANDS.items():
             if shutil.which(command[0]) is None:
-                missing[name] = f"there is no {command[0]} on this machine"
+                missing[name] = f"there is no {command[0]} on this machine: install {package}"
                 continue
             progress(name)
             runs[name] = _run_foreign(command, mebibytes)
