@@ -12,6 +12,7 @@ from cleanup import lab
 from cleanup.experiments.document import Document
 from cleanup.experiments.measure import BACKENDS, ExperimentError
 from cleanup.experiments.workload import NO_RELEASE, Parameters, Workload
+from cleanup.lab.machine import size_in_bytes
 from cleanup.lab.progress import on_stderr
 
 # What a guest without KVM takes at most, for each page touched and around the runs, in seconds.
@@ -51,11 +52,17 @@ def run(
             *[f"--seed={common.seed}", f"--repeat={repeats}"],
         ],
         kernel=kernel,
-        memory=workload.guest_memory,
+        memory=memory(workload, common.size_bytes),
         disk=workload.guest_disk,
         timeout=_SECONDS_MORE + runs * pages * _SECONDS_A_PAGE,
     )
     return cast(Document, {**document, "clock": clock(result)})
+
+
+def memory(workload: Workload, size_bytes: int) -> str:
+    """What a guest needs that maps so much: beyond the workload's own size, in proportion."""
+    own = size_in_bytes(workload.guest_memory)
+    return f"{max(own, own * size_bytes // workload.size_bytes) >> 20}M"
 
 
 def run_json(

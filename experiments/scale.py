@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from cleanup.experiments.document import Document
 from cleanup.experiments.plot import STYLES
-from cleanup.experiments.summary import Summary, summaries
+from cleanup.experiments.summary import Spread, Summary, size_text, summaries
 
+HEADINGS = ("mapped", "page tables left", "after reclaim", "reclaim took", "for each table")
 _LEAST_SIZES = 3
 _PAGE = 4096
 _MARKERS = {"none": "s", "zap": "^", "module": "o"}
@@ -22,14 +23,20 @@ _LINES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One backend on one kernel: bytes mapped, of page tables left, and seconds of cleaning."""
+    """One backend on one kernel: bytes mapped, of page tables left, tables freed, and seconds."""
 
     kernel: str
     backend: str
     granularity: str
     mapped_bytes: tuple[int, ...]
     left_bytes: tuple[int, ...]
-    seconds: tuple[float, ...]
+    freed: tuple[int, ...]
+    seconds: tuple[Spread, ...]
+
+    @property
+    def medians(self) -> list[float]:
+        """Of the seconds that freeing them took."""
+        return [each.median for each in self.seconds]
 
     @property
     def label(self) -> str:
@@ -63,10 +70,39 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
                 tuple(sizes),
                 # Nothing has no place on such an axis: a page stands for it.
                 tuple(max(by_size[size].remaining_bytes, _PAGE) for size in sizes),
-                tuple(by_size[size].seconds["cleaned"].median for size in sizes),
+                tuple(by_size[size].freed_tables for size in sizes),
+                tuple(by_size[size].seconds["cleaned"] for size in sizes),
             )
         )
     return found
+
+
+def rows(group: Sequence[Curve], kernel: str) -> list[tuple[str, ...]]:
+    """Under HEADINGS, by size; then the slopes."""
+    on_kernel = {curve.backend: curve for curve in group if curve.kernel.startswith(f"{kernel}.")}
+    none, module = on_kernel["none"], on_kernel["module"]
+    sizes = zip(
+        none.mapped_bytes,
+        none.left_bytes,
+        module.left_bytes,
+        module.freed,
+        module.seconds,
+        strict=True,
+    )
+    found = [
+        (
+            size_text(mapped),
+            size_text(left),
+            size_text(after),
+            f"{took.median:.3g} s ({took.least:.3g} to {took.most:.3g})",
+            f"{1e6 * took.median / freed:.3g} µs",
+        )
+        for mapped, left, after, freed, took in sizes
+    ]
+    prices = [took / freed for took, freed in zip(module.medians, module.freed, strict=True)]
+    growth = (none.left_bytes, module.left_bytes, module.medians, prices)
+    slopes = (f"{slope(none.mapped_bytes, values):.2f}" for values in growth)
+    return [*found, ("*slope, log-log*", *slopes)]
 
 
 def draw_all(documents: Sequence[Document], out: Path) -> list[Path]:
@@ -88,10 +124,10 @@ def draw(workload: str, group: Sequence[Curve]) -> Figure:
         line = _LINES[kernels.index(curve.kernel) % len(_LINES)]
         _plot(left, curve, [one / 1024 for one in curve.left_bytes], line)
         # What does nothing takes no time.
-        if curve.backend != "none" and min(curve.seconds) > 0:
-            _plot(time, curve, curve.seconds, line)
+        if curve.backend != "none" and min(curve.medians) > 0:
+            _plot(time, curve, curve.medians, line)
     left.set_ylabel("page tables left of the mapping (kB); 4 stands for none")
-    time.set_ylabel("time of freeing them (s)")
+    time.set_ylabel("time of freeing them (s, median)")
     for axis in (left, time):
         axis.set_xscale("log", base=2)
         axis.set_yscale("log")

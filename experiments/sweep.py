@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 HOST = "host"
 """In place of a kernel of the lab: this machine, or the worker's."""
 
-# A worker that is lost takes its run with it: others try it so often.
-_RETRIES = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -169,9 +166,9 @@ def _measured(client: "Client", missing: Sequence[Point]) -> Iterator[tuple[Poin
     """Each with its result, or why it has none, as they come."""
     from distributed import as_completed  # noqa: PLC0415 -- an extra
 
+    # The run of a worker that is lost is another's; one that fails would fail again.
     futures = {
-        client.submit(_measure, point, key=point.name, retries=_RETRIES, pure=False): point
-        for point in missing
+        client.submit(_measure, point, key=point.name, pure=False): point for point in missing
     }
     try:
         for future in as_completed(futures):

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from cleanup.commands import main
-from cleanup.experiments import scale, sweep
+from cleanup.experiments import in_lab, scale, sweep
 from cleanup.experiments.document import Document, Phase
 from cleanup.experiments.measure import ExperimentError
+from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import PNG, made_document
 
 pytestmark = pytest.mark.unit
@@ -102,10 +103,21 @@ def test_slopes_say_how_it_grows(tmp_path: Path) -> None:
     module = by_backend["module"]
     assert module.left_bytes == (4096, 4096, 4096)
     assert scale.slope(module.mapped_bytes, module.left_bytes) == pytest.approx(0)
-    assert scale.slope(module.mapped_bytes, module.seconds) == pytest.approx(1)
+    assert scale.slope(module.mapped_bytes, module.medians) == pytest.approx(1)
+    kernel = ".".join(documents[0]["kernel"].split(".")[:2])
+    *sizes, slopes = scale.rows(group, kernel)
+    assert [row[0] for row in sizes] == ["1.00 GiB", "2.00 GiB", "4.00 GiB"]
+    assert slopes == ("*slope, log-log*", "1.00", "0.00", "1.00", "1.00")
     (path,) = scale.draw_all(documents, tmp_path)
     assert path.read_bytes().startswith(PNG)
 
 
 def test_two_sizes_are_no_curve() -> None:
     assert scale.curves([sized(1, "none"), sized(2, "none")]) == {}
+
+
+def test_a_larger_mapping_has_a_larger_guest() -> None:
+    workload = registry()["tebibyte-empty"]
+    assert in_lab.memory(workload, 1 << 30) == "4096M"
+    assert in_lab.memory(workload, 1 << 40) == "4096M"
+    assert in_lab.memory(workload, 1 << 41) == "8192M"
