@@ -4,7 +4,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,14 @@ _QUICK_MEBIBYTES = 256
 _MOST = 1008
 _KEPT = (5, 50, 1000, 100_000)
 _GRACE = 2
-# With Debian's packages; libc's own is always there.
-_LIBRARIES = {
-    "glibc": None,
-    "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
-    "mimalloc": ("libmimalloc.so.2", "libmimalloc2.0"),
+# glibc's malloc keeps what is not at the end of its heap until it is told to trim.
+_TRIMMED = "glibc, malloc_trim()"
+# By which library, with Debian's package, and whether each is told to give unused pages back.
+_HEAPS: Mapping[str, tuple[tuple[str, str] | None, bool]] = {
+    "glibc": (None, False),
+    _TRIMMED: (None, True),
+    "tcmalloc": (("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"), True),
+    "mimalloc": (("libmimalloc.so.2", "libmimalloc2.0"), True),
 }
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 _HEAP = ["-XX:+UseG1GC", "-Xms32m", "-Xmx3g", "-XX:MinHeapFreeRatio=5", "-XX:MaxHeapFreeRatio=10"]
@@ -61,12 +64,14 @@ class Others:
         mebibytes = _QUICK_MEBIBYTES if quick else _MEBIBYTES
         runs: dict[str, dict[str, Any]] = {}
         missing: dict[str, str] = {}
-        for name, library in _LIBRARIES.items():
+        for name, (library, gives_back) in _HEAPS.items():
             libraries = [] if library is None else [library_path(*library)]
             for way in (PLAIN, MODULE):
                 if way.works_here():
                     progress(f"{name}, {way.name}")
-                    runs[f"{name}, {way.name}"] = _churned(way, libraries, seed, mebibytes)
+                    runs[f"{name}, {way.name}"] = _churned(
+                        way.attended(), libraries, seed, mebibytes, gives_back=gives_back
+                    )
         for name, (command, package) in _COMMANDS.items():
             if shutil.which(command[0]) is None:
                 missing[name] = f"there is no {command[0]} on this machine: install {package}"
@@ -84,7 +89,7 @@ class Others:
         ]
 
     def savings(self, result: Result) -> Sequence[Saving]:
-        """Of each allocator alone: controls all."""
+        """Of each allocator alone: controls, but for one that is told to give its memory back."""
         heap = f"heap of {size_text(result['heap_bytes'])}"
         return [
             Saving(
@@ -92,7 +97,7 @@ class Others:
                 tables=run["tables"],
                 empty=run["empty"],
                 freed=run["reclaimed"],
-                control=True,
+                control=not name.startswith(_TRIMMED),
             )
             for name, run in result["runs"].items()
             if not name.endswith(f", {MODULE.name}")
@@ -106,17 +111,18 @@ def _shown(run: dict[str, Any]) -> str:
     return text
 
 
-def _churned(way: Way, libraries: Sequence[str], seed: int, mebibytes: int) -> dict[str, Any]:
+def _churned(
+    way: Way, libraries: Sequence[str], seed: int, mebibytes: int, *, gives_back: bool
+) -> dict[str, Any]:
     with started(way, libraries) as process:
         begin = process.tables()
         process.tell("objects", 2 * (mebibytes << 20) // _MOST, _MOST, seed, True)
         peak = process.tables()
         for keep in _KEPT:
             process.tell("release", keep)
-            process.tell("give_back")
-        # Past the interval, for a library that looks at what is noted by the program's calls.
+            if gives_back:
+                process.tell("give_back")
         time.sleep(_GRACE)
-        process.tell("give_back")
         found = _found(process.pid, begin, peak)
         _kept, lost = process.tell("check")
         if lost:

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cleanup.experiments.allocators import left
@@ -31,6 +32,8 @@ _FREED_LEAST = 0.95
 # jemalloc's default spreads its purges over ten.
 _DECAY_SECONDS = 12
 
+# Its last drain waits for the next release.
+THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread")
 WAYS = (PLAIN, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
 # Those that are to free them all; retain:false is there to compare.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
@@ -44,7 +47,7 @@ class Tables:
     guest = Guest(icount=False, cpus=2, memory="4G")
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Once by each way, the heap purged, and left to jemalloc's decay.
+        """Once by each way, purged, and left to jemalloc's decay; the library has a thread.
 
         Quick, a quarter of that heap, purged, and without the ways there are to compare.
         """
@@ -54,10 +57,11 @@ class Tables:
             if quick and release == "decay":
                 continue
             runs[release] = {}
-            for way in WAYS:
+            for way in WAYS if release == "purge" else (*WAYS, THREADLESS):
                 if way.works_here() and not (quick and way not in (PLAIN, *_CLAIMED)):
                     progress(f"{release}, {way.name}")
-                    runs[release][way.name] = look(way, seed, 2 * heap_bytes // _MOST)
+                    run = way if way is THREADLESS else way.attended()
+                    runs[release][way.name] = look(run, seed, 2 * heap_bytes // _MOST)
         return {
             "heap_bytes": heap_bytes,
             "kept_one_in": _KEPT[-1],
@@ -71,7 +75,7 @@ class Tables:
 
 
 def _purged(way: Way, seed: int, objects: int) -> dict[str, int]:
-    with started(way.attended(), jemalloc()) as process:
+    with started(way, jemalloc()) as process:
         return _emptied(process, seed, objects, lambda: process.tell("purge"))
 
 
