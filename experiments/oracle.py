@@ -13,7 +13,9 @@ nothing else looks empty: compare two readings of one process.
 import errno
 import mmap
 import os
+import signal
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -101,6 +103,24 @@ def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = Tru
     if found.empty < 0:
         raise OracleError(f"process {pid} made page tables while they were counted: halt it first")
     return found
+
+
+def observe_halted(pid: int) -> Census:
+    """What `observe` says of a process whose threads are stopped for it; raises as that does."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        while not _is_halted(pid):
+            time.sleep(0.001)
+        return observe(pid)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _is_halted(pid: int) -> bool:
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    # After the name in brackets, which may hold anything.
+    states = (task.read_text(encoding="utf-8").rpartition(")")[2].split()[0] for task in tasks)
+    return all(state in "TtXZ" for state in states)
 
 
 def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) -> Census:

@@ -2,7 +2,9 @@
 """Page tables that a program has left after it freed nearly all that it had."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import cleanup
 from cleanup.experiments.oracle import Census
 from cleanup.experiments.suite.part import Result, Row
 from cleanup.experiments.summary import size_text
@@ -17,12 +19,28 @@ def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
     }
 
 
+def reclaimed(pid: int) -> int | None:
+    """Tables of all levels that `reclaim` frees of it now, None where there is no module."""
+    if not cleanup.features().backends["module"].works:
+        return None
+    freed = cleanup.reclaim(pid).freed
+    return freed.pte + freed.pmd + freed.pud
+
+
+def shown(run: dict[str, Any]) -> str:
+    """What was `counted`, and `reclaimed` where it could be."""
+    text = f"{run['empty']:,} empty of {run['tables']:,} tables"
+    if run.get("reclaimed") is not None:
+        text += f"; reclaim by pid freed {run['reclaimed']:,}"
+    return text
+
+
 def rows(result: Result) -> Sequence[Row]:
     """Of a result whose `runs` are, by what was freed and by way, as of `counted`."""
     return [
         ("heap", size_text(result["heap_bytes"])),
         *(
-            (f"{name}, {way}", f"{run['empty']:,} empty of {run['tables']:,} tables")
+            (f"{name}, {way}", shown(run))
             for name, ways in result["runs"].items()
             for way, run in ways.items()
         ),

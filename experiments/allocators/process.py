@@ -47,8 +47,8 @@ class Process:
         return self._process.pid
 
     def tables(self) -> oracle.Census:
-        """What the oracle says while it waits."""
-        return oracle.observe(self._process.pid)
+        """What the oracle says while it waits; the library's thread doesn't."""
+        return oracle.observe_halted(self._process.pid)
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """redis-server on a socket of its own, from outside."""
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -29,13 +27,8 @@ class Redis:
         return self._run("redis-cli", *command).strip()
 
     def tables(self) -> oracle.Census:
-        """What the oracle says of its page tables, while it is halted: its timers go on."""
-        os.kill(self.pid, signal.SIGSTOP)
-        os.waitpid(self.pid, os.WUNTRACED)
-        try:
-            return oracle.observe(self.pid)
-        finally:
-            os.kill(self.pid, signal.SIGCONT)
+        """What the oracle says of its page tables."""
+        return oracle.observe_halted(self.pid)
 
     def benchmark(self, *options: str) -> str:
         """What redis-benchmark says."""

@@ -2,8 +2,12 @@
 """The oracle on synthetic pagemaps, against page tables made up entry by entry."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,6 +144,36 @@ def test_a_process_that_runs_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE})
     with pytest.raises(oracle.OracleError, match="halt it first"):
         oracle.observe(os.getpid())
+
+
+def test_who_runs_is_halted_meanwhile() -> None:
+    """Threads that make tables and lose them, and a name that looks like a state."""
+    program = """
+import mmap, threading
+def go_on():
+    threading.current_thread()
+    while True:
+        with mmap.mmap(-1, 64 << 20) as area:
+            area[::2 << 20] = bytes(32)
+for _ in range(3):
+    threading.Thread(target=go_on).start()
+open("/proc/self/comm", "w").write("a) R (b")
+print("on", flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "on\n"
+            counts = {oracle.observe_halted(process.pid).empty for _ in range(100)}
+            assert min(counts) >= 0
+            # It goes on afterwards.
+            before = sum(psutil.Process(process.pid).cpu_times())
+            time.sleep(0.5)
+            assert sum(psutil.Process(process.pid).cpu_times()) > before
+        finally:
+            process.kill()
 
 
 def test_units_outside_the_memory_are_refused() -> None:

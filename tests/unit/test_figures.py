@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_figure_is_of_a_stored_result() -> None:
     """Nothing would be written anew."""
     done = subprocess.run(
-        [sys.executable, "-P", str(ROOT / "tools/figures.py"), "--check"],
+        [sys.executable, "-P", str(ROOT / "tools/figures"), "--check"],
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cleanup
 from cleanup.commands.exec import library_path
 from cleanup.experiments import oracle
 from cleanup.experiments.allocators import left
@@ -84,7 +83,7 @@ class Others:
         """See `Part`."""
         return [
             ("heap", size_text(result["heap_bytes"])),
-            *((name, _shown(run)) for name, run in result["runs"].items()),
+            *((name, left.shown(run)) for name, run in result["runs"].items()),
             *result["missing"].items(),
         ]
 
@@ -102,13 +101,6 @@ class Others:
             for name, run in result["runs"].items()
             if not name.endswith(f", {MODULE.name}")
         ]
-
-
-def _shown(run: dict[str, Any]) -> str:
-    text = f"{run['empty']:,} empty of {run['tables']:,} tables, {run['peak']:,} at most"
-    if run["reclaimed"] is not None:
-        text += f"; reclaim by pid freed {run['reclaimed']:,}"
-    return text
 
 
 def _churned(
@@ -142,7 +134,7 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
             censuses = {}
             for phase in ("start", "full"):
                 _expect(process, phase)
-                censuses[phase] = oracle.observe(_heir(process.pid))
+                censuses[phase] = oracle.observe_halted(_heir(process.pid))
                 _go_on(process)
             _expect(process, "released")
             time.sleep(_GRACE)
@@ -171,11 +163,10 @@ def _heir(pid: int) -> int:
 
 
 def _found(pid: int, begin: oracle.Census, peak: oracle.Census) -> dict[str, Any]:
-    end = oracle.observe(pid)
-    reclaimed = None
-    if cleanup.features().backends["module"].works:
-        reclaimed = cleanup.reclaim(pid).freed.pte
-    return {**left.counted(begin, peak, end), "reclaimed": reclaimed}
+    return {
+        **left.counted(begin, peak, oracle.observe_halted(pid)),
+        "reclaimed": left.reclaimed(pid),
+    }
 
 
 PART: Part = Others()
