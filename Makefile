@@ -222,7 +222,7 @@ docs: build ## the documentation site and the man pages, in build/docs
 
 .PHONY: figures
 figures: build ## the figures of README.md and docs/, from docs/results
-	$(BIN)/python -P tools/figures.py
+	$(BIN)/python -P tools/figures
 
 .PHONY: lint
 lint: build ## ruff, mypy and clang-format

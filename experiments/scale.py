@@ -34,6 +34,11 @@ class Curve:
     seconds: tuple[Spread, ...]
 
     @property
+    def left_on_axis(self) -> list[int]:
+        """Nothing has no place on a logarithmic axis: a page stands for it."""
+        return [max(left, _PAGE) for left in self.left_bytes]
+
+    @property
     def medians(self) -> list[float]:
         """Of the seconds that freeing them took."""
         return [each.median for each in self.seconds]
@@ -68,8 +73,7 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
                 backend,
                 granularity,
                 tuple(sizes),
-                # Nothing has no place on such an axis: a page stands for it.
-                tuple(max(by_size[size].remaining_bytes, _PAGE) for size in sizes),
+                tuple(by_size[size].remaining_bytes for size in sizes),
                 tuple(by_size[size].freed_tables for size in sizes),
                 tuple(by_size[size].seconds["cleaned"] for size in sizes),
             )
@@ -100,7 +104,7 @@ def rows(group: Sequence[Curve], kernel: str) -> list[tuple[str, ...]]:
         for mapped, left, after, freed, took in sizes
     ]
     prices = [took / freed for took, freed in zip(module.medians, module.freed, strict=True)]
-    growth = (none.left_bytes, module.left_bytes, module.medians, prices)
+    growth = (none.left_on_axis, module.left_on_axis, module.medians, prices)
     slopes = (f"{slope(none.mapped_bytes, values):.2f}" for values in growth)
     return [*found, ("*slope, log-log*", *slopes)]
 
@@ -122,7 +126,7 @@ def draw(workload: str, group: Sequence[Curve]) -> Figure:
     kernels = sorted({curve.kernel for curve in group})
     for curve in group:
         line = _LINES[kernels.index(curve.kernel) % len(_LINES)]
-        _plot(left, curve, [one / 1024 for one in curve.left_bytes], line)
+        _plot(left, curve, [one / 1024 for one in curve.left_on_axis], line)
         # What does nothing takes no time.
         if curve.backend != "none" and min(curve.medians) > 0:
             _plot(time, curve, curve.medians, line)

@@ -2,11 +2,11 @@
 """Threads, signals and forks under the preload library, with the module that frees their tables."""
 
 import pytest
-import storm
-from storm import Storms
 
+import storm
 from cleanup.commands.exec import jemalloc_path
 from preloaded import SHIM
+from storm import Storms
 
 pytestmark = pytest.mark.guest
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import storm
-from storm import Storms
 
+import storm
 from cleanup.commands.exec import jemalloc_path, library_path
 from cleanup.experiments.allocators import redis
 from host import programs
 from preloaded import SHIM, stats
+from storm import Storms
 
 pytestmark = pytest.mark.host
 

@@ -9,11 +9,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-import storm
-from storm import Storms
 
+import storm
 from cleanup.commands.exec import jemalloc_path
 from preloaded import SHIM
+from storm import Storms
 
 pytestmark = pytest.mark.host
 

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""Pictures of stored experiments, each of which says in itself what it was drawn from."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from of_experiments import SCALE, Unknown, is_on, measured_at_sizes
+from PIL import Image
+
+from cleanup.experiments import savings, scale
+from cleanup.experiments.document import AnyDocument
+
+DOCS = Path(__file__).parents[2] / "docs"
+KERNEL = "7.3"
+SCALED = "tebibyte-empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """`source` is the text of all that it shows."""
+
+    path: Path
+    source: str
+    draw: Callable[[], Figure]
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the file is there, and of this source."""
+        if not self.path.exists():
+            return False
+        with Image.open(self.path) as image:
+            return image.info.get("Source") == self._digest
+
+    def write(self) -> None:
+        """Draw it."""
+        self.draw().savefig(self.path, dpi=100, metadata={"Source": self._digest})
+
+    @property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+
+def pictures(stored: Sequence[AnyDocument]) -> list[Picture]:
+    """Those of the docs."""
+    (saved,) = savings.on_kernels([one for one in stored if is_on(one, KERNEL)])
+    scaled = scale.curves(measured_at_sizes()).get(SCALED)
+    if scaled is None:
+        raise Unknown(f"no three sizes of {SCALED} are in {SCALE}")
+    return [
+        Picture(DOCS / "savings.png", repr(saved), lambda: savings.draw(saved)),
+        Picture(DOCS / "scale.png", repr(scaled), lambda: scale.draw(SCALED, scaled)),
+    ]
