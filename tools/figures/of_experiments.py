@@ -38,6 +38,7 @@ def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
     """The table of all workloads."""
     found = [one for one in stored if is_on(one, kernel)]
     (one,) = savings.on_kernels(found)
+    command = f"pgtable-cleanup experiment run --all --quick --kernel {kernel}"
     rows = [
         savings.HEADINGS,
         ("---", "---:", "---:", "---:", "---"),
@@ -49,7 +50,7 @@ def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
             "",
             savings.verdict(one),
             "",
-            f"*Linux {one.kernel}: `pgtable-cleanup experiment run --all --quick --kernel {kernel}`*",
+            f"*Linux {one.kernel}: `{command}`*",
         ]
     )
 
