@@ -31,7 +31,7 @@ def measured(part: str, out: Path) -> Any:  # noqa: ANN401 -- JSON
 def test_the_hooks_leave_next_to_nothing_empty(tmp_path: Path) -> None:
     found = measured("tables", tmp_path)
     runs = found["runs"]["purge"]
-    assert runs["plain"]["empty"] >= 200, "jemalloc leaves empty tables"
+    assert runs["plain"]["empty"] >= 100, "jemalloc leaves empty tables"
     assert all(claim["met"] for claim in found["claims"]), found["claims"]
     assert any("hooks" in claim["claim"] for claim in found["claims"])
     assert (tmp_path / "allocators-tables.png").exists()
@@ -53,7 +53,7 @@ def test_a_mass_delete(tmp_path: Path) -> None:
     runs = measured("mass_delete", tmp_path)["runs"]
     assert set(runs) == {"a heap, with thread caches", "redis-server, with thread caches"}
     for ways in runs.values():
-        assert ways["plain"]["peak"] >= 120, "256 MiB have as many tables"
-        assert ways["plain"]["empty"] > 10
+        assert ways["plain"]["peak"] >= 60, "128 MiB have as many tables"
+        assert ways["plain"]["empty"] >= 5
         assert ways["hooks"]["empty"] <= 2
     assert (tmp_path / "allocators-mass_delete.png").exists()

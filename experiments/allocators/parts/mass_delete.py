@@ -16,7 +16,7 @@ from cleanup.experiments.suite.part import Guest, Part, Result, Row, Saving
 from cleanup.experiments.summary import size_text
 
 _BYTES = 512 << 20
-_QUICK_BYTES = 256 << 20
+_QUICK_BYTES = 128 << 20
 _MOST = 1008
 _KEEP_ONE_IN = 100_000
 _GRACE = 2
@@ -50,7 +50,7 @@ class MassDelete:
     guest = Guest(icount=False, cpus=2, memory="4G")
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Once by each way, then by `reclaim`; quick, half of that and with thread caches only."""
+        """Once by each way, then by `reclaim`; quick, a quarter of that and with thread caches only."""
         heap_bytes = _QUICK_BYTES if quick else _BYTES
         objects = 2 * heap_bytes // _MOST
         looks: tuple[Callable[[Way], dict[str, Any]], ...] = (

@@ -58,14 +58,14 @@ class Others:
     ) -> Result:
         """Each alone and under the library; then what `reclaim` by pid frees of it, if it can.
 
-        Quick, of a quarter of the heap.
+        Quick, each alone, of a quarter of the heap.
         """
         mebibytes = _QUICK_MEBIBYTES if quick else _MEBIBYTES
         runs: dict[str, dict[str, Any]] = {}
         missing: dict[str, str] = {}
         for name, (library, gives_back) in _HEAPS.items():
             libraries = [] if library is None else [library_path(*library)]
-            for way in (PLAIN, MODULE):
+            for way in (PLAIN,) if quick else (PLAIN, MODULE):
                 if way.works_here():
                     progress(f"{name}, {way.name}")
                     runs[f"{name}, {way.name}"] = _churned(

@@ -21,7 +21,7 @@ from cleanup.experiments.measure import ExperimentError, Progress
 from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
 
 _BYTES = 2 << 30
-_QUICK_BYTES = 512 << 20
+_QUICK_BYTES = 256 << 20
 _MOST = 1008
 # Of the objects, every so manieth is kept, in the end the last of these: released in steps, as a
 # program at work does it.
@@ -49,7 +49,7 @@ class Tables:
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
         """Once by each way, purged, and left to jemalloc's decay; the library has a thread.
 
-        Quick, a quarter of that heap, purged, and without the ways there are to compare.
+        Quick, an eighth of that heap, purged, and without the ways there are to compare.
         """
         heap_bytes = _QUICK_BYTES if quick else _BYTES
         runs: dict[str, dict[str, Any]] = {}
