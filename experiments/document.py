@@ -126,6 +126,26 @@ def write(document: AnyDocument, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def with_other_parts(document: AnyDocument, earlier: AnyDocument) -> AnyDocument:
+    """A suite's, with what was measured of its other parts by the same commit in the same way.
+
+    A commit that was changed is not the same as any, nor is none.
+    """
+    alike = ("experiment", "schema", "kernel", "accelerator", "commit", "seed", "parameters")
+    same = all(document.get(name) == earlier.get(name) for name in alike)
+    changed = (document["commit"] or "-dirty").endswith("-dirty")
+    if changed or not same or not is_suite(document) or not is_suite(earlier):
+        return document
+    new = {*document["parts"], *document["failures"], *document["unavailable"]}
+    old = {name: part for name, part in earlier["parts"].items() if name not in new}
+    guests = [one for one in earlier["guests"] if {*one["parts"]} & {*old}]
+    return {
+        **document,
+        "parts": old | document["parts"],
+        "guests": guests + document["guests"],
+    }
+
+
 def read_all(directory: Path) -> list[AnyDocument]:
     """The experiments among the JSON files of a directory, by name and kernel."""
     found: list[AnyDocument] = []

@@ -23,6 +23,7 @@ from cleanup.experiments.document import (
     SuiteDocument,
     is_suite,
     read_all,
+    with_other_parts,
     write,
 )
 from cleanup.experiments.provenance import commit
@@ -414,8 +415,10 @@ def _store(documents: Sequence[AnyDocument], out: Path) -> None:
     # matplotlib takes long to import, and a guest draws nothing.
     from cleanup.experiments import report  # noqa: PLC0415
 
+    earlier = {_file_name(document): document for document in read_all(out)}
     for document in documents:
-        write(document, out / _file_name(document))
+        name = _file_name(document)
+        write(with_other_parts(document, earlier.get(name, document)), out / name)
     if documents:
         for path in report.write_all(read_all(out), out):
             _say(f"written: {path}")

@@ -16,7 +16,7 @@ from cleanup import experiments, lab
 from cleanup.commands import main
 from cleanup.errors import CleanupError
 from cleanup.experiments import report, table
-from cleanup.experiments.document import AnyDocument, SuiteDocument
+from cleanup.experiments.document import AnyDocument, SuiteDocument, is_suite, with_other_parts
 from cleanup.experiments.measure import Progress
 from cleanup.experiments.suite import registry, run, show, spread
 from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_least, at_most
@@ -281,3 +281,26 @@ def test_suites_and_parts_that_are_gone_are_left_out(
         assert "reclaim-cost" in text
         assert "long-gone" not in text
         assert "vanished" not in text
+
+
+def of_parts(commit: str | None, **measured: dict[str, Any]) -> SuiteDocument:
+    document = made_allocators()
+    guests = [{"parts": [*measured]}]
+    return {**document, "commit": commit, "parts": measured, "failures": {}, "guests": guests}
+
+
+def test_parts_measured_before_stay() -> None:
+    """If by the same commit, and unless they were measured, or failed, anew."""
+    earlier = of_parts("abc", fork={"runs": 1}, tables={"runs": 1})
+    joined = with_other_parts(of_parts("abc", tables={"runs": 2}), earlier)
+    assert is_suite(joined)
+    assert joined["parts"] == {"fork": {"runs": 1}, "tables": {"runs": 2}}
+    assert [one["parts"] for one in joined["guests"]] == [["fork", "tables"], ["tables"]]
+    failed = {**of_parts("abc"), "failures": {"fork": "why", "tables": "why"}}
+    assert with_other_parts(failed, earlier) == failed  # type: ignore[arg-type]
+    for commit in ("def", "abc-dirty", None):
+        alone = of_parts(commit, tables={"runs": 2})
+        assert with_other_parts(alone, of_parts(commit and "abc", fork={})) == alone
+        assert with_other_parts(alone, made_document()) == alone
+    whole = {**of_parts("abc", tables={}), "parameters": {"quick": False}}
+    assert with_other_parts(whole, earlier) == whole  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ class MassDelete:
     guest = Guest(icount=False, cpus=2, memory="4G")
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Once by each way, then by `reclaim`; quick, a quarter of that and with thread caches only."""
+        """Once by each way, then by `reclaim`; quick, a quarter of that, with thread caches."""
         heap_bytes = _QUICK_BYTES if quick else _BYTES
         objects = 2 * heap_bytes // _MOST
         looks: tuple[Callable[[Way], dict[str, Any]], ...] = (
