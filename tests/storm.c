@@ -254,10 +254,9 @@ static void spawn_one(void)
 /* Begins where a unit does. */
 static unsigned char *map_units(size_t units)
 {
-	unsigned char *at = mmap(NULL, (units + 1) * UNIT,
-				 PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-				 -1, 0);
+	unsigned char *at =
+		mmap(NULL, (units + 1) * UNIT, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		exit(2);
