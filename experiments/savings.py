@@ -147,7 +147,14 @@ def draw(one: OnKernel) -> Figure:
         )
     for place, saving in enumerate(one.savings):
         if not saving.empty:
-            axis.annotate("none", (_TABLE / _MIB, place), fontsize=8, va="center")
+            axis.annotate(
+                "none",
+                (_TABLE / _MIB, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                fontsize=8,
+                va="center",
+            )
     axis.set_xscale("log")
     axis.set_xlim(left=_TABLE / _MIB)
     axis.set_yticks(range(count), [_label(saving) for saving in one.savings], fontsize=8)

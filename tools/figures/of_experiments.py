@@ -38,7 +38,7 @@ def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
     """The table of all workloads."""
     found = [one for one in stored if is_on(one, kernel)]
     (one,) = savings.on_kernels(found)
-    command = f"pgtable-cleanup experiment run --all --quick --kernel {kernel}"
+    command = f"pgtable-cleanup experiment run --all --kernel {kernel}"
     rows = [
         savings.HEADINGS,
         ("---", "---:", "---:", "---:", "---"),
