@@ -81,10 +81,10 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
     return found
 
 
-def rows(group: Sequence[Curve], kernel: str) -> list[tuple[str, ...]]:
-    """Under HEADINGS, by size; then the slopes."""
-    on_kernel = {curve.backend: curve for curve in group if curve.kernel.startswith(f"{kernel}.")}
-    none, module = on_kernel["none"], on_kernel["module"]
+def rows(group: Sequence[Curve]) -> list[tuple[str, ...]]:
+    """Of one kernel, under HEADINGS, by size; then the slopes."""
+    by_backend = {curve.backend: curve for curve in group}
+    none, module = by_backend["none"], by_backend["module"]
     sizes = zip(
         none.mapped_bytes,
         none.left_bytes,

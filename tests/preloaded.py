@@ -26,6 +26,15 @@ def area(units, flags=ANON, fd=-1):
 """
 
 
+def environment(conf: str, *allocators: str, **more: str) -> dict[str, str]:
+    """What has the library preloaded, and maybe another allocator than a program was made for."""
+    return {
+        "LD_PRELOAD": " ".join([SHIM, *allocators]),
+        "PGTABLE_CLEANUP_CONF": conf,
+        **more,
+    }
+
+
 def run(
     program: str,
     conf: str = "backend:null,stats:exit",

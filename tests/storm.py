@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import preloaded
 from proof import results
 
 STORM = Path(__file__).parents[1] / "build/python/storm"
@@ -37,6 +38,11 @@ def run(program: Path, seconds: int, env: dict[str, str]) -> dict[str, int]:
     assert min(found[name] for name in ("steps", "signals", "forks", "spawns")) > 0
     of_library = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", ended.stderr)}
     return of_library | found | {"seconds": round(time.monotonic() - begun)}
+
+
+def run_preloaded(seconds: int, conf: str, *allocators: str, **more: str) -> dict[str, int]:
+    """As `run`, in the environment of `preloaded`."""
+    return run(STORM, seconds, preloaded.environment(conf, *allocators, **more))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import cleanup
+from cleanup.experiments import oracle
 from cleanup.experiments.oracle import Census
 from cleanup.experiments.suite.part import Result, Row
 from cleanup.experiments.summary import size_text
@@ -19,7 +20,13 @@ def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
     }
 
 
-def reclaimed(pid: int) -> int | None:
+def found(pid: int, begin: Census, peak: Census) -> dict[str, Any]:
+    """What is `counted` now, and then what is reclaimed."""
+    end = oracle.observe_halted(pid)
+    return {**counted(begin, peak, end), "reclaimed": _reclaimed(pid)}
+
+
+def _reclaimed(pid: int) -> int | None:
     """Tables of all levels that `reclaim` frees of it now, None where there is no module."""
     if not cleanup.features().backends["module"].works:
         return None
@@ -28,7 +35,7 @@ def reclaimed(pid: int) -> int | None:
 
 
 def shown(run: dict[str, Any]) -> str:
-    """What was `counted`, and `reclaimed` where it could be."""
+    """What was `counted`, and reclaimed where it could be."""
     text = f"{run['empty']:,} empty of {run['tables']:,} tables"
     if run.get("reclaimed") is not None:
         text += f"; reclaim by pid freed {run['reclaimed']:,}"

@@ -34,8 +34,13 @@ class Way:
         return self.device is None or self.device == Path(_uapi.DEVICE).exists()
 
     def attended(self) -> "Way":
-        """The same with a thread that sees to the interval: a process at rest makes no calls."""
-        return self if self.conf is None else replace(self, conf={**self.conf, "thread": "true"})
+        """The same with a thread that sees to the interval: a process at rest makes no calls.
+
+        Unless its conf says otherwise.
+        """
+        if self.conf is None:
+            return self
+        return replace(self, conf={**self.conf, "thread": self.conf.get("thread", "true")})
 
     def with_malloc_conf(self, more: Mapping[str, str]) -> "Way":
         """The same with more conf for jemalloc."""

@@ -5,29 +5,24 @@ import pytest
 
 import storm
 from cleanup.commands.exec import jemalloc_path
-from preloaded import SHIM
 from storm import Storms
 
 pytestmark = pytest.mark.guest
 
 
 def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
-    env = {"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": storm.CONF}
-    found = storm.run(storm.STORM, storm_seconds, env)
+    found = storm.run_preloaded(storm_seconds, storm.CONF)
     assert found["freed_pte"] > 10
     storms["libc, module"] = found
 
 
 @pytest.mark.parametrize("conf", ["", ",hooks:jemalloc", ",hooks:jemalloc,backend:null"])
 def test_under_jemalloc(storm_seconds: int, storms: Storms, conf: str) -> None:
-    found = storm.run(
-        storm.STORM,
+    found = storm.run_preloaded(
         storm_seconds,
-        {
-            "LD_PRELOAD": f"{SHIM} {jemalloc_path()}",
-            "PGTABLE_CLEANUP_CONF": f"{storm.CONF}{conf}",
-            "MALLOC_CONF": f"thp:never,{storm.DECAYS[0]}",
-        },
+        f"{storm.CONF}{conf}",
+        jemalloc_path(),
+        MALLOC_CONF=f"thp:never,{storm.DECAYS[0]}",
     )
     # Few units are wholly free at a time.
     assert found["hook_units"] > 0 if "hooks" in conf else found["freed_pte"] > 10

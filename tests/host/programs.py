@@ -5,19 +5,14 @@ import os
 import platform
 from pathlib import Path
 
+import preloaded
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import on_stderr
-from preloaded import SHIM
 
 
 def environment(conf: str, *allocators: str, **more: str) -> dict[str, str]:
-    """That of a program which has the library, and maybe another allocator than it was made for."""
-    return {
-        **os.environ,
-        "LD_PRELOAD": " ".join([SHIM, *allocators]),
-        "PGTABLE_CLEANUP_CONF": conf,
-        **more,
-    }
+    """This process's, and what `preloaded` adds."""
+    return {**os.environ, **preloaded.environment(conf, *allocators, **more)}
 
 
 def unpacked(package: str, tree: Path) -> Path:

@@ -17,7 +17,7 @@ import storm
 from cleanup.commands.exec import jemalloc_path, library_path
 from cleanup.experiments.allocators import redis
 from host import programs
-from preloaded import SHIM, stats
+from preloaded import stats
 from storm import Storms
 
 pytestmark = pytest.mark.host
@@ -210,8 +210,8 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
 )
 def test_other_allocators_churn(library: tuple[str, str], storm_seconds: int) -> None:
     """Their releases are seen: those of jemalloc's are not the only ones."""
-    env = {"LD_PRELOAD": f"{SHIM} {library_path(*library)}", "PGTABLE_CLEANUP_CONF": LIBRARY}
-    assert storm.run(storm.STORM, storm_seconds, env)["drains"] > 100
+    found = storm.run_preloaded(storm_seconds, LIBRARY, library_path(*library))
+    assert found["drains"] > 100
 
 
 SERVER = """

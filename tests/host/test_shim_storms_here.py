@@ -12,7 +12,6 @@ import pytest
 
 import storm
 from cleanup.commands.exec import jemalloc_path
-from preloaded import SHIM
 from storm import Storms
 
 pytestmark = pytest.mark.host
@@ -24,22 +23,18 @@ CORE_TESTS = ("test_shim_units.py", "test_shim_conf.py", "test_jemalloc_hooks.py
 
 
 def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
-    env = {"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": CONF}
-    found = storm.run(storm.STORM, storm_seconds, env)
+    found = storm.run_preloaded(storm_seconds, CONF)
     assert found["drains"] > 1000
     storms["libc"] = found
 
 
 @pytest.mark.parametrize("malloc_conf", storm.DECAYS)
 def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: str) -> None:
-    found = storm.run(
-        storm.STORM,
+    found = storm.run_preloaded(
         storm_seconds,
-        {
-            "LD_PRELOAD": f"{SHIM} {jemalloc_path()}",
-            "PGTABLE_CLEANUP_CONF": f"{CONF},hooks:jemalloc",
-            "MALLOC_CONF": f"thp:never,{malloc_conf}",
-        },
+        f"{CONF},hooks:jemalloc",
+        jemalloc_path(),
+        MALLOC_CONF=f"thp:never,{malloc_conf}",
     )
     assert found["drains"] > 1000
     assert found["hook_units"] > 0

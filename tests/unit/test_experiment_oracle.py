@@ -151,7 +151,6 @@ def test_who_runs_is_halted_meanwhile() -> None:
     program = """
 import mmap, threading
 def go_on():
-    threading.current_thread()
     while True:
         with mmap.mmap(-1, 64 << 20) as area:
             area[::2 << 20] = bytes(32)

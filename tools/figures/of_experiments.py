@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import markdown
 from rich.console import Console
 
 from cleanup.experiments import document as documents
@@ -39,14 +40,10 @@ def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
     found = [one for one in stored if is_on(one, kernel)]
     (one,) = savings.on_kernels(found)
     command = f"pgtable-cleanup experiment run --all --kernel {kernel}"
-    rows = [
-        savings.HEADINGS,
-        ("---", "---:", "---:", "---:", "---"),
-        *map(savings.row, one.savings),
-    ]
+    alignment = ("---", "---:", "---:", "---:", "---")
     return "\n".join(
         [
-            *(f"| {' | '.join(row)} |" for row in rows),
+            *markdown.table(savings.HEADINGS, alignment, map(savings.row, one.savings)),
             "",
             savings.verdict(one),
             "",
@@ -97,26 +94,26 @@ def as_extrapolation(stored: Sequence[AnyDocument], kernel: str) -> str:
 def as_designs(stored: Sequence[AnyDocument]) -> str:
     """The table of all designs."""
     found = [one for one in stored if is_suite(one) and one["experiment"] == "designs"]
-    rows = [designs.HEADINGS, ("---",) * len(designs.HEADINGS), *designs.rows(found)]
+    alignment = ("---",) * len(designs.HEADINGS)
     made_by = (_made_by([one]) for one in found)
-    return "\n".join([*(f"| {' | '.join(row)} |" for row in rows), "", *made_by])
+    lines = markdown.table(designs.HEADINGS, alignment, designs.rows(found))
+    return "\n".join([*lines, "", *made_by])
 
 
 def as_scale(_: Sequence[AnyDocument], workload: str, kernel: str) -> str:
     """A row for each size of a sweep, and how steeply they grow."""
-    group = scale.curves(measured_at_sizes()).get(workload)
+    measured = [one for one in measured_at_sizes() if is_on(one, kernel)]
+    group = scale.curves(measured).get(workload)
     if not group:
-        raise Unknown(f"no three sizes of {workload} are in {SCALE}")
-    rows = [scale.HEADINGS, ("---:",) * len(scale.HEADINGS), *scale.rows(group, kernel)]
-    (release,) = {curve.kernel for curve in group if is_of(kernel, curve.kernel)}
-    repeats = max(len(run["runs"]) for run in measured_at_sizes())
+        raise Unknown(f"no three sizes of {workload} on {kernel} are in {SCALE}")
+    repeats = max(len(one["runs"]) for one in measured)
     command = f"pgtable-cleanup experiment sweep {workload} --kernel {kernel} --repeat {repeats}"
     sizes = " ".join(f"--size {size >> 20}m" for size in group[0].mapped_bytes)
     return "\n".join(
         [
-            *(f"| {' | '.join(row)} |" for row in rows),
+            *markdown.table(scale.HEADINGS, ("---:",) * len(scale.HEADINGS), scale.rows(group)),
             "",
-            f"*Linux {release}: `{command} {sizes}`*",
+            f"*Linux {group[0].kernel}: `{command} {sizes}`*",
         ]
     )
 
@@ -126,16 +123,11 @@ def measured_at_sizes() -> list[documents.Document]:
     return [one for one in documents.read_all(SCALE) if not is_suite(one)]
 
 
-def is_of(series: str, release: str) -> bool:
-    """Whether a kernel is of a series such as 6.12."""
-    return release.startswith(f"{series}.")
-
-
 def is_on(document: AnyDocument, kernel: str) -> bool:
     """Whether it is of a kernel of the lab, or for `host` of this project's development host."""
     if kernel == "host":
         return document["accelerator"] == "host"
-    return document["accelerator"] != "host" and is_of(kernel, document["kernel"])
+    return document["accelerator"] != "host" and document["kernel"].startswith(f"{kernel}.")
 
 
 def _find(stored: Sequence[AnyDocument], name: str, kernel: str) -> AnyDocument:

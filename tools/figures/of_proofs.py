@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import markdown
+
 from cleanup.experiments.document import AnyDocument
 from cleanup.lab import SOURCES
 
@@ -34,18 +36,17 @@ def as_proofs(_: Sequence[AnyDocument]) -> str:
         told = f"{caught} of {len(those)} caught, in {runs} of {those[0]['runs']} runs at least"
         rows.append((kernel, f"`make mutations-{series}`", "", told))
     headings = ("kernel", "proof", "seconds", "found")
-    table = [headings, ("---", "---", "---:", "---"), *sorted(rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+    return "\n".join(markdown.table(headings, ("---", "---", "---:", "---"), sorted(rows)))
 
 
 def target(name: str) -> str:
     """The Makefile's, of a proof's document by its file's name."""
-    parts = name.removesuffix(".json").split("-")
-    if parts[-1] == "kcsan":
-        return f"races-{parts[-2]}"
-    if parts[-1] not in SOURCES:
-        return "-".join(parts[:-1])
-    return f"{'zeros' if name.startswith('stale-zeros') else '-'.join(parts[:-1])}-{parts[-1]}"
+    proof, _, kernel = name.removesuffix(".json").removesuffix("-kcsan").rpartition("-")
+    if name.endswith("-kcsan.json"):
+        proof = "races"
+    elif proof == "stale-zeros":
+        proof = "zeros"
+    return f"{proof}-{kernel}" if kernel in SOURCES else proof
 
 
 def _of_storms(one: dict[str, Any]) -> str:

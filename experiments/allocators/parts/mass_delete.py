@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cleanup.experiments import oracle
 from cleanup.experiments.allocators import left, redis
 from cleanup.experiments.allocators.process import started
 from cleanup.experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
@@ -104,10 +103,9 @@ def _of_a_heap(way: Way, objects: int, seed: int) -> dict[str, Any]:
         process.tell("release", _KEEP_ONE_IN)
         process.tell("purge")
         time.sleep(_GRACE)
-        end = process.tables()
-        reclaimed = left.reclaimed(process.pid)
+        found = left.found(process.pid, begin, peak)
         _, damaged = process.tell("check")
-    return _found(begin, peak, end, reclaimed, damaged)
+    return _intact(found, damaged)
 
 
 def _of_redis(way: Way, objects: int) -> dict[str, Any]:
@@ -121,22 +119,15 @@ def _of_redis(way: Way, objects: int) -> dict[str, Any]:
         server.run(_DELETE, objects, _KEEP_ONE_IN)
         server.ask("memory", "purge")
         time.sleep(_GRACE)
-        end = server.tables()
-        reclaimed = left.reclaimed(server.pid)
+        found = left.found(server.pid, begin, peak)
         damaged = int(server.run(_DAMAGED, objects, _MOST, _KEEP_ONE_IN))
-    return _found(begin, peak, end, reclaimed, damaged)
+    return _intact(found, damaged)
 
 
-def _found(
-    begin: oracle.Census,
-    peak: oracle.Census,
-    end: oracle.Census,
-    reclaimed: int | None,
-    damaged: int,
-) -> dict[str, Any]:
+def _intact(found: dict[str, Any], damaged: int) -> dict[str, Any]:
     if damaged:
         raise ExperimentError(f"{damaged} objects are damaged")
-    return {**left.counted(begin, peak, end), "reclaimed": reclaimed}
+    return found
 
 
 PART: Part = MassDelete()

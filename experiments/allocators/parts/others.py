@@ -115,7 +115,7 @@ def _churned(
             if gives_back:
                 process.tell("give_back")
         time.sleep(_GRACE)
-        found = _found(process.pid, begin, peak)
+        found = left.found(process.pid, begin, peak)
         _kept, lost = process.tell("check")
         if lost:
             raise ExperimentError(f"{lost} objects are damaged")
@@ -138,7 +138,7 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
                 _go_on(process)
             _expect(process, "released")
             time.sleep(_GRACE)
-            return _found(_heir(process.pid), censuses["start"], censuses["full"])
+            return left.found(_heir(process.pid), censuses["start"], censuses["full"])
         finally:
             process.kill()
 
@@ -160,13 +160,6 @@ def _heir(pid: int) -> int:
     """The process that a launcher started, if it did."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return int(children[0]) if children else pid
-
-
-def _found(pid: int, begin: oracle.Census, peak: oracle.Census) -> dict[str, Any]:
-    return {
-        **left.counted(begin, peak, oracle.observe_halted(pid)),
-        "reclaimed": left.reclaimed(pid),
-    }
 
 
 PART: Part = Others()

@@ -33,7 +33,7 @@ _FREED_LEAST = 0.95
 _DECAY_SECONDS = 12
 
 # Its last drain waits for the next release.
-THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread")
+THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread", conf={"thread": "false"})
 WAYS = (PLAIN, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
 # Those that are to free them all; retain:false is there to compare.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
@@ -60,8 +60,8 @@ class Tables:
             for way in WAYS if release == "purge" else (*WAYS, THREADLESS):
                 if way.works_here() and not (quick and way not in (PLAIN, *_CLAIMED)):
                     progress(f"{release}, {way.name}")
-                    run = way if way is THREADLESS else way.attended()
-                    runs[release][way.name] = look(run, seed, 2 * heap_bytes // _MOST)
+                    objects = 2 * heap_bytes // _MOST
+                    runs[release][way.name] = look(way.attended(), seed, objects)
         return {
             "heap_bytes": heap_bytes,
             "kept_one_in": _KEPT[-1],
