@@ -59,7 +59,10 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
             ],
             *[str(build), str(ROOT)],
         ],
-        ["ninja", "-C", str(build), f"_shim{suffix}", f"_hooks{suffix}", "storm_inside"],
+        [
+            *["ninja", "-C", str(build), "storm_inside"],
+            *(f"{extension}{suffix}" for extension in ("_hooks", "_libc", "_shim")),
+        ],
     ):
         done = subprocess.run(
             command,
