@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Makes targets, whichever fails: two at a time, begun in the order given.  What one says goes out when
-# it ends, and in the end how long each took.
+# it ends; in the end how long each took, and how those ended that failed.
 set -uo pipefail
 # A process group for each target, so that Ctrl-C can be passed on.
 set -m
@@ -29,6 +29,13 @@ wait
 failed=0
 for target; do
 	cat "$logs/$target.verdict" || failed=1
-	grep -q passed "$logs/$target.verdict" || failed=1
+done
+# Once more, for who sees no more than the end.
+for target; do
+	if ! grep -q passed "$logs/$target.verdict"; then
+		failed=1
+		printf '%s:\n' "$target"
+		tail -n 40 "$logs/$target.log"
+	fi
 done
 exit "$failed"
