@@ -51,7 +51,7 @@ class When:
         f"instructions of each of {_UNITS} releases, a page in use in each 2 MiB before, with the "
         "tables freed by then; of a fault afterwards"
     )
-    guest = Guest(icount=True, cpus=1)
+    guest = Guest(icount=True, cpus=1, memory="4G")
 
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
         """A warm-up run, then those that count, each beginning with another design."""
