@@ -3,7 +3,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sysconfig
 import tempfile
@@ -17,6 +16,7 @@ from typing import IO, cast
 import psutil
 
 from cleanup.experiments.document import AnyDocument
+from cleanup.lab.host import dies_with_us
 
 # Of the largest guest there is.
 _GUEST_BYTES = 5 << 30
@@ -66,7 +66,7 @@ def _started(task: Task) -> _Running:
     program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
     # A session of its own: Ctrl-C is for this process, which then ends the others, once.
     process = subprocess.Popen(
-        [program, "experiment", "run", *task.arguments, "--json", "--unstored"],
+        dies_with_us(program, "experiment", "run", *task.arguments, "--json", "--unstored"),
         stdin=subprocess.DEVNULL,
         stdout=answer,
         stderr=errors,
@@ -93,7 +93,8 @@ def _all_ended() -> Iterator[list[_Running]]:
         yield running
     finally:
         for one in running:
-            one.process.send_signal(signal.SIGINT)
+            # Not Ctrl-C's, which a job in the background ignores.
+            one.process.terminate()
         for one in running:
             one.process.wait()
             one.answer.close()

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import click
 
 from cleanup.commands._sizes import DEFAULT_KERNEL, Size
+from cleanup.commands._stop import unwind_when_stopped
 from cleanup.commands.sweep import sweep
 from cleanup.errors import CleanupError
 from cleanup.experiments import measure
@@ -226,6 +227,7 @@ def _experiments() -> dict[str, Experiment]:
 @click.group()
 def experiment() -> None:
     """Measure what page tables cost, and what each backend gives back."""
+    unwind_when_stopped()
 
 
 experiment.add_command(sweep)

@@ -4,7 +4,6 @@
 import json
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import IO, Any, TypedDict, TypeVar, Unpack
 
 import click
 
+from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
     DEFAULT,
     SOURCES,
@@ -134,9 +134,7 @@ def lab() -> None:
     own.  In its environment, PGTABLE_CLEANUP_RESULTS names the directory of --results and
     PGTABLE_CLEANUP_SCRATCH the file system of --disk.
     """
-    # Leave nothing half done when stopped.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+    unwind_when_stopped()
 
 
 # What follows CMD is CMD's, whether or not it looks like an option.

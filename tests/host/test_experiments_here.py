@@ -145,8 +145,9 @@ def test_too_much_address_space(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C leaves no process and no file."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C and kill leave no process and no file."""
     out = tmp_path / "out"
     process = subprocess.Popen(
         [PROGRAM, "experiment", "run", "tebibyte", "--host", f"--out={out}"],
@@ -160,11 +161,11 @@ def test_interrupted(tmp_path: Path) -> None:
         while not (children := parent.children(recursive=True)):
             assert time.monotonic() < deadline, "no target was started"
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 1
+    assert process.returncode == code
     assert "Traceback" not in errors
     assert not [child for child in children if child.is_running()]
     assert not out.exists()

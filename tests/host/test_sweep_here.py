@@ -47,7 +47,7 @@ def swept(out: Path, *options: str) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_in_the_middle_it_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*COMMAND, f"--out={tmp_path}", "--workers=1"],

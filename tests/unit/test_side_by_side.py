@@ -2,6 +2,7 @@
 """Runs at once, by a program made up: order, failures, and what an interruption leaves."""
 
 import os
+import subprocess
 import sys
 import sysconfig
 import time
@@ -68,6 +69,25 @@ def test_who_is_interrupted_ends_them() -> None:
     assert any("60" in child.cmdline() for child in children)
     runs.close()  # type: ignore[attr-defined]
     assert not [child for child in children if child.is_running() and "60" in child.cmdline()]
+
+
+def test_who_is_killed_takes_them_along(tmp_path: Path) -> None:
+    """Even where it has no time to end them."""
+    script = (
+        "import sysconfig\n"
+        f"sysconfig.get_path = lambda _name: {str(tmp_path)!r}\n"
+        "from cleanup.experiments.side_by_side import Task, run\n"
+        "list(run([Task('long', ['long', '60'])], 1))\n"
+    )
+    with subprocess.Popen([sys.executable, "-P", "-c", script]) as process:
+        children: list[psutil.Process] = []
+        while not any("60" in child.cmdline() for child in children):
+            assert process.poll() is None
+            time.sleep(0.05)
+            children = psutil.Process(process.pid).children()
+        process.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
 
 
 def test_as_many_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
