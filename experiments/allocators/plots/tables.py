@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.allocators.parts.tables import WAYS
+from cleanup.experiments.allocators.parts.tables import THREADLESS, WAYS
 from cleanup.experiments.allocators.ways import Way
 from cleanup.experiments.suite.bars import bars
 from cleanup.experiments.suite.part import Result
@@ -15,28 +15,18 @@ from cleanup.experiments.suite.spread import spread
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:
     """Bars from zero: what was left empty."""
     label = "empty page tables left in the heap (tables of 4 KiB)"
-    return left_empty(results, ("purge", "decay"), WAYS, label)
+    return left_empty(results, ("purge", "decay"), (*WAYS, THREADLESS), label)
 
 
 def left_empty(
     results: Sequence[tuple[str, Result]], names: Sequence[str], ways: Sequence[Way], label: str
 ) -> Figure:
-    """A group of bars for each of `names` of the result's `runs`, and for each way."""
-    return bars(
-        [kernel for kernel, _ in results],
-        [
-            (
-                f"{name}, {way.name}",
-                [
-                    spread([result["runs"][name][way.name]["empty"]])
-                    if way.name in result["runs"].get(name, {})
-                    else None
-                    for _, result in results
-                ],
-            )
-            for name in names
-            for way in ways
-        ],
-        label=label,
-        missing="not run there",
-    )
+    """Bars for each of `names` of the results' `runs`, and each way that one of them was run by."""
+    groups = []
+    for name in names:
+        runs = [result["runs"].get(name, {}) for _, result in results]
+        for way in ways:
+            found = [spread([run[way.name]["empty"]]) if way.name in run else None for run in runs]
+            if any(found):
+                groups.append((f"{name}, {way.name}", found))
+    return bars([kernel for kernel, _ in results], groups, label=label, missing="not run there")

@@ -36,7 +36,7 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
                 where="post",
                 label=label,
             )
-        axes.set(xscale="log", yscale="log", title=kernel)
+        axes.set(xscale="log", yscale="log", title=f"Linux {kernel}")
         axes.set_xlabel("µs, an emulator's" if result["emulated"] else "µs")
         axes.grid(visible=True, alpha=0.3)
     all_axes[0].set_ylabel("share of faults that took as long or longer")

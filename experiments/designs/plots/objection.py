@@ -26,7 +26,8 @@ def draw(results: Sequence[tuple[str, Result]]) -> Figure:
 
 
 def _label(one: Result) -> str:
-    return f"{one['pages']} of 512 pages, {one['threads']} thread(s)"
+    threads = one["threads"]
+    return f"{one['pages']} of 512 pages, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _percent(one: Result | None) -> Result | None:
