@@ -2,6 +2,7 @@
 """Pictures of stored experiments, each of which says in itself what it was drawn from."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ SCALED = "tebibyte-empty"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`source` is the text of all that it shows."""
+    """`source` is the text of all that it shows, and of what draws it."""
 
     path: Path
     source: str
@@ -50,6 +51,14 @@ def pictures(stored: Sequence[AnyDocument]) -> list[Picture]:
     if scaled is None:
         raise Unknown(f"no three sizes of {SCALED} are in {SCALE}")
     return [
-        Picture(DOCS / "savings.png", repr(saved), lambda: savings.draw(saved)),
-        Picture(DOCS / "scale.png", repr(scaled), lambda: scale.draw(SCALED, scaled)),
+        Picture(
+            DOCS / "savings.png",
+            repr(saved) + inspect.getsource(savings.draw),
+            lambda: savings.draw(saved),
+        ),
+        Picture(
+            DOCS / "scale.png",
+            repr(scaled) + inspect.getsource(scale.draw),
+            lambda: scale.draw(SCALED, scaled),
+        ),
     ]
