@@ -42,5 +42,10 @@ def claim_text(claim: Claim) -> str:
     """`met: what it says: 32, limit 50`."""
     return (
         f"{'met' if claim['met'] else 'MISSED'}: {claim['claim']}: "
-        f"{claim['value']:,.10g}, limit {claim['limit']:,.10g}"
+        f"{_figure(claim['value'])}, limit {_figure(claim['limit'])}"
     )
+
+
+def _figure(value: float) -> str:
+    """Whole where it is large, else by as many digits as tell it from a limit beside it."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.5g}"
