@@ -127,7 +127,7 @@ def write(document: AnyDocument, path: Path) -> None:
 
 
 def with_other_parts(document: AnyDocument, earlier: AnyDocument) -> AnyDocument:
-    """A suite's, with what was measured of its other parts by the same commit in the same way.
+    """A suite's, with what came of its other parts by the same commit in the same way.
 
     A commit that was changed is not the same as any, nor is none.
     """
@@ -137,11 +137,17 @@ def with_other_parts(document: AnyDocument, earlier: AnyDocument) -> AnyDocument
     if changed or not same or not is_suite(document) or not is_suite(earlier):
         return document
     new = {*document["parts"], *document["failures"], *document["unavailable"]}
-    old = {name: part for name, part in earlier["parts"].items() if name not in new}
-    guests = [one for one in earlier["guests"] if {*one["parts"]} & {*old}]
+
+    def old(said: dict[str, Any]) -> dict[str, Any]:
+        return {name: what for name, what in said.items() if name not in new}
+
+    parts = old(earlier["parts"])
+    guests = [one for one in earlier["guests"] if {*one["parts"]} & {*parts}]
     return {
         **document,
-        "parts": old | document["parts"],
+        "unavailable": old(earlier["unavailable"]) | document["unavailable"],
+        "parts": parts | document["parts"],
+        "failures": old(earlier["failures"]) | document["failures"],
         "guests": guests + document["guests"],
     }
 

@@ -298,6 +298,10 @@ def test_parts_measured_before_stay() -> None:
     assert [one["parts"] for one in joined["guests"]] == [["fork", "tables"], ["tables"]]
     failed = {**of_parts("abc"), "failures": {"fork": "why", "tables": "why"}}
     assert with_other_parts(failed, earlier) == failed  # type: ignore[arg-type]
+    incomplete = {**earlier, "failures": {"calls": "why"}, "unavailable": {"redis": "why"}}
+    joined = with_other_parts(of_parts("abc", calls={"runs": 1}), incomplete)  # type: ignore[arg-type]
+    assert is_suite(joined)
+    assert (joined["failures"], joined["unavailable"]) == ({}, {"redis": "why"})
     for commit in ("def", "abc-dirty", None):
         alone = of_parts(commit, tables={"runs": 2})
         assert with_other_parts(alone, of_parts(commit and "abc", fork={})) == alone
