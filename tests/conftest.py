@@ -2,6 +2,7 @@
 """The tiers: each test is marked by the directory it is in."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +18,9 @@ sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
 
 # Loaded only now, for the same reason.
 pytest_plugins = ("storm",)
+
+# A job in the background ignores Ctrl-C, and so would all that is tried with it here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Guests are slow, and their root is read-only.
 settings.register_profile("everywhere", deadline=None, database=None)
