@@ -30,8 +30,7 @@ def _reclaimed(pid: int) -> int | None:
     """Tables of all levels that `reclaim` frees of it now, None where there is no module."""
     if not cleanup.features().backends["module"].works:
         return None
-    freed = cleanup.reclaim(pid).freed
-    return freed.pte + freed.pmd + freed.pud
+    return cleanup.reclaim(pid).freed.total
 
 
 def shown(run: dict[str, Any]) -> str:
