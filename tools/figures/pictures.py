@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from of_experiments import SCALE, Unknown, is_on, measured_at_sizes
@@ -21,15 +22,15 @@ SCALED = "tebibyte-empty"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`source` is the text of all that it shows, and of what draws it."""
+    """`draw` makes it of what is `shown`; it is stale once either has changed."""
 
     path: Path
-    source: str
-    draw: Callable[[], Figure]
+    draw: Callable[..., Figure]
+    shown: tuple[Any, ...]
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the file is there, and of this source."""
+        """Whether the file is there, and of this."""
         if not self.path.exists():
             return False
         with Image.open(self.path) as image:
@@ -37,11 +38,12 @@ class Picture:
 
     def write(self) -> None:
         """Draw it."""
-        self.draw().savefig(self.path, dpi=100, metadata={"Source": self._digest})
+        self.draw(*self.shown).savefig(self.path, dpi=100, metadata={"Source": self._digest})
 
     @property
     def _digest(self) -> str:
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        source = repr(self.shown) + inspect.getsource(self.draw)
+        return hashlib.sha256(source.encode()).hexdigest()
 
 
 def pictures(stored: Sequence[AnyDocument]) -> list[Picture]:
@@ -51,14 +53,6 @@ def pictures(stored: Sequence[AnyDocument]) -> list[Picture]:
     if scaled is None:
         raise Unknown(f"no three sizes of {SCALED} are in {SCALE}")
     return [
-        Picture(
-            DOCS / "savings.png",
-            repr(saved) + inspect.getsource(savings.draw),
-            lambda: savings.draw(saved),
-        ),
-        Picture(
-            DOCS / "scale.png",
-            repr(scaled) + inspect.getsource(scale.draw),
-            lambda: scale.draw(SCALED, scaled),
-        ),
+        Picture(DOCS / "savings.png", savings.draw, (saved,)),
+        Picture(DOCS / "scale.png", scale.draw, (SCALED, scaled)),
     ]
