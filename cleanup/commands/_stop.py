@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What ends a command that others were started by."""
+"""Ends a command, and what it has started with it."""
 
 import signal
 import sys
