@@ -125,9 +125,9 @@ def reclaim(
 
 def until(done: Callable[[], bool], attempt: Callable[[], None], what: str) -> None:
     """Try again and again: reclaim passes over what is busy or was used a moment ago."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not done():
-        assert time.monotonic() < deadline, f"not within 30 s: {what}"
+        assert time.monotonic() < deadline, f"not within 120 s: {what}"
         attempt()
 
 

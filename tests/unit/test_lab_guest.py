@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What goes into the guest: the archive, the modules and their order, the streams' ends."""
+"""What goes into the guest: the archive, the modules and their order, the streams' ends; and a
+result's clock."""
 
 import subprocess
 from itertools import pairwise
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.lab import LabError
+from cleanup.lab import GuestResult, LabError
 from cleanup.lab.guest import Guest, initramfs, load_order
 from cleanup.lab.kernels import Kernel, kernel_in
 from cleanup.lab.session import Session, Stream
@@ -180,3 +181,35 @@ def test_only_two_mishaps_before_the_module_are_bad_luck(
     session.console = bytearray(console.encode())
     session.uptimes = uptimes
     assert session.unlucky_boot() == unlucky
+
+
+@pytest.mark.parametrize(
+    ("seconds", "guest_seconds", "icount", "ok"),
+    [
+        (2.0, 2.5, False, True),
+        (2.0, 2.7, False, False),
+        (2.0, 1.3, False, False),
+        (100.0, 105.0, False, True),
+        (100.0, 106.0, False, False),
+        (100.0, 3.0, True, True),
+    ],
+)
+def test_a_clock_that_strays_is_told(
+    seconds: float, guest_seconds: float, icount: bool, ok: bool
+) -> None:
+    """By more than half a second and 5 %; not where it counted instructions."""
+    result = GuestResult(
+        exit_code=0,
+        stdout=b"",
+        stderr=b"",
+        console="",
+        dmesg="",
+        kernel_release="6.12.95",
+        accelerator="tcg",
+        boot_seconds=5.0,
+        seconds=seconds,
+        guest_seconds=guest_seconds,
+        results=None,
+        icount=icount,
+    )
+    assert result.clock_ok == ok
