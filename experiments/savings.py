@@ -92,6 +92,7 @@ def row(saving: Saving) -> tuple[str, str, str, str, str]:
 
 def verdict(one: OnKernel) -> str:
     """Of a kernel, in two sentences."""
+    controls = [saving for saving in one.savings if saving.control]
     gaining = [
         saving
         for saving in one.savings
@@ -102,11 +103,11 @@ def verdict(one: OnKernel) -> str:
         least = min((saving.freed or 0) / saving.empty for saving in gaining)
         share = "all" if least == 1 else f"{least:.1%} or more"
         text = (
-            f"In {len(gaining)} of {len(one.savings)} cases empty tables were left, up to "
+            f"In {len(gaining)} of {len(one.savings) - len(controls)} cases more than "
+            f"{size_text(_TABLE * NOISE_TABLES)} of tables were left empty, up to "
             f"{size_text(_TABLE * max(saving.empty for saving in gaining))}; "
             f"reclaim freed {share} of them."
         )
-    controls = [saving for saving in one.savings if saving.control]
     if controls:
         most = max(saving.empty for saving in controls)
         text += (
