@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -22,8 +22,10 @@ pytest_plugins = ("storm",)
 # A job in the background ignores Ctrl-C, and so would all that is tried with it here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Guests are slow, and their root is read-only.
-settings.register_profile("everywhere", deadline=None, database=None)
+# Guests and busy hosts are slow, and a guest's root is read-only.
+settings.register_profile(
+    "everywhere", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("everywhere")
 
 

@@ -75,7 +75,7 @@ def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
         thread = pool.submit(_faults.record, memory, latencies, phase)
         for number in (1, 0, 3):
             phase[0] = number
-            time.sleep(0.01)
+            time.sleep(0.2)
         phase[0] = 4
         counts, _ = thread.result()
     assert counts[0] > 0

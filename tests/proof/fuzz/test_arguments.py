@@ -12,6 +12,10 @@ import pytest
 from proof.conftest import Record
 from proof.fuzz.arguments import BATCH, FLIPPED_BATCH, Generator, Module, described, smallest
 
+# On a busy host the guest's CPUs seldom run at once: so many times as long may pass until a call
+# meets a change.
+PATIENCE = 64
+
 
 @pytest.fixture
 def module() -> Iterator[Module]:
@@ -27,7 +31,10 @@ def test_arguments(module: Module, seed: int, calls: int, record: Record, flips:
     made = succeeded = changed = 0
     sharp = 0.0
     with module.flipper() if flips else nullcontext():
-        for index in range(-(-calls // (8 * size if flips else size))):
+        wanted = -(-calls // (8 * size if flips else size))
+        for index in range(PATIENCE * wanted):
+            if index >= wanted and (changed or not flips):
+                break
             batch = generator.batch(index, size, flips=flips)
             tried = module.try_out(batch)
             made += size
