@@ -124,6 +124,8 @@ $(FUZZERS): fuzz-%: build
 SECONDS = 60
 SEED =
 RELOADS = 2
+# A module with a data race, which KCSAN is to report first: see races.
+RACE =
 # The build of the kernel: debug, or kcsan.
 CHECKS = debug
 # All shapes of the tree are among them: PTI's second copy of the top, 4 levels, and 5.
@@ -140,7 +142,7 @@ $(STORMS): storms-%: build
 	$(BIN)/pgtable-cleanup lab run --$(CHECKS) --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
-		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow
+		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow $(RACE:%=--race %)
 
 .PHONY: races
 races: $(RACES) ## the storms on a kernel that looks for data races
@@ -149,8 +151,10 @@ races: $(RACES) ## the storms on a kernel that looks for data races
 RACES_APPEND = kcsan.skip_watch=2000 kcsan.udelay_task=4000
 
 .PHONY: $(RACES)
-$(RACES): races-%:
-	$(MAKE) --no-print-directory storms-$* CHECKS=kcsan STORM_SHAPE_$*="--append '$(RACES_APPEND)'"
+$(RACES): races-%: build
+	race=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules race --kernel $* --build kcsan) && \
+	$(MAKE) --no-print-directory storms-$* CHECKS=kcsan STORM_SHAPE_$*="--append '$(RACES_APPEND)'" \
+		RACE=$$race
 
 .PHONY: shim-storms
 shim-storms: build ## threads, signals and forks, and redis with its snapshots, under the library

@@ -31,11 +31,11 @@ PAGE = RESULTS / "proof.html"
 # What a proof is made of, beside the module and the debug kernels' configurations; by how long they
 # take, the shortest first.
 EVERYWHERE = {
-    "storms": ("storms", "modules/shadow"),
+    "storms": ("storms", "modules/shadow", "modules/race"),
     "upstream": ("upstream.py", "guests.py", "scenarios"),
     "fuzz": ("fuzz",),
     "zeros": ("stale_zeros.py",),
-    "mutations": ("mutations", "guests.py", "scenarios", "modules"),
+    "mutations": ("mutations", "guests.py", "scenarios", "modules/delay", "modules/shadow"),
 }
 PROOFS = {
     **{f"{name}-{kernel}": parts for name, parts in EVERYWHERE.items() for kernel in lab.SOURCES},

@@ -15,6 +15,8 @@ from proof.scenarios.__main__ import CUT, KERNEL_COMPLAINED, READY
 
 PROOF = Path(__file__).parent
 MODULES = PROOF / "modules"
+# Of them, those that scenarios use.
+HELPERS = ("delay", "shadow")
 SCENARIOS = PROOF / "scenarios"
 CPUS = 3
 # Beside what a scenario may take: to boot, start Python and end, on a busy machine.
@@ -72,8 +74,7 @@ def _run_in_one_guest(
     """As `run`; of at least one job, and of no more once the kernel complained."""
     module = module or lab.build_module(kernel, progress=progress)
     helpers = {
-        name: lab.build_module(kernel, source=MODULES / name, progress=progress)
-        for name in ("delay", "shadow")
+        name: lab.build_module(kernel, source=MODULES / name, progress=progress) for name in HELPERS
     }
     said = bytearray()
     ready = f"{READY}\n".encode()

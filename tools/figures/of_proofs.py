@@ -46,6 +46,8 @@ def target(name: str) -> str:
         proof = "races"
     elif proof == "stale-zeros":
         proof = "zeros"
+    elif proof.startswith("fuzz-"):
+        proof = "fuzz"
     return f"{proof}-{kernel}" if kernel in SOURCES else proof
 
 
@@ -61,7 +63,8 @@ def _of_storms(one: dict[str, Any]) -> str:
     if "watchpoints" in one:
         races = sum(one["races_of_the_kernel"].values())
         told += (
-            f"; KCSAN watched {one['watchpoints']:,} accesses: no race with the module in it, "
+            "; KCSAN reported a race made on purpose, and of "
+            f"{one['watchpoints']:,} accesses that it watched no race with the module in it, "
             f"{races:,} of the kernel's own"
         )
     return told

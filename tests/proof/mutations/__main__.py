@@ -248,7 +248,8 @@ def made_of(mutation: Mutation) -> str:
     """A hash of what the verdict on a mutation depends on beside the kernel."""
     scenario = guests.SCENARIOS / f"{mutation.scenario.partition('.')[0]}.py"
     files = [path for path in sorted(KMOD.rglob("*.[ch]")) if not path.name.endswith(".mod.c")]
-    files += [*sorted(guests.MODULES.rglob("*/*.c")), guests.SCENARIOS / "races.py", scenario]
+    files += [guests.MODULES / name / f"{name}.c" for name in guests.HELPERS]
+    files += [guests.SCENARIOS / "races.py", scenario]
     digest = hashlib.sha256(repr(mutation).encode())
     for file in files:
         digest.update(file.read_bytes())

@@ -33,6 +33,7 @@ def main() -> int:
     machine.prepare()
     if wanted.shadow:
         machine.insert(wanted.shadow)
+    found_race = machine.finds_races(wanted.race) if wanted.race else None
     mark = Mark()
     kinds = [kind for kind in STRESSORS if not wanted.only or kind.__name__ in wanted.only]
     storm = Storm(kinds, wanted.cleaners, wanted.seed)
@@ -52,6 +53,10 @@ def main() -> int:
         figures |= {"watchpoints": watched, "races_of_the_kernel": races}
         if not watched:
             failures.append("never happened: a watchpoint of KCSAN's")
+    if found_race is not None:
+        figures |= {"race_on_purpose_reported": found_race}
+        if not found_race:
+            failures.append("never happened: a report of the race made on purpose")
     figures |= {"failures": failures}
     made = results.document("storms", wanted.seed, begun, figures)
     sys.stdout.write(json.dumps(made, indent=1) + "\n")
@@ -72,6 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--reloads", type=int, default=0, help="rmmod and insmod so often")
     parser.add_argument("--module", type=Path, default=Path("/run/lab/module.ko"))
     parser.add_argument("--shadow", type=Path, help="the module of tests/proof/modules/shadow")
+    parser.add_argument("--race", type=Path, help="that of race: KCSAN must report it first")
     return parser.parse_args()
 
 

@@ -2,14 +2,18 @@
 """The guest's own settings: what works on memory by itself, and modules."""
 
 import os
+import time
 from pathlib import Path
 
 from _raw import syscall
 
 from cleanup import _uapi
+from cleanup.lab.dmesg import Mark, races_of_the_kernel
 from guest.settings import swap_on_zram
 
 SYS_DELETE_MODULE, SYS_FINIT_MODULE = 176, 313
+
+RACE_SECONDS = 60
 
 SETTINGS = {
     "ksm/run": "1",
@@ -40,6 +44,20 @@ def watchpoints() -> int | None:
         return None
     found = dict(line.split(": ", 1) for line in lines if ": " in line)
     return int(found["setup_watchpoints"])
+
+
+def finds_races(race: Path) -> bool:
+    """Whether KCSAN reports the race that the module of tests/proof/modules/race has."""
+    mark = Mark()
+    insert(race)
+    end = time.monotonic() + RACE_SECONDS
+    found = False
+    while not found and time.monotonic() < end:
+        time.sleep(0.1)
+        found = any("race_writer" in each for each in races_of_the_kernel("\n".join(mark.lines())))
+    remove("race")
+    mark.close()
+    return found
 
 
 def insert(module: Path) -> None:
