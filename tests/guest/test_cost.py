@@ -26,14 +26,16 @@ def test_shootdowns_are_batched() -> None:
             made.touch()
             made.release()
             # A busy host stretches the holds of its guests: time is not to be what ends them here.
-            args = abi.Args([made.span], max_hold_ns=10**9)
+            args = abi.Args([made.span], max_hold_ns=2**63)
             fd = _uapi.open_device()
             before = tlb_shootdowns()
             answer = abi.call(args, fd)
             after = tlb_shootdowns()
             os.close(fd)
             assert answer.freed == 4096
-            assert 0 < after - before <= 4096 // 64, f"{answer.flushes} flushes"
+            assert answer.flushes <= 4096 // 64
+            # What else goes on in the guest interrupts it now and then; one a table would be 4096.
+            assert 0 < after - before <= 2 * 4096 // 64, f"{answer.flushes} flushes"
     finally:
         stop[0] = 1
         spinner.join()
