@@ -14,6 +14,21 @@ from guest.settings import one_cpu, zram_swap
 SERIES = ".".join(os.uname().release.split(".")[:2])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def room_for_objects() -> Iterator[None]:
+    """Room in the heaps of Python and of libc, for what a test makes meanwhile.
+
+    Heaps that grow take page tables: now and then one or two more than a test accounts for, in the
+    process that it looks at.
+    """
+    objects = [bytes(400) for _ in range(20_000)] + [bytes(4000) for _ in range(1000)]
+    # Some everywhere, and the last: what lies between them is not given back to the kernel.
+    kept = objects[::100] + objects[-1:]
+    del objects
+    yield
+    del kept
+
+
 @pytest.fixture(autouse=True)
 def clean_log() -> Iterator[None]:
     """The dmesg gate: whatever a test shows, the kernel must not have complained meanwhile."""
