@@ -75,10 +75,16 @@ def _of_suite(document: SuiteDocument) -> Iterator[Saving]:
 
 def row(saving: Saving) -> tuple[str, str, str, str, str]:
     """For a table under HEADINGS."""
-    freed, verdict = "", "not measured: no module"
-    if saving.freed is not None:
-        freed = size_text(saving.freed * _TABLE)
-        verdict = f"{saving.freed / saving.empty:.1%} of it" if saving.empty else "nothing to free"
+    freed = "" if saving.freed is None else size_text(saving.freed * _TABLE)
+    if saving.freed is None:
+        verdict = "not measured: no module"
+    elif not saving.empty:
+        verdict = "nothing to free"
+    elif saving.freed >= saving.empty:
+        # More where what was empty before the heap is freed with it: it is not counted.
+        verdict = "all of it"
+    else:
+        verdict = f"{saving.freed / saving.empty:.1%} of it"
     if saving.control:
         verdict = f"control: {verdict}"
     return (
@@ -101,7 +107,7 @@ def verdict(one: OnKernel) -> str:
     text = "No workload left tables empty that reclaim could free."
     if gaining:
         least = min((saving.freed or 0) / saving.empty for saving in gaining)
-        share = "all" if least == 1 else f"{least:.1%} or more"
+        share = "all" if least >= 1 else f"{least:.1%} or more"
         text = (
             f"In {len(gaining)} of {len(one.savings) - len(controls)} cases more than "
             f"{size_text(_TABLE * NOISE_TABLES)} of tables were left empty, up to "

@@ -7,7 +7,7 @@ from typing import Any
 import cleanup
 from cleanup.experiments import oracle
 from cleanup.experiments.oracle import Census
-from cleanup.experiments.suite.part import Result, Row, Saving
+from cleanup.experiments.suite.part import Result, Row
 from cleanup.experiments.summary import size_text
 
 
@@ -21,24 +21,9 @@ def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
 
 
 def found(pid: int, begin: Census, peak: Census) -> dict[str, Any]:
-    """What is `counted` now, and then what is reclaimed of all that is empty."""
+    """What is `counted` now, and then what is reclaimed."""
     end = oracle.observe_halted(pid)
-    return {
-        **counted(begin, peak, end),
-        "empty_in_all": end.empty,
-        "reclaimed": _reclaimed(pid),
-    }
-
-
-def saving(name: str, run: dict[str, Any], *, control: bool) -> Saving:
-    """Of a program as `found`: of all its empty tables, for reclaim takes them all."""
-    return Saving(
-        name=name,
-        tables=run["tables"],
-        empty=run["empty_in_all"],
-        freed=run["reclaimed"],
-        control=control,
-    )
+    return {**counted(begin, peak, end), "reclaimed": _reclaimed(pid)}
 
 
 def _reclaimed(pid: int) -> int | None:

@@ -22,7 +22,7 @@ _GRACE = 2
 # By jemalloc's conf.
 CACHES: Mapping[str, Mapping[str, str]] = {
     "with thread caches": {},
-    "without thread caches": {"tcache": "false"},
+    "without": {"tcache": "false"},
 }
 PROGRAMS = ("a heap", "redis-server")
 WAYS = (PLAIN, MODULE, HOOKS)
@@ -83,8 +83,15 @@ class MassDelete:
         """Of each by jemalloc alone."""
         size = size_text(result["heap_bytes"])
         return [
-            left.saving(f"mass delete of {size}, {name}", ways[PLAIN.name], control=False)
+            Saving(
+                name=f"mass delete of {size}, {name}",
+                tables=run["tables"],
+                empty=run["empty"],
+                freed=run.get("reclaimed"),
+                control=False,
+            )
             for name, ways in result["runs"].items()
+            for run in [ways[PLAIN.name]]
         ]
 
 

@@ -91,9 +91,11 @@ class Others:
         """Of each allocator alone: controls, but for one that is told to give its memory back."""
         heap = f"heap of {size_text(result['heap_bytes'])}"
         return [
-            left.saving(
-                f"{heap}, {name.removesuffix(f', {PLAIN.name}')}",
-                run,
+            Saving(
+                name=f"{heap}, {name.removesuffix(f', {PLAIN.name}')}",
+                tables=run["tables"],
+                empty=run["empty"],
+                freed=run["reclaimed"],
                 control=not name.startswith(_TRIMMED),
             )
             for name, run in result["runs"].items()
