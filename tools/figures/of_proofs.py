@@ -63,8 +63,8 @@ def _of_storms(one: dict[str, Any]) -> str:
     if "watchpoints" in one:
         races = sum(one["races_of_the_kernel"].values())
         told += (
-            "; KCSAN reported a race made on purpose, and of "
-            f"{one['watchpoints']:,} accesses that it watched no race with the module in it, "
+            "; KCSAN, which reported a race made on purpose, watched "
+            f"{one['watchpoints']:,} accesses: no race with the module in it, "
             f"{races:,} of the kernel's own"
         )
     return told
