@@ -103,7 +103,7 @@ test-debug-kernel: build
 test-debug-storm: build
 	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90 RESULTS=build/results
 test-debug-mutations: build
-	$(PROOF).mutations look --kernel $$KERNEL --runs 4 --minutes $(MINUTES)
+	$(PROOF).mutations look --kernel $$KERNEL --runs 8 --minutes $(MINUTES)
 test-debug-fuzz: build
 	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=2000 RESULTS=build/results
 

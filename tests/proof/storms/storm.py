@@ -18,7 +18,7 @@ from proof.storms.stressors import IN_THE_WAY, Stressor
 MODULE = "pgtable_cleanup"
 REQUIRED = ("freed pte", "freed pmd", "freed pud", "skipped refilled", "skipped contended")
 SHOWN = ("calls", *REQUIRED)
-LEAST_PATIENCE = 60
+LEAST_PATIENCE = 600
 
 
 class Storm:
@@ -52,7 +52,7 @@ class Storm:
     ) -> None:
         """Have the cleaners work for so long, unless something fails, and replace the module.
 
-        For up to as long again while something is `missing`, as on a busy machine.
+        For up to as long again, or ten minutes, while something is `missing`, as on a busy machine.
         """
         self._work(seconds / (reloads + 1))
         while self.reloads < reloads and not self._failed:
