@@ -26,6 +26,7 @@ LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
     "kmod": "GPL-2.0",
     "tests/proof/modules/delay": "GPL-2.0",
+    "tests/proof/modules/race": "GPL-2.0",
     "tests/proof/modules/shadow": "GPL-2.0",
     "": "MIT",
 }
