@@ -89,6 +89,9 @@ class Session:
         self.log = Stream(guest.token)
         self.exit_code: int | None = None
         self.failure = ""
+        # What to raise where time ran out, and whether that was while it booted.
+        self.overdue: LabError | None = None
+        self.hung_boot = False
         # Of QEMU's start, the command's and its end; and the guest's uptime at the last two.
         self.times: list[float] = []
         self.uptimes: list[float] = []
@@ -137,28 +140,30 @@ class Session:
         self._qemu.wait()
 
     def follow(self, timeout: float, progress: Progress) -> None:
-        """Read what the guest says until QEMU is gone; raises LabError if that takes too long."""
+        """Read what the guest says until QEMU is gone or that takes too long."""
         with ExitStack() as step:
             step.enter_context(progress.step(f"booting {self.guest.kernel.release}"))
             while self._selector.get_map():
-                deadline, late = self._deadline(timeout)
+                deadline, late, booting = self._deadline(timeout)
                 for key, _ in self._selector.select(_within(deadline)):
                     self._receive(key)
                 if self.uptimes:
                     step.close()
                 if time.monotonic() >= deadline:
-                    raise self._died(late)
+                    self.overdue = self._died(late)
+                    self.hung_boot = booting and not isinstance(self.overdue, KernelReportError)
+                    return
 
-    def _deadline(self, timeout: float) -> tuple[float, str]:
-        """When to give up, and what to say then."""
+    def _deadline(self, timeout: float) -> tuple[float, str, bool]:
+        """When to give up, what to say then, and whether that is of a boot."""
         done = self.exit_code is not None or self.failure
         if done:
-            return self.times[-1] + SHUTDOWN_SECONDS, "the guest did not power off"
+            return self.times[-1] + SHUTDOWN_SECONDS, "the guest did not power off", False
         end = self.times[0] + timeout
         ready = self.times[0] + BOOT_SECONDS
         if not self.uptimes and ready < end:
-            return ready, f"the guest did not boot within {BOOT_SECONDS:g} s"
-        return end, f"the guest was not done within {timeout:g} s (see --timeout)"
+            return ready, f"the guest did not boot within {BOOT_SECONDS:g} s", True
+        return end, f"the guest was not done within {timeout:g} s (see --timeout)", False
 
     def _receive(self, key: selectors.SelectorKey) -> None:
         end = key.fileobj
@@ -215,18 +220,27 @@ class Session:
         a CPU run into one that is gone already (seen once in some 200 boots on 7.2), which the
         kernel takes for a stray one.  And identify_cpu() forgets for a moment that the CPU has
         5-level paging: KASAN takes what an interrupt touches then for wild (6.12 and 7.3; one
-        boot in ten).  Only before the module was loaded: from then on nothing is put down to bad
-        luck.
+        boot in ten).  And a boot hangs without a word (seen once in some 300 on a busy host).
+        Only before the module was loaded: from then on nothing is put down to bad luck.
         """
         console = self.console.decode(errors="replace")
         return (
             not self.uptimes
-            and (STRAY_BREAKPOINT.search(console) or WILD_ACCESS.search(console)) is not None
+            and (
+                self.hung_boot
+                or STRAY_BREAKPOINT.search(console) is not None
+                or WILD_ACCESS.search(console) is not None
+            )
             and "pgtable_cleanup" not in console
         )
 
     def command_exit_code(self) -> int:
-        """The command's exit code; raises LabError if the guest or QEMU ended before it did."""
+        """The command's exit code; raises LabError if the guest or QEMU ended before it did.
+
+        Or if time ran out.
+        """
+        if self.overdue:
+            raise self.overdue
         if self.failure:
             end = "\n".join(self.log.text().splitlines()[-5:])
             raise LabError(f"{self.failure}; the kernel's last words:\n{end}")

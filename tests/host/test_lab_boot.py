@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from cleanup.lab import KernelReportError, LabError, build_module, get_kernel, run
+from cleanup.lab import KernelReportError, LabError, build_module, get_kernel, run, session
 from cleanup.lab.session import Session
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
@@ -43,7 +44,8 @@ def lab(
         env=os.environ | dict(env or {}),
         cwd=cwd,
         check=False,
-        timeout=300,
+        # More than the lab's own patience with a boot, which hangs now and then.
+        timeout=1000,
     )
 
 
@@ -224,7 +226,7 @@ def test_a_clock_that_counts_instructions_repeats_itself() -> None:
 )
 def test_a_guest_that_dies_fails_the_run(command: str, message: str) -> None:
     """Long before the command's end, for which lab() would not wait."""
-    done = lab("--no-module", "--", "sh", "-c", f"echo before; {command}; sleep 1000")
+    done = lab("--no-module", "--", "sh", "-c", f"echo before; {command}; sleep 10000")
     assert done.returncode == 1
     assert done.stdout == "before\n"
     assert "pgtable-cleanup: the guest went down before the command's end" in done.stderr
@@ -236,7 +238,7 @@ def test_a_guest_that_dies_fails_the_run(command: str, message: str) -> None:
 @pytest.mark.usefixtures("temporary")
 def test_a_hang_fails_the_run_in_time() -> None:
     """lab() would not wait for the command's end."""
-    done = lab("--no-module", "--timeout", "15", "--", "sleep", "1000")
+    done = lab("--no-module", "--timeout", "15", "--", "sleep", "10000")
     assert done.returncode == 1
     assert "not done within 15 s (see --timeout)" in done.stderr
 
@@ -432,3 +434,17 @@ def test_an_unlucky_boot_is_tried_again(
     monkeypatch.setattr(Session, "unlucky_boot", lambda _session: next(unlucky))
     assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
     assert next(unlucky, None) is None
+
+
+def test_a_boot_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has not booted by then has hung."""
+    limits = iter([0.1, session.BOOT_SECONDS])
+    start = Session.start
+
+    def started(self: Session, *arguments: Any) -> None:  # noqa: ANN401
+        monkeypatch.setattr(session, "BOOT_SECONDS", next(limits))
+        start(self, *arguments)
+
+    monkeypatch.setattr(Session, "start", started)
+    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
+    assert next(limits, None) is None

@@ -180,6 +180,17 @@ def test_only_two_mishaps_before_the_module_are_bad_luck(
     session = Session.__new__(Session)
     session.console = bytearray(console.encode())
     session.uptimes = uptimes
+    session.hung_boot = False
+    assert session.unlucky_boot() == unlucky
+
+
+@pytest.mark.parametrize(("console", "unlucky"), [("", True), (LOADED, False)])
+def test_a_hang_before_the_module_is_bad_luck(console: str, unlucky: bool) -> None:
+    """Of a boot alone, and not where the module may be what hangs."""
+    session = Session.__new__(Session)
+    session.console = bytearray(console.encode())
+    session.uptimes = []
+    session.hung_boot = True
     assert session.unlucky_boot() == unlucky
 
 
