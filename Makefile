@@ -139,7 +139,7 @@ storms: $(STORMS) ## all that changes page tables, at once, on debug kernels; st
 .PHONY: $(STORMS)
 $(STORMS): storms-%: build
 	mkdir -p $(RESULTS)
-	shadow=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules shadow --kernel $* --build $(CHECKS)) && \
+	shadow=$$($(PROOF).modules shadow --kernel $* --build $(CHECKS)) && \
 	$(BIN)/pgtable-cleanup lab run --$(CHECKS) --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
 		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
@@ -153,7 +153,7 @@ RACES_APPEND = kcsan.skip_watch=2000 kcsan.udelay_task=4000
 
 .PHONY: $(RACES)
 $(RACES): races-%: build
-	race=$$(PYTHONPATH=tests $(BIN)/python -P -m proof.modules race --kernel $* --build kcsan) && \
+	race=$$($(PROOF).modules race --kernel $* --build kcsan) && \
 	$(MAKE) --no-print-directory storms-$* CHECKS=kcsan STORM_SHAPE_$*="--append '$(RACES_APPEND)'" \
 		RACE=$$race
 

@@ -211,7 +211,7 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
 def test_other_allocators_churn(library: tuple[str, str], storm_seconds: int) -> None:
     """Their releases are seen: those of jemalloc's are not the only ones."""
     allocator = library_path(*library)
-    storm.run_preloaded(storm_seconds, LIBRARY, allocator, least={"drains": 100})
+    storm.run_preloaded(storm_seconds, LIBRARY, allocator, above={"drains": 100})
 
 
 SERVER = """

@@ -23,7 +23,7 @@ CORE_TESTS = ("test_shim_units.py", "test_shim_conf.py", "test_jemalloc_hooks.py
 
 
 def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
-    storms["libc"] = storm.run_preloaded(storm_seconds, CONF, least={"drains": 1000})
+    storms["libc"] = storm.run_preloaded(storm_seconds, CONF, above={"drains": 1000})
 
 
 @pytest.mark.parametrize("malloc_conf", storm.DECAYS)
@@ -32,7 +32,7 @@ def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: 
         storm_seconds,
         f"{CONF},hooks:jemalloc",
         jemalloc_path(),
-        least={"drains": 1000, "hook_units": 1},
+        above={"drains": 1000, "hook_units": 0},
         MALLOC_CONF=f"thp:never,{malloc_conf}",
     )
 

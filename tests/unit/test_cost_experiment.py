@@ -28,6 +28,7 @@ from cleanup.experiments.suite.part import Guest, at_least, at_most
 from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.suite.spread import rotated
 from unit.test_experiment_report import PNG, made_document
+from unit.test_lab_guest import made_result
 
 COST = SUITES["reclaim-cost"]
 PASSES = [
@@ -269,19 +270,8 @@ class FakeLab:
             "parts": {name: known[name] for name in command if name in known},
             "failures": {name: why for name, why in self.failures.items() if name in command},
         }
-        return lab.GuestResult(
-            exit_code=0,
-            stdout=json.dumps(answer).encode(),
-            stderr=b"",
-            console="",
-            dmesg="",
-            kernel_release="7.3.4",
-            accelerator="tcg",
-            boot_seconds=5.0,
-            seconds=10.0,
-            guest_seconds=10.1,
-            results=None,
-            icount=options["icount"],
+        return made_result(
+            stdout=json.dumps(answer).encode(), kernel_release="7.3.4", icount=options["icount"]
         )
 
 

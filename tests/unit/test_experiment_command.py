@@ -16,6 +16,7 @@ from cleanup.experiments import side_by_side
 from cleanup.experiments.suite.registry import SUITES
 from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import made_document, made_run
+from unit.test_lab_guest import made_result
 
 
 def invoke(*arguments: str) -> Result:
@@ -85,19 +86,7 @@ class FakeLab:
     def run(self, command: list[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
         """In place of `lab.run`."""
         self.asked.append((command, options))
-        return lab.GuestResult(
-            exit_code=self.exit_code,
-            stdout=self.stdout,
-            stderr=b"",
-            console="",
-            dmesg="",
-            kernel_release="6.12.95",
-            accelerator="tcg",
-            boot_seconds=5.0,
-            seconds=10.0,
-            guest_seconds=10.1,
-            results=None,
-        )
+        return made_result(exit_code=self.exit_code, stdout=self.stdout)
 
 
 def test_the_lab_runs_the_same_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 result's clock."""
 
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,24 @@ from cleanup.lab.kernels import Kernel, kernel_in
 from cleanup.lab.session import Session, Stream
 
 TOKEN = "0123456789abcdef" * 2
+
+
+def made_result(**changed: Any) -> GuestResult:  # noqa: ANN401
+    """That of a command that did nothing for ten seconds."""
+    result = GuestResult(
+        exit_code=0,
+        stdout=b"",
+        stderr=b"",
+        console="",
+        dmesg="",
+        kernel_release="6.12.95",
+        accelerator="tcg",
+        boot_seconds=5.0,
+        seconds=10.0,
+        guest_seconds=10.1,
+        results=None,
+    )
+    return replace(result, **changed)
 
 
 @pytest.fixture
@@ -148,6 +168,15 @@ WILD = (
 LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n"
 
 
+def ended(console: str, uptimes: list[float], *, hung_boot: bool = False) -> Session:
+    """A session without a QEMU, of which no more is known."""
+    session = Session.__new__(Session)
+    session.console = bytearray(console.encode())
+    session.uptimes = uptimes
+    session.hung_boot = hung_boot
+    return session
+
+
 @pytest.mark.parametrize(
     ("console", "uptimes", "unlucky"),
     [
@@ -177,21 +206,13 @@ def test_only_two_mishaps_before_the_module_are_bad_luck(
     console: str, uptimes: list[float], unlucky: bool
 ) -> None:
     """All else that a guest's kernel says must fail the run."""
-    session = Session.__new__(Session)
-    session.console = bytearray(console.encode())
-    session.uptimes = uptimes
-    session.hung_boot = False
-    assert session.unlucky_boot() == unlucky
+    assert ended(console, uptimes).unlucky_boot() == unlucky
 
 
 @pytest.mark.parametrize(("console", "unlucky"), [("", True), (LOADED, False)])
 def test_a_hang_before_the_module_is_bad_luck(console: str, unlucky: bool) -> None:
     """Of a boot alone, and not where the module may be what hangs."""
-    session = Session.__new__(Session)
-    session.console = bytearray(console.encode())
-    session.uptimes = []
-    session.hung_boot = True
-    assert session.unlucky_boot() == unlucky
+    assert ended(console, [], hung_boot=True).unlucky_boot() == unlucky
 
 
 @pytest.mark.parametrize(
@@ -209,18 +230,5 @@ def test_a_clock_that_strays_is_told(
     seconds: float, guest_seconds: float, icount: bool, ok: bool
 ) -> None:
     """By more than half a second and 5 %; not where it counted instructions."""
-    result = GuestResult(
-        exit_code=0,
-        stdout=b"",
-        stderr=b"",
-        console="",
-        dmesg="",
-        kernel_release="6.12.95",
-        accelerator="tcg",
-        boot_seconds=5.0,
-        seconds=seconds,
-        guest_seconds=guest_seconds,
-        results=None,
-        icount=icount,
-    )
+    result = made_result(seconds=seconds, guest_seconds=guest_seconds, icount=icount)
     assert result.clock_ok == ok

@@ -11,6 +11,7 @@ import pytest
 from cleanup import lab
 from proof import guests
 from proof.guests import Job, Seen
+from unit.test_lab_guest import made_result
 
 KERNEL = lab.Kernel("6.12-debug", "6.12.1", Path("tree"), Path("vmlinuz"), Path("modules"))
 JOBS = [Job("faults.no_write_is_lost", seed) for seed in (1, 2, 3)]
@@ -34,9 +35,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[Job, Seen]
             if not silent:
                 options["on_stdout"](b"ready\n")
             code = left.pop(0)(jobs, options["on_stdout"])
-            return lab.GuestResult(
-                code, b"", b"a traceback", "", "", "6.12.1", "tcg", 1.0, 1.0, 1.0, None
-            )
+            return made_result(exit_code=code, stderr=b"a traceback", kernel_release="6.12.1")
 
         monkeypatch.setattr(lab, "run", run)
         monkeypatch.setattr(lab, "build_module", lambda *_args, **_more: Path("dir/module.ko"))
