@@ -30,8 +30,8 @@ def memory() -> Iterator[mmap.mmap]:
 
 
 def rows(count: int, room: int) -> memoryview:
-    """Of latencies, none recorded yet."""
-    return memoryview(bytearray(8 * count * room)).cast("Q", (count, room))
+    """Of latencies, none recorded yet; takes memory only as they are."""
+    return memoryview(mmap.mmap(-1, 8 * count * room)).cast("Q", (count, room))
 
 
 def test_touch_writes_a_byte_every_stride(memory: mmap.mmap) -> None:
@@ -70,19 +70,23 @@ def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
 
 def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
     phase = bytearray(1)
-    latencies = rows(3, 100_000)
+    # More than any machine faults in the seconds that this may take: a full row would end it.
+    room = 50_000_000
+    latencies = rows(3, room)
     with ThreadPoolExecutor(1) as pool:
         thread = pool.submit(_faults.record, memory, latencies, phase)
         for number in (1, 0, 3):
             phase[0] = number
-            time.sleep(0.2)
+            time.sleep(0.05)
+            while number and not latencies[number - 1, 0]:
+                time.sleep(0.001)
         phase[0] = 4
         counts, _ = thread.result()
     assert counts[0] > 0
     assert counts[1] == 0
     assert counts[2] > 0
     for row, count in enumerate(counts):
-        assert not any(latencies[row, index] for index in range(count, min(count + 10, 100_000)))
+        assert not any(latencies[row, index] for index in range(count, count + 10))
 
 
 def test_spin_takes_its_time() -> None:
