@@ -27,7 +27,11 @@ ABSENT = (
 )
 
 
-def counted(program: str, conf: str = "backend:null,stats:exit") -> dict[str, int]:
+# However long a program waits for its turn, time drains nothing.
+UNTIMED = "backend:null,stats:exit,interval_ms:86400000"
+
+
+def counted(program: str, conf: str = UNTIMED) -> dict[str, int]:
     """The counts of a program, less those of Python's own start and end."""
     (whole,) = stats(run(program, conf).stderr)
     other = stats(run("c.madvise(area(1), 4096, DONTNEED)", conf).stderr)
@@ -80,7 +84,7 @@ def test_drains_at_the_threshold() -> None:
         for unit in range(64):
             c.madvise(base + unit * UNIT, 4096, DONTNEED)
         """,
-        "backend:null,stats:exit,threshold:16",
+        f"{UNTIMED},threshold:16",
     )
     assert noted["drains"] in (4, 5), "Python's own releases count, too"
     assert noted["tried"] >= 4 * 16
@@ -93,8 +97,8 @@ def test_drains_by_time_at_the_next_call() -> None:
         time.sleep(0.2)
         c.madvise(base + UNIT, 4096, DONTNEED)
     """
-    assert counted(program, "backend:null,stats:exit,interval_ms:100")["drains"] == 1
-    assert counted(program, "backend:null,stats:exit,interval_ms:5000")["drains"] == 0
+    assert counted(program, "backend:null,stats:exit,interval_ms:100")["drains"] >= 1
+    assert counted(program)["drains"] == 0
 
 
 def test_a_thread_sees_to_an_idle_process() -> None:
@@ -106,18 +110,19 @@ def test_a_thread_sees_to_an_idle_process() -> None:
         print(c.stats()[1])
     """
     assert run(program.format(0.5), "backend:null,interval_ms:50").stdout == "0\n"
-    assert run(program.format(60), "backend:null,interval_ms:50,thread:true").stdout == "1\n"
+    assert int(run(program.format(60), "backend:null,interval_ms:50,thread:true").stdout) > 0
 
 
 def test_a_program_may_drain_itself() -> None:
     program = "c.madvise(area(1), 4096, DONTNEED); c.drain(); print(c.stats()[1])"
-    assert run(program, "backend:null").stdout == "1\n"
+    assert run(program, UNTIMED).stdout == "1\n"
     assert _libc.stats() is None, "this process has no such library"
     _libc.drain()
 
 
 def test_fork_drains_first_and_the_child_begins_anew() -> None:
-    ended = run("""
+    ended = run(
+        """
         base = area(8)
         for unit in range(8):
             c.madvise(base + unit * UNIT, 4096, DONTNEED)
@@ -125,7 +130,9 @@ def test_fork_drains_first_and_the_child_begins_anew() -> None:
             c.madvise(base, 4096, DONTNEED)
             sys.exit()
         os.wait()
-    """)
+        """,
+        UNTIMED,
+    )
     child, parent = stats(ended.stderr)
     assert (child["drains"], child["notes"] <= 3) == (0, True)
     assert parent["drains"] == 1
