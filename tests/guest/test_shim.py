@@ -19,8 +19,6 @@ from cleanup.commands.exec import jemalloc_path
 from guest.settings import one_cpu
 from preloaded import SHIM, run, stats
 
-pytestmark = pytest.mark.guest
-
 DEVICE = Path("/dev/pgtable_cleanup")
 TRACING = Path("/sys/kernel/tracing/instances/pgtable-cleanup-shim")
 MAGIC = 0xB7

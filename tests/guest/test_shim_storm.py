@@ -7,8 +7,6 @@ import storm
 from cleanup.commands.exec import jemalloc_path
 from storm import Storms
 
-pytestmark = pytest.mark.guest
-
 
 def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
     storms["libc, module"] = storm.run_preloaded(storm_seconds, storm.CONF, above={"freed_pte": 10})

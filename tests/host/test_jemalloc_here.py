@@ -12,8 +12,6 @@ from allocator_shim import jemalloc
 from allocator_shim.errors import JemallocError, NotLoaded
 from cleanup.commands.exec import jemalloc_path
 
-pytestmark = pytest.mark.host
-
 PRELUDE = """
 import errno
 from allocator_shim import jemalloc

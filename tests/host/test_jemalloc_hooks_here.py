@@ -12,8 +12,6 @@ import allocator_shim
 from allocator_shim import jemalloc
 from cleanup.commands.exec import jemalloc_path
 
-pytestmark = pytest.mark.host
-
 WAYS = ["zap", "remap", "nothing"]
 PRELUDE = """
 import os, sys, threading, time

@@ -20,8 +20,6 @@ from host import programs
 from preloaded import stats
 from storm import Storms
 
-pytestmark = pytest.mark.host
-
 LIBRARY, HOOKS = f"backend:null,{storm.CONF}", "backend:null,hooks:jemalloc,stats:exit"
 KEYS, KEPT_ONE_IN = 300_000, 100_000
 # By its number, so that a value which is another's is told.

@@ -18,8 +18,6 @@ from allocator_shim import preloaded
 from allocator_shim.errors import NotPreloaded
 from preloaded import PRELUDE, SHIM, run, start, stats
 
-pytestmark = pytest.mark.host
-
 MIB = 1 << 20
 ABSENT = (
     "pgtable-cleanup: /dev/pgtable_cleanup is not there: the kernel module is not loaded; "

@@ -14,8 +14,6 @@ import storm
 from cleanup.commands.exec import jemalloc_path
 from storm import Storms
 
-pytestmark = pytest.mark.host
-
 ROOT = Path(__file__).parents[2]
 CONF = f"backend:null,{storm.CONF}"
 SANITIZERS = {"address,undefined": "libasan.so", "thread": "libtsan.so"}

@@ -18,8 +18,6 @@ import pytest
 
 from host.test_costs_in_lab import PROGRAM
 
-pytestmark = pytest.mark.host
-
 SIZES = ("512m", "1g", "2g")
 WORKLOADS = ("series-50g", "tebibyte")
 COMMAND = [

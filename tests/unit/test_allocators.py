@@ -15,8 +15,6 @@ from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, PLAIN,
 from cleanup.experiments.document import SuiteDocument
 from cleanup.experiments.suite.registry import SUITES
 
-pytestmark = pytest.mark.unit
-
 ALLOCATORS = SUITES["allocators"]
 FIGURES = {
     "plain": {"values": [100.0, 102.0]},

@@ -14,8 +14,6 @@ import allocator_shim
 from cleanup.commands import main
 from cleanup.commands.exec import CannotExec, environment, find
 
-pytestmark = pytest.mark.unit
-
 COMMAND = Path(sys.executable).with_name("pgtable-cleanup")
 SHIM = str(allocator_shim.shim_path())
 

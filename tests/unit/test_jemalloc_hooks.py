@@ -8,8 +8,6 @@ from pathlib import Path
 import _hooks
 import pytest
 
-pytestmark = pytest.mark.unit
-
 PROGRAM = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})

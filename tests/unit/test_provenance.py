@@ -8,8 +8,6 @@ import pytest
 
 from cleanup.experiments.provenance import commit
 
-pytestmark = pytest.mark.unit
-
 
 def git(*arguments: str) -> None:
     identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")

@@ -4,8 +4,6 @@
 import pytest
 from _shim import read_conf
 
-pytestmark = pytest.mark.unit
-
 DEFAULT = (
     "threshold:64,interval_ms:1000,zero_pages:false,thread:false,hooks:none,backend:module,"
     "verbose:1,stats:none"

@@ -4,12 +4,9 @@
 import threading
 from itertools import pairwise
 
-import pytest
 from _shim import ROOM, Units
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytestmark = pytest.mark.unit
 
 HIGHEST = (1 << 36) - 1  # 57 bits of address, in units
 runs = st.tuples(st.integers(1, 2000) | st.integers(1, HIGHEST >> 1), st.integers(1, 300))

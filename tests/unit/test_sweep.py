@@ -15,8 +15,6 @@ from cleanup.experiments.measure import ExperimentError
 from cleanup.experiments.workloads import registry
 from unit.test_experiment_report import PNG, made_document
 
-pytestmark = pytest.mark.unit
-
 
 def some(*sizes: int) -> list[sweep.Point]:
     return sweep.points(
