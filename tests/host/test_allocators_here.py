@@ -10,7 +10,7 @@ import pytest
 
 from host.test_costs_in_lab import PROGRAM
 
-pytestmark = pytest.mark.host
+pytestmark = pytest.mark.measured
 
 
 def measured(part: str, out: Path) -> Any:  # noqa: ANN401 -- JSON

@@ -10,6 +10,8 @@ import pytest
 
 from host.test_costs_in_lab import PROGRAM
 
+pytestmark = pytest.mark.measured
+
 
 def measured(
     kernel: str, *parts: str, options: tuple[str, ...], suite: str = "reclaim-cost"

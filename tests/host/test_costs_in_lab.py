@@ -13,6 +13,8 @@ import pytest
 from cleanup.experiments.cost.contenders import CONTENDERS, TABLES
 from cleanup.experiments.sparse import PAGE
 
+pytestmark = pytest.mark.measured
+
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
 LOOPS = (1_000_000, 10_000_000, 50_000_000)
 

@@ -194,6 +194,7 @@ def test_json_and_a_kernel_by_its_directory() -> None:
     assert 1.9 < document["seconds"] < elapsed
 
 
+@pytest.mark.measured
 @pytest.mark.usefixtures("temporary")
 def test_a_clock_that_counts_instructions_repeats_itself() -> None:
     """The same loop, over and over in one boot: within 2 % however busy the host is.
