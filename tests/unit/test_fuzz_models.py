@@ -163,6 +163,25 @@ def test_a_moved_table_takes_what_its_part_needs() -> None:
     assert (len(space.tables[tables.PMD]), len(space.tables[tables.PUD])) == (1, 1)
 
 
+def test_a_move_goes_on_with_the_tables_that_it_has_made() -> None:
+    """As mremap() does: the second step finds the new table of the first, and takes it for old."""
+    space = Space()
+    space.map(Piece(BASE + UNIT // 2, BASE + UNIT + UNIT // 4, ANON))
+    space.populate(BASE + UNIT // 2, BASE + UNIT // 2 + PAGE)
+    space.move(BASE + UNIT // 2, BASE + UNIT + UNIT // 4, BASE + UNIT + UNIT // 2)
+    assert space.tables[tables.PTE] == {BASE // UNIT + 1, BASE // UNIT + 2}
+
+
+def test_a_pmd_table_moves_as_such() -> None:
+    """Where all that it maps does, and none below it is needed for that."""
+    space = Space()
+    space.map(Piece(BASE, BASE + GIB + UNIT, ANON))
+    space.populate(BASE, BASE + GIB + UNIT, tables.PMD)
+    space.move(BASE, BASE + GIB + UNIT, BASE + 4 * GIB)
+    assert space.tables[tables.PTE] == set()
+    assert space.tables[tables.PMD] == {BASE // GIB + 4}
+
+
 class FakeModule:
     """Answers what the model has just said, falsified; it frees nothing."""
 

@@ -113,7 +113,10 @@ class Space:
             self._put(replace(piece, **attributes))  # type: ignore[arg-type]
 
     def move(self, start: int, end: int, to: int) -> None:
-        """mremap(): each old table gets new ones where its part goes, empty or not."""
+        """mremap(): each old table gets new ones where its part goes, empty or not.
+
+        Step by step, as one step's new table may hold what a later one moves.
+        """
         moved = [
             replace(piece.within(start, end), start=to, end=to + end - start)
             for piece in self.within(start, end)
@@ -121,11 +124,20 @@ class Space:
         self.unmap(to, to + end - start)
         for piece in moved:
             self._put(piece)
-        for level, above in ((PTE, PTE), (PMD, PUD)):
-            for index in _indexes(start, end, SPANS[level], self.tables[level]):
-                first = max(start, index * SPANS[level]) - start + to
-                last = min(end, (index + 1) * SPANS[level]) - start + to
-                self.populate(first, last, above)
+        away = to - start
+        at = start
+        while at < end:
+            step = _step(at, end, away, GIB)
+            if at // GIB in self.tables[PMD]:
+                whole = step == GIB
+                # The kernel moves a PMD table as such; else it makes one where a PTE table goes.
+                self.populate(at + away, at + away + step, PMD if whole else PUD)
+                if not whole:
+                    step = _step(at, end, away, UNIT)
+                for unit in _indexes(at, at + step, UNIT, self.tables[PTE]):
+                    first = max(at, unit * UNIT) + away
+                    self.populate(first, min(at + away + step, first + UNIT))
+            at += step
         self.unmap(start, end)
 
     def populate(self, start: int, end: int, lowest: int = PTE) -> None:
@@ -225,6 +237,11 @@ class Space:
 def _indexes(start: int, end: int, span: int, tables: Iterable[int]) -> list[int]:
     """Those tables that overlap a stretch, in order."""
     return sorted(index for index in tables if start // span <= index < -(-end // span))
+
+
+def _step(at: int, end: int, away: int, span: int) -> int:
+    """How far mremap() gets from there within one table's span, of the old ones and the new."""
+    return min(end - at, span - at % span, span - (at + away) % span)
 
 
 def _keeps_zero_pages(piece: Piece) -> str | None:
