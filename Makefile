@@ -119,7 +119,7 @@ fuzz: $(FUZZERS) ## random arguments and layouts on every kernel; fuzz-6.12: on 
 $(FUZZERS): fuzz-%: build
 	mkdir -p $(RESULTS)
 	$(BIN)/pgtable-cleanup lab run --kernel $* $(DEBUG) --memory 3G --timeout 7200 --results $(RESULTS) -- \
-		$(GUEST_PYTEST) -o faulthandler_timeout=900 tests/proof/fuzz --calls $(CALLS)
+		$(GUEST_PYTEST) -o faulthandler_timeout=7000 tests/proof/fuzz --calls $(CALLS)
 
 # How long, from which seed (a new one by default), how often the module is replaced meanwhile.
 SECONDS = 60
