@@ -106,8 +106,13 @@ def _of_selftests(one: dict[str, Any]) -> str:
 
 
 def _of_fuzzing(one: dict[str, Any]) -> str:
-    layouts = f" over {one['layouts']:,} layouts" if "layouts" in one else ""
-    return f"{one['calls']:,} calls{layouts}: every answer is the model's"
+    if "layouts" in one:
+        of = f"over {one['layouts']:,} random layouts, {one['freed']:,} tables freed"
+    elif one["changed"]:
+        of = f"with random arguments, {one['changed']:,} of which another process changed meanwhile"
+    else:
+        of = f"with random arguments, {one['succeeded']:,} carried out"
+    return f"{one['calls']:,} calls {of}: every answer is one that the model allows"
 
 
 # By the first word of a document's `proof`.  Only what passed is kept.
