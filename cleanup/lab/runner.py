@@ -152,7 +152,7 @@ def run(
             if not (tries_left and accelerator == "tcg" and session.unlucky_boot()):
                 result = _result(session, accelerator, results, check_dmesg)
                 return replace(result, icount=icount)
-        with progress.step("a kernel that tripped or hung while it booted boots once more"):
+        with progress.step("a guest that tripped, hung or crashed while it booted boots once more"):
             pass
     raise AssertionError("the last try returns or raises")
 

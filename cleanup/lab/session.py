@@ -92,6 +92,7 @@ class Session:
         # What to raise where time ran out, and whether that was while it booted.
         self.overdue: LabError | None = None
         self.hung_boot = False
+        self.qemu_crashed = False
         # Of QEMU's start, the command's and its end; and the guest's uptime at the last two.
         self.times: list[float] = []
         self.uptimes: list[float] = []
@@ -153,6 +154,7 @@ class Session:
                     self.overdue = self._died(late)
                     self.hung_boot = booting and not isinstance(self.overdue, KernelReportError)
                     return
+        self.qemu_crashed = self._qemu.wait() == -signal.SIGSEGV
 
     def _deadline(self, timeout: float) -> tuple[float, str, bool]:
         """When to give up, what to say then, and whether that is of a boot."""
@@ -220,7 +222,8 @@ class Session:
         a CPU run into one that is gone already (seen once in some 200 boots on 7.2), which the
         kernel takes for a stray one.  And identify_cpu() forgets for a moment that the CPU has
         5-level paging: KASAN takes what an interrupt touches then for wild (6.12 and 7.3; one
-        boot in ten).  And a boot hangs without a word (seen once in some 300 on a busy host).
+        boot in ten).  And a boot hangs without a word (seen once in some 300 on a busy host), or
+        QEMU 7.2 itself crashes (seen once).
         Only before the module was loaded: from then on nothing is put down to bad luck.
         """
         console = self.console.decode(errors="replace")
@@ -228,6 +231,7 @@ class Session:
             not self.uptimes
             and (
                 self.hung_boot
+                or self.qemu_crashed
                 or STRAY_BREAKPOINT.search(console) is not None
                 or WILD_ACCESS.search(console) is not None
             )

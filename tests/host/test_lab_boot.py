@@ -450,3 +450,18 @@ def test_a_boot_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Session, "start", started)
     assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
     assert next(limits, None) is None
+
+
+def test_a_boot_in_which_qemu_crashes_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a bug of its own."""
+    crashes = iter([True, False])
+    start = Session.start
+
+    def started(self: Session, *arguments: Any) -> None:  # noqa: ANN401
+        start(self, *arguments)
+        if next(crashes):
+            self._qemu.send_signal(signal.SIGSEGV)
+
+    monkeypatch.setattr(Session, "start", started)
+    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
+    assert next(crashes, None) is None

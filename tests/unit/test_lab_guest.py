@@ -168,12 +168,15 @@ WILD = (
 LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n"
 
 
-def ended(console: str, uptimes: list[float], *, hung_boot: bool = False) -> Session:
+def ended(
+    console: str, uptimes: list[float], *, hung_boot: bool = False, qemu_crashed: bool = False
+) -> Session:
     """A session without a QEMU, of which no more is known."""
     session = Session.__new__(Session)
     session.console = bytearray(console.encode())
     session.uptimes = uptimes
     session.hung_boot = hung_boot
+    session.qemu_crashed = qemu_crashed
     return session
 
 
@@ -213,6 +216,16 @@ def test_only_two_mishaps_before_the_module_are_bad_luck(
 def test_a_hang_before_the_module_is_bad_luck(console: str, unlucky: bool) -> None:
     """Of a boot alone, and not where the module may be what hangs."""
     assert ended(console, [], hung_boot=True).unlucky_boot() == unlucky
+
+
+@pytest.mark.parametrize(
+    ("console", "uptimes", "unlucky"), [("", [], True), (LOADED, [], False), ("", [3.2], False)]
+)
+def test_a_crash_of_qemu_is_bad_luck_only_while_it_boots(
+    console: str, uptimes: list[float], unlucky: bool
+) -> None:
+    """A command that has begun is not run twice."""
+    assert ended(console, uptimes, qemu_crashed=True).unlucky_boot() == unlucky
 
 
 @pytest.mark.parametrize(
