@@ -40,6 +40,7 @@ class Process:
         self.name = name
         self.numbers = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         self._said = os.memfd_create(name)
+        self._status: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             os._exit(self._run(make))
@@ -70,8 +71,18 @@ class Process:
     @property
     def failed(self) -> bool:
         """Whether it has ended with a failure already."""
+        return self._ended_with() not in (None, 0, UNAVAILABLE)
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether it has ended already because it could not begin."""
+        return self._ended_with() == UNAVAILABLE
+
+    def _ended_with(self) -> int | None:
+        if self._status is not None:
+            return self._status
         end = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return end is not None and end.si_status not in (0, UNAVAILABLE)
+        return None if end is None else end.si_status
 
     def stop(self) -> None:
         """Have it end after its step."""
@@ -85,7 +96,7 @@ class Process:
         if not poll.poll(LONGEST_STEP * 1000):
             stuck = f"step {self.steps} took over {LONGEST_STEP} s\n{_blocked()}"
             os.kill(self.pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        code = self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         said = os.pread(self._said, 1 << 16, 0).decode()
         os.close(self.pidfd)
         os.close(self._said)

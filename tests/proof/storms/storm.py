@@ -114,9 +114,7 @@ class Storm:
 
     def steps(self) -> dict[str, int]:
         """Of each stressor that there is here."""
-        return {
-            each.name: each.steps for each in self.stressors if each.name not in self.unavailable
-        }
+        return {each.name: each.steps for each in self.stressors if not each.unavailable}
 
     def missing(self, required: Iterable[str]) -> list[str]:
         """The stressors that never took a step, and what the cleaners were to count and did not."""
