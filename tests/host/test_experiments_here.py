@@ -16,9 +16,6 @@ import pytest
 
 import cleanup
 
-# Exact counts of tables, on a host that may page out what a program has mapped.
-pytestmark = pytest.mark.measured
-
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
 HAS_MODULE = cleanup.features().backends["module"].works
 
