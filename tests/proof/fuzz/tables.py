@@ -129,11 +129,10 @@ class Space:
         while at < end:
             step = _step(at, end, away, GIB)
             if at // GIB in self.tables[PMD]:
-                whole = step == GIB
-                # The kernel moves a PMD table as such; else it makes one where a PTE table goes.
-                self.populate(at + away, at + away + step, PMD if whole else PUD)
-                if not whole:
-                    step = _step(at, end, away, UNIT)
+                lowest = PMD  # The kernel moves a PMD table as such,
+                if step < GIB:  # or makes one where a PTE table goes.
+                    step, lowest = _step(at, end, away, UNIT), PUD
+                self.populate(at + away, at + away + step, lowest)
                 for unit in _indexes(at, at + step, UNIT, self.tables[PTE]):
                     first = max(at, unit * UNIT) + away
                     self.populate(first, min(at + away + step, first + UNIT))
