@@ -23,8 +23,6 @@ ABSENT = (
     "pgtable-cleanup: /dev/pgtable_cleanup is not there: the kernel module is not loaded; "
     "empty page tables stay where they are"
 )
-
-
 # However long a program waits for its turn, time drains nothing.
 UNTIMED = "backend:null,stats:exit,interval_ms:86400000"
 
