@@ -16,9 +16,12 @@ UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
 DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debug-fuzz
 
-# Directories too, so that a removed file counts; but not kmod's, which may be built in place.
+# Python files are read where they are. Directories count, so that a removed file does; but not
+# kmod's, which may be built in place.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
-	$(shell find cleanup allocator_shim experiments -not -path '*/__pycache__*') \
+	tools/in_place.py \
+	$(shell find cleanup allocator_shim experiments \( -type d -o -name '*.[ch]' -o -name '*.pyx' \
+		-o -name meson.build \) -not -path '*/__pycache__*') \
 	$(shell find kmod -type f \( -name '*.[ch]' -o -name Makefile -o -name Kbuild \) \
 		-not -name '*.mod.c')
 C_SOURCES := $(shell find kmod allocator_shim tests -name '*.[ch]' -not -name '*.mod.c')
@@ -40,13 +43,16 @@ $(VENV)/requirements.txt: pyproject.toml tools/requirements.py tools/system-pack
 	mv $@.new $@
 
 .PHONY: build
-build: $(VENV)/installed ## build and install the project into .venv
+build: $(VENV)/installed ## build the project and put it on the path of .venv's Python
 
 # The lock is for two makes at once in one checkout.
 $(VENV)/installed: $(VENV)/requirements.txt $(SOURCES)
-	@mkdir -p build/python
+	@mkdir -p build/editable
 	PATH="$(CURDIR)/$(BIN):$$PATH" flock build/lock pip install --quiet --no-build-isolation --no-deps \
-		--config-settings=build-dir=build/python --config-settings=setup-args=-Dtests=true .
+		--config-settings=build-dir=build/editable --config-settings=setup-args=-Dtests=true \
+		--config-settings=setup-args=-Dexperiments=true --editable .
+	$(BIN)/python tools/in_place.py build/editable
+	@$(BIN)/python -m compileall -q cleanup allocator_shim experiments
 	@touch $@
 
 .PHONY: demo
@@ -142,7 +148,7 @@ $(STORMS): storms-%: build
 	shadow=$$($(PROOF).modules shadow --kernel $* --build $(CHECKS)) && \
 	$(BIN)/pgtable-cleanup lab run --$(CHECKS) --kernel $* $(STORM_SHAPE_$*) --numa 2 --cpus 4 \
 		--memory 3G --disk 1G --timeout $$(($(SECONDS) + 60 * $(RELOADS) + 1800)) --results $(RESULTS) -- \
-		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.storms \
+		env PYTHONPATH=tests:build/editable $(CURDIR)/$(BIN)/python -P -m proof.storms \
 		--seconds $(SECONDS) --reloads $(RELOADS) $(SEED:%=--seed %) --shadow $$shadow $(RACE:%=--race %)
 
 .PHONY: races
@@ -181,10 +187,10 @@ $(ZEROS): zeros-%: build
 	mkdir -p $(RESULTS)
 	$(BIN)/pgtable-cleanup lab run --debug --kernel $* --cpus 3 --append $(ZEROS_APPEND) \
 		--timeout 14400 --results $(RESULTS) -- \
-		env PYTHONPATH=tests:build/python $(CURDIR)/$(BIN)/python -P -m proof.stale_zeros
+		env PYTHONPATH=tests:build/editable $(CURDIR)/$(BIN)/python -P -m proof.stale_zeros
 
 # What runs on the host and has guests of its own.
-PROOF = PYTHONPATH=tests:build/python $(BIN)/python -P -m proof
+PROOF = PYTHONPATH=tests:build/editable $(BIN)/python -P -m proof
 
 # Runs with each protection off; the last one's report is what docs/mutations.md is made of.
 RUNS = 5
@@ -216,8 +222,7 @@ $(SELFTESTS): selftests-%: build
 proof: build ## all proofs that have not passed as they are, hours of them, and results/proof.html
 	$(PROOF)
 
-# mypy reads the installed packages: there experiments/ is cleanup.experiments.
-MYPY = cd tests && MYPYPATH=guest:host:proof/fuzz:unit ../$(BIN)/mypy --config-file=../pyproject.toml
+MYPY = MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
 .PHONY: docs
@@ -240,7 +245,7 @@ lint-python: build
 
 .PHONY: lint-types
 lint-types: build
-	$(MYPY) -p cleanup -p allocator_shim $(TEST_MODULES)
+	$(MYPY) -p cleanup -p allocator_shim -p experiments $(TEST_MODULES)
 
 .PHONY: lint-c
 lint-c: venv

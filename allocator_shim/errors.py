@@ -12,3 +12,11 @@ class NotLoaded(JemallocError):
 
 class NotPreloaded(OSError):
     """libpgtable_cleanup.so is not preloaded into the process (ENOSYS)."""
+
+
+class LibraryMissing(OSError):
+    """The loader finds no such library (ENOENT); the message names the package to install."""
+
+    def __str__(self) -> str:
+        """Only what to do: neither the number nor the file name adds to it."""
+        return str(self.strerror)

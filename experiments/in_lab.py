@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from cleanup import lab
-from cleanup.experiments.document import Document
-from cleanup.experiments.measure import BACKENDS, ExperimentError
-from cleanup.experiments.workload import NO_RELEASE, Parameters, Workload
 from cleanup.lab.machine import size_in_bytes
 from cleanup.lab.progress import on_stderr
+from experiments.document import Document
+from experiments.measure import BACKENDS, ExperimentError
+from experiments.workload import NO_RELEASE, Parameters, Workload
 
 # What a guest without KVM takes at most, for each page touched and around the runs, in seconds.
 _SECONDS_A_PAGE = 2e-4

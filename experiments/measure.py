@@ -12,10 +12,10 @@ from typing import Any
 import cleanup
 from cleanup.backends import Features
 from cleanup.errors import CleanupError
-from cleanup.experiments import oracle
-from cleanup.experiments.document import SCHEMA, Document, Freed, Phase, Run
-from cleanup.experiments.workload import NO_RELEASE, PHASES, Parameters, Workload
 from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
+from experiments import oracle
+from experiments.document import SCHEMA, Document, Freed, Phase, Run
+from experiments.workload import NO_RELEASE, PHASES, Parameters, Workload
 
 BACKENDS = ("none", "zap", "module")
 
@@ -126,7 +126,7 @@ def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: 
     order = {"workload": workload.name, "backend": backend, "parameters": asdict(parameters)}
     # A session of its own: Ctrl-C is for this process, which then ends the target.
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "cleanup.experiments.target"],
+        [sys.executable, "-P", "-m", "experiments.target"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from cleanup import _uapi
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
 from cleanup.proc import kilobytes
+from experiments import _memory
 
 PAGE = 4096
 UNIT = 2 << 20

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from cleanup.experiments.document import Document
-from cleanup.experiments.summary import Spread, Summary, duration_text, size_text, summaries
-from cleanup.experiments.workload import GRANULARITIES, NO_RELEASE, PHASES
+from experiments.document import Document
+from experiments.summary import Spread, Summary, duration_text, size_text, summaries
+from experiments.workload import GRANULARITIES, NO_RELEASE, PHASES
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
 STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}

@@ -7,16 +7,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cleanup.experiments import plot, savings
-from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
-from cleanup.experiments.suite import plots
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.show import claim_text, is_known, sections
-from cleanup.experiments.summary import seconds_text, size_text, summaries
-from cleanup.experiments.verdict import verdicts
-from cleanup.experiments.workload import NO_RELEASE, PHASES
+from experiments import plot, savings
+from experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from experiments.suite import plots
+from experiments.suite.registry import SUITES
+from experiments.suite.show import claim_text, is_known, sections
+from experiments.summary import seconds_text, size_text, summaries
+from experiments.verdict import verdicts
+from experiments.workload import NO_RELEASE, PHASES
 
 
 def write_all(documents: Sequence[AnyDocument], out: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def render(
 ) -> str:
     """The report on documents grouped by experiment, with their pictures inside."""
     environment = Environment(
-        loader=PackageLoader("cleanup.experiments", "."),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

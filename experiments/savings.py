@@ -7,13 +7,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
-from cleanup.experiments.plot import STYLES
-from cleanup.experiments.suite.part import Saves, Saving
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.summary import size_text, summaries
-from cleanup.experiments.workload import NO_RELEASE
-from cleanup.experiments.workloads import registry
+from experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from experiments.plot import STYLES
+from experiments.suite.part import Saves, Saving
+from experiments.suite.registry import SUITES
+from experiments.summary import size_text, summaries
+from experiments.workload import NO_RELEASE
+from experiments.workloads import registry
 
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
 _TABLE = 4096

@@ -10,9 +10,9 @@ from statistics import linear_regression
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cleanup.experiments.document import Document
-from cleanup.experiments.plot import STYLES
-from cleanup.experiments.summary import Spread, Summary, size_text, summaries
+from experiments.document import Document
+from experiments.plot import STYLES
+from experiments.summary import Spread, Summary, size_text, summaries
 
 HEADINGS = ("mapped", "page tables left", "after reclaim", "reclaim took", "for each table")
 _LEAST_SIZES = 3

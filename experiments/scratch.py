@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cleanup.experiments.sparse import PAGE, SparseMapping
+from experiments.sparse import PAGE, SparseMapping
 
 # One touched page in so many holds data, the rest are holes of the file.
 WRITTEN_ONE_IN = 512

@@ -15,8 +15,8 @@ from typing import IO, cast
 
 import psutil
 
-from cleanup.experiments.document import AnyDocument
 from cleanup.lab.host import dies_with_us
+from experiments.document import AnyDocument
 
 # Of the largest guest there is.
 _GUEST_BYTES = 5 << 30

@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from cleanup import _uapi
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
+from experiments import _memory
 
 PAGE = 4096
 UNIT = 2 << 20

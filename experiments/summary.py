@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from cleanup.experiments.document import Document, Run
-from cleanup.experiments.workload import PHASES
+from experiments.document import Document, Run
+from experiments.workload import PHASES
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cleanup.errors import CleanupError
-from cleanup.experiments import measure
-from cleanup.experiments.document import Document, write
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.provenance import commit
-from cleanup.experiments.summary import size_text
-from cleanup.experiments.workload import Parameters
-from cleanup.experiments.workloads import registry
+from experiments import measure
+from experiments.document import Document, write
+from experiments.measure import ExperimentError, Progress
+from experiments.provenance import commit
+from experiments.summary import size_text
+from experiments.workload import Parameters
+from experiments.workloads import registry
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -192,7 +192,7 @@ def _measure(point: Point) -> Document:
         )
     else:
         # Guests have no use for the lab, nor what imports this.
-        from cleanup.experiments import in_lab  # noqa: PLC0415
+        from experiments import in_lab  # noqa: PLC0415
 
         document = in_lab.run(
             workload,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from cleanup.experiments.document import AnyDocument, Document, SuiteDocument, is_suite
-from cleanup.experiments.suite import show as suite
-from cleanup.experiments.summary import size_text, summaries
-from cleanup.experiments.workload import PHASES
+from experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from experiments.suite import show as suite
+from experiments.summary import size_text, summaries
+from experiments.workload import PHASES
 
 
 def show(documents: Sequence[AnyDocument], console: Console | None = None) -> None:

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import cleanup
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
-from cleanup.experiments.workload import Mapped, Measure, Parameters
-from cleanup.experiments.workloads import registry
 from cleanup.proc import tlb_shootdowns
+from experiments import _memory
+from experiments.workload import Mapped, Measure, Parameters
+from experiments.workloads import registry
 
 
 class _Pipe:

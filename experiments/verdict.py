@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cleanup.experiments.document import Document
-from cleanup.experiments.summary import Summary, size_text, summaries
+from experiments.document import Document
+from experiments.summary import Summary, size_text, summaries
 
 Kind = Literal["failure", "gain", "no gain"]
 _KINDS: Sequence[Kind] = ("failure", "gain", "no gain")

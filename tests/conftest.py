@@ -3,7 +3,6 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,6 @@ from hypothesis import HealthCheck, settings
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
-# `python -m pytest` puts the checkout first, but its packages lack what the build adds: what is
-# tested is what is installed.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != ROOT]
-
-# Loaded only now, for the same reason.
 pytest_plugins = ("storm",)
 
 # A job in the background ignores Ctrl-C, and so would all that is tried with it here.

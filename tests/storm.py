@@ -12,7 +12,7 @@ import pytest
 import preloaded
 from proof import results
 
-STORM = Path(__file__).parents[1] / "build/python/storm"
+STORM = Path(__file__).parents[1] / "build/editable/storm"
 SEED = 1
 Storms = dict[str, dict[str, int]]
 # Every release is looked at, by whoever made it and by a thread of the library's own.

@@ -20,6 +20,27 @@ class Failure(click.ClickException):
         click.echo(f"{PROGRAM}: {self.format_message()}", err=file is None, file=file)
 
 
+def _is_extra(module: str | None) -> bool:
+    """Whether a module is one of those that the installed command does without."""
+    return module is not None and module.partition(".")[0] not in {"allocator_shim", "cleanup"}
+
+
+def _absent(name: str, reason: str) -> click.Command:
+    """A verb that fails with the reason, whatever it is given."""
+
+    def fail(**_: object) -> None:
+        raise Failure(reason)
+
+    return click.Command(
+        name,
+        callback=fail,
+        params=[click.Argument(["given"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        help=f"Not available: {reason}.",
+        short_help="Not available here: it runs in a checkout.",
+    )
+
+
 class Verbs(click.Group):
     """One verb a file, imported when it is called: one verb's libraries don't slow the others."""
 
@@ -31,7 +52,16 @@ class Verbs(click.Group):
         """The verb's command, or None for an unknown one."""
         if cmd_name not in VERBS:
             return None
-        verb = import_module(f"{__name__}.{cmd_name}")
+        try:
+            verb = import_module(f"{__name__}.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if cmd_name != "experiment" or not _is_extra(error.name):
+                raise
+            return _absent(
+                cmd_name,
+                f"experiments need {error.name}, which is not installed: they run in a checkout "
+                "of pgtable-cleanup, after `make build` there",
+            )
         # exec is a function of Python's.
         command: click.Command = getattr(verb, "exec_" if cmd_name == "exec" else cmd_name)
         return command

@@ -4,19 +4,16 @@
 import os
 import shutil
 import stat
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 import allocator_shim
+from allocator_shim.errors import LibraryMissing
+from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path
 from cleanup.errors import CleanupError
 
-CONF = "PGTABLE_CLEANUP_CONF"
-# Left by the library for what a process starts: what is wrong was said already.
-TOLD = "PGTABLE_CLEANUP_TOLD"
-JEMALLOC = "libjemalloc.so.2"
 # As env(1) does: a program that can't be run, or found.
 NOT_RUN, NOT_FOUND = 126, 127
 PT_INTERP = 3
@@ -60,6 +57,9 @@ def exec_(jemalloc: bool, stats: bool, syscall: bool, conf: str, command: Sequen
         libraries = [shim, *([jemalloc_path()] if jemalloc else [])]
         env = environment(os.environ, libraries, ["stats:exit"] * stats + [conf] * bool(conf))
         os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
+    except LibraryMissing as error:
+        click.echo(f"pgtable-cleanup: {error}", err=True)
+        raise SystemExit(NOT_RUN) from error
     except OSError as error:
         click.echo(f"pgtable-cleanup: {command[0]}: {error.strerror}", err=True)
         raise SystemExit(NOT_RUN) from error
@@ -90,40 +90,6 @@ def find(name: str) -> Path:
             f"{path} is linked statically: there is no loader to preload anything; {by_pid}"
         )
     return path
-
-
-def environment(
-    given: Mapping[str, str], libraries: Sequence[str], conf: Sequence[str]
-) -> dict[str, str]:
-    """An environment with libraries to preload before those that are there, and more conf."""
-    preload = [*libraries, *given.get("LD_PRELOAD", "").replace(":", " ").split()]
-    given = {name: value for name, value in given.items() if name != TOLD}
-    merged = ",".join(part for part in (given.get(CONF, ""), *conf) if part)
-    return {
-        **given,
-        "LD_PRELOAD": " ".join(dict.fromkeys(preload)),
-        **({CONF: merged} if merged else {}),
-    }
-
-
-def jemalloc_path() -> str:
-    """Where the loader finds jemalloc.  Raises CannotExec."""
-    return library_path(JEMALLOC, "libjemalloc2")
-
-
-def library_path(library: str, package: str) -> str:
-    """Where the loader finds a library of that Debian package.  Raises CannotExec."""
-    listed = subprocess.run(
-        [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    for line in listed.splitlines():
-        name, _, path = line.strip().partition(" => ")
-        if name.split()[:1] == [library] and "x86-64" in name:
-            return path
-    raise CannotExec(f"{library} is not installed (Debian's package {package})")
 
 
 def _is_static(path: Path) -> bool:

@@ -17,8 +17,8 @@ from cleanup.commands._sizes import DEFAULT_KERNEL, Size
 from cleanup.commands._stop import unwind_when_stopped
 from cleanup.commands.sweep import sweep
 from cleanup.errors import CleanupError
-from cleanup.experiments import measure
-from cleanup.experiments.document import (
+from experiments import measure
+from experiments.document import (
     AnyDocument,
     Document,
     SuiteDocument,
@@ -27,12 +27,12 @@ from cleanup.experiments.document import (
     with_other_parts,
     write,
 )
-from cleanup.experiments.provenance import commit
-from cleanup.experiments.suite import run as suite_run
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.suite import Suite
-from cleanup.experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
-from cleanup.experiments.workloads import registry
+from experiments.provenance import commit
+from experiments.suite import run as suite_run
+from experiments.suite.registry import SUITES
+from experiments.suite.suite import Suite
+from experiments.workload import GRANULARITIES, TOUCHES, Parameters, Workload
+from experiments.workloads import registry
 
 _IN_LAB = "PGTABLE_CLEANUP_LAB" in os.environ
 
@@ -155,7 +155,7 @@ class _OfWorkload:
                 progress=_say,
             )
         # A guest, which runs this very command with --host, has no use for the lab.
-        from cleanup.experiments import in_lab  # noqa: PLC0415
+        from experiments import in_lab  # noqa: PLC0415
 
         _say(f"{workload.name}: in the lab, on {kernel}")
         return in_lab.run(
@@ -361,7 +361,7 @@ def _measured(
 def _side_by_side(
     runs: Sequence[tuple[Experiment, str]], options: Options, jobs: int | None
 ) -> Iterator[AnyDocument]:
-    from cleanup.experiments import side_by_side  # noqa: PLC0415 -- a guest has no use for it
+    from experiments import side_by_side  # noqa: PLC0415 -- a guest has no use for it
 
     jobs = jobs or side_by_side.at_once()
     # Suites take longest, and what comes last runs alone.
@@ -415,7 +415,7 @@ def _say(message: str) -> None:
 
 def _store(documents: Sequence[AnyDocument], out: Path) -> None:
     # matplotlib takes long to import, and a guest draws nothing.
-    from cleanup.experiments import report  # noqa: PLC0415
+    from experiments import report  # noqa: PLC0415
 
     earlier = {_file_name(document): document for document in read_all(out)}
     for document in documents:
@@ -441,7 +441,7 @@ def _print(documents: Sequence[AnyDocument], as_json: bool) -> None:
         click.echo(json.dumps(content, indent=1))
     else:
         # rich takes long to import in a guest, which prints JSON.
-        from cleanup.experiments import table  # noqa: PLC0415
+        from experiments import table  # noqa: PLC0415
 
         table.show(documents)
 

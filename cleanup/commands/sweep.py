@@ -9,9 +9,9 @@ import click
 
 from cleanup.commands._sizes import DEFAULT_KERNEL, Size
 from cleanup.errors import CleanupError
-from cleanup.experiments import measure
-from cleanup.experiments.workload import GRANULARITIES
-from cleanup.experiments.workloads import registry
+from experiments import measure
+from experiments.workload import GRANULARITIES
+from experiments.workloads import registry
 
 
 @click.command("sweep")
@@ -74,7 +74,7 @@ def sweep(
     this package in their environments, and name the first by --scheduler.
     """
     # Dask takes long to import.
-    from cleanup.experiments import sweep as engine  # noqa: PLC0415
+    from experiments import sweep as engine  # noqa: PLC0415
 
     wanted = engine.points(
         workloads or list(registry()),
@@ -93,7 +93,7 @@ def sweep(
         progress=lambda said: click.echo(said, err=True),
     )
     # matplotlib takes long to import, too.
-    from cleanup.experiments import scale  # noqa: PLC0415
+    from experiments import scale  # noqa: PLC0415
 
     for path in scale.draw_all(engine.results(out, wanted), out):
         click.echo(f"written: {path}", err=True)

@@ -5,7 +5,6 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 
 from cleanup.lab.buildroot import get_build_root
@@ -16,11 +15,12 @@ from cleanup.lab.progress import Progress, Silent
 
 
 def module_source() -> Path:
-    """The module's source as installed with the package."""
-    source = Path(str(resources.files("cleanup"))) / "kmod_source"
-    if not source.is_dir():
-        raise LabError(f"{source} not found: install the package (make build)")
-    return source
+    """Return the module's source: the wheel carries it, and a checkout has it in ``kmod/``."""
+    package = Path(__file__).parents[1]
+    for source in (package / "kmod_source", package.parent / "kmod"):
+        if (source / "Kbuild").is_file():
+            return source
+    raise LabError(f"no module's source at {package / 'kmod_source'}: install the package anew")
 
 
 def build_module(

@@ -22,6 +22,8 @@ from cleanup.lab.session import MOST_LINES, Output, Session, terminal_restored
 DEFAULT_TIMEOUT = 900.0
 # See Session.unlucky_boot().
 BOOT_TRIES = 3
+# The directory that holds the packages; a checkout has its build directory there, too.
+CHECKOUT = Path(__file__).parents[2]
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -128,7 +130,7 @@ def run(
         token=secrets.token_hex(16),
         module=module if load_module else None,
         module_args=module_args,
-        visible=[Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), *visible],
+        visible=[Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), CHECKOUT, *visible],
         disk=disk is not None,
         results=results is not None,
         shell_size=shutil.get_terminal_size()[::-1] if interactive else None,

@@ -4,7 +4,7 @@
 `program` is run by one of the `ways`, in a process that `process` tells what to do.
 """
 
-from cleanup.experiments.suite.suite import Suite
+from experiments.suite.suite import Suite
 
 SUITE = Suite(
     "allocators",

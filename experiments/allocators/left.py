@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import cleanup
-from cleanup.experiments import oracle
-from cleanup.experiments.oracle import Census
-from cleanup.experiments.suite.part import Result, Row
-from cleanup.experiments.summary import size_text
+from experiments import oracle
+from experiments.oracle import Census
+from experiments.suite.part import Result, Row
+from experiments.summary import size_text
 
 
 def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:

@@ -6,8 +6,8 @@ from math import comb
 from statistics import median
 from typing import Any
 
-from cleanup.experiments.suite.part import Claim, Row, at_most
-from cleanup.experiments.suite.spread import rotated
+from experiments.suite.part import Claim, Row, at_most
+from experiments.suite.spread import rotated
 
 
 def ratios(

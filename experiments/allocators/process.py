@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cleanup.experiments import oracle
-from cleanup.experiments.allocators.ways import Way
-from cleanup.experiments.measure import ExperimentError
+from experiments import oracle
+from experiments.allocators.ways import Way
+from experiments.measure import ExperimentError
 
 
 class Process:
@@ -55,7 +55,7 @@ class Process:
 def started(way: Way, libraries: Sequence[str]) -> Iterator[Process]:
     """The program, run that way, once it waits for orders; it ends with the block."""
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "cleanup.experiments.allocators.program"],
+        [sys.executable, "-P", "-m", "experiments.allocators.program"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The program that is measured: it does what it is told, and waits.
 
-    python -P -m cleanup.experiments.allocators.program
+    python -P -m experiments.allocators.program
 
 Orders are lines of JSON on standard input, a list of a name and its arguments; each is answered
 by one on standard output.  While it waits, its page tables can be counted.
@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from allocator_shim import jemalloc, preloaded
-from cleanup.experiments.allocators import _give_back, _syscalls
-from cleanup.experiments.allocators._objects import Objects
-from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from cleanup.process import page_tables
+from experiments.allocators import _give_back, _syscalls
+from experiments.allocators._objects import Objects
+from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
 _TICK_SECONDS = 0.01
 # So many steps between two looks at the clock.

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cleanup.experiments import oracle
-from cleanup.experiments.measure import ExperimentError
+from experiments import oracle
+from experiments.measure import ExperimentError
 
 _START_SECONDS = 60
 _ANSWER_SECONDS = 600

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import allocator_shim
+from allocator_shim.preloading import CONF, environment, jemalloc_path
 from cleanup import _uapi
-from cleanup.commands.exec import CONF, environment, jemalloc_path
 
 # Huge pages have no tables below them, and hide what the allocators do.
 _MALLOC_CONF = {"thp": "never"}
@@ -67,7 +67,7 @@ def _joined(conf: Mapping[str, str]) -> str:
 
 
 def jemalloc() -> list[str]:
-    """The libraries to preload for it.  Raises CannotExec where it is not installed."""
+    """The libraries to preload for it.  Raises LibraryMissing where it is not installed."""
     return [jemalloc_path()]
 
 

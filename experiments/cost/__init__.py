@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The experiment `reclaim-cost`: what freeing tables costs, side by side in one guest."""
 
-from cleanup.experiments.suite.suite import Suite
+from experiments.suite.suite import Suite
 
 SUITE = Suite(
     "reclaim-cost",

@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 
 import cleanup
 from cleanup import _mapping, _uapi
-from cleanup.experiments.cost import _calls
-from cleanup.experiments.measure import ExperimentError
-from cleanup.experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
+from experiments.cost import _calls
+from experiments.measure import ExperimentError
+from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 
 TABLES = 4096
 LIVE_TABLES = 16

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from cleanup.experiments.cost import _calls
-from cleanup.experiments.measure import ExperimentError
+from experiments.cost import _calls
+from experiments.measure import ExperimentError
 
 _BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
 # The kernel lets one through every HZ / 16, in seconds; a later one waits.

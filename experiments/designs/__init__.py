@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The experiment `designs`: the ways to be rid of empty page tables that were weighed in 2021."""
 
-from cleanup.experiments.suite.suite import Suite
+from experiments.suite.suite import Suite
 
 SUITE = Suite(
     "designs",

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cleanup.experiments.document import SuiteDocument
+from experiments.document import SuiteDocument
 
 HEADINGS = (
     "design",

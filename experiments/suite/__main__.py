@@ -5,8 +5,8 @@ import json
 
 import click
 
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.run import measure
+from experiments.suite.registry import SUITES
+from experiments.suite.run import measure
 
 
 @click.command()

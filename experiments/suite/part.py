@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
-from cleanup.experiments.measure import Progress
+from experiments.measure import Progress
 
 Result = dict[str, Any]
 """What JSON holds; a figure's unit ends its name: `_ns`, `_instructions`, `_bytes`."""

@@ -4,8 +4,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cleanup.experiments.document import SuiteDocument
-from cleanup.experiments.suite.registry import SUITES
+from experiments.document import SuiteDocument
+from experiments.suite.registry import SUITES
 
 
 def draw_all(documents: Sequence[SuiteDocument], out: Path) -> dict[str, Path]:

@@ -4,8 +4,8 @@
 import importlib
 import pkgutil
 
-from cleanup import experiments
-from cleanup.experiments.suite.suite import Suite
+import experiments
+from experiments.suite.suite import Suite
 
 
 def _found() -> dict[str, Suite]:

@@ -10,10 +10,10 @@ from typing import Any, TypedDict, cast
 
 import cleanup
 from cleanup.errors import CleanupError
-from cleanup.experiments.document import SCHEMA, SuiteDocument
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Guest, Part
-from cleanup.experiments.suite.suite import Suite
+from experiments.document import SCHEMA, SuiteDocument
+from experiments.measure import ExperimentError, Progress
+from experiments.suite.part import Guest, Part
+from experiments.suite.suite import Suite
 
 _EMULATED = (
     "it takes a processor's times, and an emulator's say nothing of those: run it by --host, or "
@@ -103,7 +103,7 @@ def in_guests(
     or ExperimentError where none of them has any.
     """
     # A guest, which measures by this file, too, has no use for the lab.
-    from cleanup.experiments import in_lab  # noqa: PLC0415
+    from experiments import in_lab  # noqa: PLC0415
 
     answers: list[Measured] = []
     failures: dict[str, str] = {}
@@ -115,7 +115,7 @@ def in_guests(
         machine = asdict(guest)
         del machine["hardware"]
         progress(f"{suite.name}: {', '.join(there)}, in the lab, on {kernel}")
-        command = [sys.executable, "-P", "-m", "cleanup.experiments.suite", suite.name, *there]
+        command = [sys.executable, "-P", "-m", "experiments.suite", suite.name, *there]
         try:
             answer, result = in_lab.run_json(
                 suite.name,

@@ -4,9 +4,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cleanup.experiments.document import AnyDocument, SuiteDocument, is_suite
-from cleanup.experiments.suite.part import Claim, Row
-from cleanup.experiments.suite.registry import SUITES
+from experiments.document import AnyDocument, SuiteDocument, is_suite
+from experiments.suite.part import Claim, Row
+from experiments.suite.registry import SUITES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cleanup.experiments.suite.part import Part, Result
+    from experiments.suite.part import Part, Result
 
 Draw = Callable[[Sequence[tuple[str, "Result"]]], "Figure"]
 """Of a part's results with the kernels' releases, the picture."""

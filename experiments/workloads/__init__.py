@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 
-from cleanup.experiments.workload import Workload
+from experiments.workload import Workload
 
 
 def registry() -> dict[str, Workload]:

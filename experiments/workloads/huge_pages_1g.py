@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cleanup.errors import CleanupError
-from cleanup.experiments.sparse import UNIT, sparse_mapping
-from cleanup.experiments.workload import (
+from cleanup.proc import kilobytes
+from experiments.sparse import UNIT, sparse_mapping
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,
@@ -15,7 +16,6 @@ from cleanup.experiments.workload import (
     Parameters,
     Workload,
 )
-from cleanup.proc import kilobytes
 
 _SAMPLE = 64
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from cleanup import _uapi
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
-from cleanup.experiments.scratch import scratch_directory
-from cleanup.experiments.sparse import UNIT
-from cleanup.experiments.workload import (
+from experiments import _memory
+from experiments.scratch import scratch_directory
+from experiments.sparse import UNIT
+from experiments.workload import (
     NO_RELEASE,
     Clean,
     Measure,

@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cleanup.experiments.sparse import GIB_UNITS, sparse_mapping
-from cleanup.experiments.workload import (
+from experiments.sparse import GIB_UNITS, sparse_mapping
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from cleanup.experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
-from cleanup.experiments.workers import Obey, workers
-from cleanup.experiments.workload import (
+from experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
+from experiments.workers import Obey, workers
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,

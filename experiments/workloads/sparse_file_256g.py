@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleanup.errors import CleanupError
-from cleanup.experiments.scratch import (
+from experiments.scratch import (
     WRITTEN_ONE_IN,
     contents,
     reads_as_written,
@@ -13,8 +13,8 @@ from cleanup.experiments.scratch import (
     scratch_directory,
     write,
 )
-from cleanup.experiments.sparse import sparse_mapping
-from cleanup.experiments.workload import (
+from experiments.sparse import sparse_mapping
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,

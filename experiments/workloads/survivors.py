@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cleanup.experiments.sparse import runs_of, sparse_mapping
-from cleanup.experiments.workload import (
+from experiments.sparse import runs_of, sparse_mapping
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,

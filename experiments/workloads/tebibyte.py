@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from cleanup.experiments.sparse import PAGE, UNIT, between, sparse_mapping
-from cleanup.experiments.workload import (
+from experiments.sparse import PAGE, UNIT, between, sparse_mapping
+from experiments.workload import (
     GRANULARITIES,
     Clean,
     Measure,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The tebibyte without survivors: all of its tables become empty, those of upper levels too."""
 
-from cleanup.experiments.workload import Workload
-from cleanup.experiments.workloads.tebibyte import Tebibyte
+from experiments.workload import Workload
+from experiments.workloads.tebibyte import Tebibyte
 
 
 class TebibyteEmpty(Tebibyte):

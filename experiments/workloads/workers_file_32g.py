@@ -9,7 +9,7 @@ from typing import Any
 
 from cleanup import cgroup
 from cleanup.errors import CleanupError
-from cleanup.experiments.scratch import (
+from experiments.scratch import (
     WRITTEN_ONE_IN,
     contents,
     reads_as_written,
@@ -17,9 +17,9 @@ from cleanup.experiments.scratch import (
     scratch_directory,
     write,
 )
-from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
-from cleanup.experiments.workers import Obey, workers
-from cleanup.experiments.workload import (
+from experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from experiments.workers import Obey, workers
+from experiments.workload import (
     NO_RELEASE,
     Clean,
     Measure,

@@ -4,8 +4,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cleanup.experiments.sparse import sparse_mapping
-from cleanup.experiments.workload import (
+from experiments.sparse import sparse_mapping
+from experiments.workload import (
     NO_RELEASE,
     Clean,
     Measure,

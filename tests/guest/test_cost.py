@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from cleanup import _uapi
-from cleanup.experiments import _memory
 from cleanup.proc import pagetables_bytes, tlb_shootdowns
+from experiments import _memory
 from guest import abi
 from guest.layout import PAGE, area, child, vmpte
 

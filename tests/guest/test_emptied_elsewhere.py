@@ -23,7 +23,7 @@ import pytest
 from _raw import peek, store, syscall
 
 from cleanup import _uapi
-from cleanup.experiments import oracle
+from experiments import oracle
 from guest import abi
 from guest.layout import (
     MADV_COLLAPSE,

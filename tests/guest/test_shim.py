@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from _raw import syscall
 
+from allocator_shim.preloading import jemalloc_path
 from cleanup import features
-from cleanup.commands.exec import jemalloc_path
 from guest.settings import one_cpu
 from preloaded import SHIM, run, stats
 
@@ -356,7 +356,7 @@ def test_hooks_leave_the_tables_to_the_module_where_the_kernel_keeps_them() -> N
     ended = run(
         program("""
             from allocator_shim import jemalloc
-            from cleanup.experiments.allocators._objects import Objects
+            from experiments.allocators._objects import Objects
             before = vmpte()
             objects = Objects(400_000, 1000, 5)
             objects.fill()

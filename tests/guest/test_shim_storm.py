@@ -4,7 +4,7 @@
 import pytest
 
 import storm
-from cleanup.commands.exec import jemalloc_path
+from allocator_shim.preloading import jemalloc_path
 from storm import Storms
 
 

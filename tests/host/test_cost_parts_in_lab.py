@@ -20,7 +20,7 @@ def measured(
     done = subprocess.run(
         [
             *[PROGRAM, "lab", "run", f"--kernel={kernel}", *options, "--"],
-            *[sys.executable, "-P", "-m", "cleanup.experiments.suite", suite],
+            *[sys.executable, "-P", "-m", "experiments.suite", suite],
             *[*parts, "--quick"],
         ],
         capture_output=True,

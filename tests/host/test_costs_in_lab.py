@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cleanup.experiments.cost.contenders import CONTENDERS, TABLES
-from cleanup.experiments.sparse import PAGE
+from experiments.cost.contenders import CONTENDERS, TABLES
+from experiments.sparse import PAGE
 
 pytestmark = pytest.mark.measured
 
@@ -23,7 +23,7 @@ LOOPS = (1_000_000, 10_000_000, 50_000_000)
 KNOWN_COSTS = f"""
 import json, time
 from statistics import median
-from cleanup.experiments.cost import _calls, meter
+from experiments.cost import _calls, meter
 with meter.running() as counter:
     cost = lambda operation: median(counter.net(operation).instructions for _ in range(5))
     print(json.dumps({{

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.experiments import _memory, oracle
-from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from cleanup.proc import kilobytes
+from experiments import _memory, oracle
+from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
 SIZE = 2 << 30
 UNITS = SIZE // UNIT

@@ -4,57 +4,136 @@
 import os
 import re
 import subprocess
+import sys
 import sysconfig
-from importlib import metadata, resources
+import zipfile
 from pathlib import Path, PurePath
 
+import pytest
+
 import allocator_shim
+import cleanup
+import experiments
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_top_level_names() -> None:
-    files = metadata.files("pgtable-cleanup")
-    assert files
-    names = {file.parts[0] for file in files if file.parts[0] != ".."}
-    assert {name for name in names if not name.endswith(".dist-info")} <= {
-        "allocator_shim",
-        "cleanup",
-    }
-    scripts = {file.name for file in files if file.parts[0] == ".."}
-    assert scripts == {"pgtable-cleanup"}
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as a user would build it: the checkout's own build has the experiments, too."""
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            *[sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"],
+            *[f"--config-settings=build-dir={out / 'build'}", f"--wheel-dir={out}", str(ROOT)],
+        ],
+        env=_with_scripts(),
+        check=True,
+    )
+    (built,) = out.glob("*.whl")
+    return built
 
 
-def test_the_modules_source_is_complete_and_clean() -> None:
-    installed = resources.files("cleanup") / "kmod_source"
-    assert isinstance(installed, Path)
-    names = {path.relative_to(installed) for path in installed.rglob("*") if path.is_file()}
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has the wheel and what it depends on, and nothing else."""
+    environment = tmp_path_factory.mktemp("installed") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    subprocess.run(
+        [
+            *[sys.executable, "-m", "pip", f"--python={environment}/bin/python"],
+            *["install", "--quiet", str(wheel)],
+        ],
+        check=True,
+    )
+    return environment
+
+
+def _with_scripts() -> dict[str, str]:
+    """Let Meson find Cython and ninja, which are in this environment."""
+    return {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
+
+
+def test_the_wheel_carries_the_product_alone(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [PurePath(name) for name in archive.namelist()]
+    tops = {name.parts[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"allocator_shim", "cleanup"}
+    for name in (
+        "allocator_shim/libpgtable_cleanup.so",
+        "allocator_shim/libpgtable_cleanup_syscall.so",
+        "allocator_shim/py.typed",
+        "cleanup/py.typed",
+    ):
+        assert PurePath(name) in names
+
+
+def test_the_modules_source_is_complete_and_clean(wheel: Path) -> None:
+    carried = PurePath("cleanup/kmod_source")
+    with zipfile.ZipFile(wheel) as archive:
+        contents = {
+            PurePath(name).relative_to(carried): archive.read(name)
+            for name in archive.namelist()
+            if PurePath(name).is_relative_to(carried)
+        }
     source = ROOT / "kmod"
-    wanted = {
-        path.relative_to(source)
+    assert contents == {
+        path.relative_to(source): path.read_bytes()
         for path in source.rglob("*")
         if path.is_file()
         and (path.suffix in {".c", ".h"} or path.name in {"Makefile", "Kbuild"})
         and not path.name.endswith(".mod.c")
     }
-    assert names == wanted
-    assert PurePath("include/uapi/pgtable_cleanup.h") in names
-    for name in names:
-        assert (installed / name).read_bytes() == (source / name).read_bytes()
+    assert PurePath("include/uapi/pgtable_cleanup.h") in contents
 
 
-def test_experiments_are_a_part_of_the_package() -> None:
-    assert (resources.files("cleanup") / "experiments" / "__init__.py").is_file()
-    assert (resources.files("cleanup") / "py.typed").is_file()
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["features", "--json"],
+        ["scan", "--help"],
+        ["exec", "--conf", "backend:null", "--", "true"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_the_wheel_works_without_the_experiments(installed: Path, arguments: list[str]) -> None:
+    without = [installed / "bin/python", "-c", "import matplotlib"]
+    assert subprocess.run(without, capture_output=True, check=False).returncode == 1
+    ran = subprocess.run(
+        [installed / "bin/pgtable-cleanup", *arguments], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_the_wheel_carries_the_library() -> None:
-    files = metadata.files("pgtable-cleanup")
-    assert files
-    for syscall in (False, True):
-        path = allocator_shim.shim_path(syscall=syscall)
-        assert path.is_file()
-        assert PurePath("allocator_shim") / path.name in [PurePath(file) for file in files]
+def test_scan_by_the_wheel_says_what_the_host_lacks(installed: Path) -> None:
+    """Without the module, scan fails by its own message and not for want of a library."""
+    ran = subprocess.run(
+        [installed / "bin/pgtable-cleanup", "scan", str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == (0 if Path("/dev/pgtable_cleanup").exists() else 1)
+    assert "Traceback" not in ran.stderr
+
+
+def test_experiments_elsewhere_say_how_to_get_them(installed: Path) -> None:
+    ran = subprocess.run(
+        [installed / "bin/pgtable-cleanup", "experiment", "list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert ran.returncode == 1
+    assert len(ran.stderr.splitlines()) == 1
+    assert "checkout" in ran.stderr
+
+
+def test_the_import_path_is_the_trees_path() -> None:
+    for package in (allocator_shim, cleanup, experiments):
+        assert package.__file__ == str(ROOT / package.__name__ / "__init__.py")
 
 
 PROGRAM = """\
@@ -80,8 +159,7 @@ int main(void)
 
 def test_for_c_without_python(tmp_path: Path) -> None:
     """Library, headers and .pc file by plain Meson; a program finds the library where it is."""
-    scripts = sysconfig.get_path("scripts")
-    env = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+    env = _with_scripts()
     build, prefix = tmp_path / "build", tmp_path / "prefix"
     for command in (
         [

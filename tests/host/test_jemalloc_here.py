@@ -10,7 +10,7 @@ import pytest
 
 from allocator_shim import jemalloc
 from allocator_shim.errors import JemallocError, NotLoaded
-from cleanup.commands.exec import jemalloc_path
+from allocator_shim.preloading import jemalloc_path
 
 PRELUDE = """
 import errno

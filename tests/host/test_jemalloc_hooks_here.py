@@ -10,12 +10,12 @@ import pytest
 
 import allocator_shim
 from allocator_shim import jemalloc
-from cleanup.commands.exec import jemalloc_path
+from allocator_shim.preloading import jemalloc_path
 
 WAYS = ["zap", "remap", "nothing"]
 PRELUDE = """
 import os, sys, threading, time
-from cleanup.experiments.allocators._objects import Objects
+from experiments.allocators._objects import Objects
 from allocator_shim import jemalloc
 from allocator_shim.errors import JemallocError
 def vmpte():

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import storm
-from cleanup.commands.exec import jemalloc_path, library_path
-from cleanup.experiments.allocators import redis
+from allocator_shim.preloading import jemalloc_path, library_path
+from experiments.allocators import redis
 from host import programs
 from preloaded import stats
 from storm import Storms

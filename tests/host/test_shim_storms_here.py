@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import storm
-from cleanup.commands.exec import jemalloc_path
+from allocator_shim.preloading import jemalloc_path
 from storm import Storms
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ import click
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cleanup import lab
-from cleanup.experiments.provenance import commit
+from experiments.provenance import commit
 from proof.results import alone, replace
 
 RESULTS = Path("results")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cleanup.experiments import provenance
+from experiments import provenance
 
 Figures = dict[str, object]
 

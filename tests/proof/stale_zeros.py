@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """In a guest of three CPUs: is a zero ever read where another CPU has written, a page long since?
 
-    PYTHONPATH=tests:build/python python -P -m proof.stale_zeros --rounds 1000000
+    PYTHONPATH=tests:build/editable python -P -m proof.stale_zeros --rounds 1000000
 
 The race of tests/guest/stale_zeros.py for as long as is asked for, by calls over many tables and
 over few in turn.  Prints one JSON document.  Exits with 1 where a zero was stale, a page was not

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from allocator_shim.preloading import CONF
 from cleanup import _uapi
-from cleanup.commands.exec import CONF
-from cleanup.experiments import report, table
-from cleanup.experiments.allocators import paired
-from cleanup.experiments.allocators.parts import tables
-from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, PLAIN, RETAIN_FALSE
-from cleanup.experiments.document import SuiteDocument
-from cleanup.experiments.suite.registry import SUITES
+from experiments import report, table
+from experiments.allocators import paired
+from experiments.allocators.parts import tables
+from experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, PLAIN, RETAIN_FALSE
+from experiments.document import SuiteDocument
+from experiments.suite.registry import SUITES
 
 ALLOCATORS = SUITES["allocators"]
 FIGURES = {

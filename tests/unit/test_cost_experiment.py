@@ -12,21 +12,21 @@ from click.testing import CliRunner, Result
 from cleanup import lab
 from cleanup.commands import main
 from cleanup.errors import CleanupError
-from cleanup.experiments import document as documents
-from cleanup.experiments import report, table
-from cleanup.experiments.cost import (
+from experiments import document as documents
+from experiments import report, table
+from experiments.cost import (
     _calls,
     contenders,
     meter,
     trace,
 )
-from cleanup.experiments.document import AnyDocument, SuiteDocument
-from cleanup.experiments.measure import ExperimentError
-from cleanup.experiments.sparse import UNIT
-from cleanup.experiments.suite import run, spread
-from cleanup.experiments.suite.part import Guest, at_least, at_most
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.spread import rotated
+from experiments.document import AnyDocument, SuiteDocument
+from experiments.measure import ExperimentError
+from experiments.sparse import UNIT
+from experiments.suite import run, spread
+from experiments.suite.part import Guest, at_least, at_most
+from experiments.suite.registry import SUITES
+from experiments.suite.spread import rotated
 from unit.test_experiment_report import PNG, made_document
 from unit.test_lab_guest import made_result
 
@@ -288,7 +288,7 @@ def test_a_guest_for_each_need(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     )
     assert result.exit_code == 0, result.output
     (command, one), (other, two) = fake.asked
-    assert command[2:5] == ["-m", "cleanup.experiments.suite", COST.name]
+    assert command[2:5] == ["-m", "experiments.suite", COST.name]
     assert command[5:] == ["holds", "contenders", "--seed=5", "--quick"]
     assert other[5] == "shootdowns"
     assert (one["icount"], one["cpus"], two["icount"], two["cpus"]) == (True, 1, False, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.experiments.cost import _faults
+from experiments.cost import _faults
 
 PAGE = mmap.PAGESIZE
 PAGES = 512

@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
-from cleanup.experiments.cost import latencies
-from cleanup.experiments.cost.parts import faults, whole_process
-from cleanup.experiments.cost.plots.faults import survival
+from experiments.cost import latencies
+from experiments.cost.parts import faults, whole_process
+from experiments.cost.plots.faults import survival
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from cleanup.experiments.cost.latencies import summary
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.spread import spread
+from experiments.cost.latencies import summary
+from experiments.suite.registry import SUITES
+from experiments.suite.spread import spread
 
 COST = SUITES["reclaim-cost"]
 

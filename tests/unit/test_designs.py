@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from cleanup.experiments.designs import SUITE, _atomics, _release, table
-from cleanup.experiments.designs.parts.when import DESIGNS
-from cleanup.experiments.document import SuiteDocument
-from cleanup.experiments.sparse import UNIT, sparse_mapping
-from cleanup.experiments.suite.spread import spread
+from experiments.designs import SUITE, _atomics, _release, table
+from experiments.designs.parts.when import DESIGNS
+from experiments.document import SuiteDocument
+from experiments.sparse import UNIT, sparse_mapping
+from experiments.suite.spread import spread
 
 
 def design(label: str, *, left: int, calls: int) -> dict[str, Any]:

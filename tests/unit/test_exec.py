@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import allocator_shim
+from allocator_shim.preloading import environment
 from cleanup.commands import main
-from cleanup.commands.exec import CannotExec, environment, find
+from cleanup.commands.exec import CannotExec, find
 
 COMMAND = Path(sys.executable).with_name("pgtable-cleanup")
 SHIM = str(allocator_shim.shim_path())
@@ -112,7 +113,7 @@ def test_a_setuid_program_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_jemalloc_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cleanup.commands.exec.JEMALLOC", "libnothing.so.9")
+    monkeypatch.setattr("allocator_shim.preloading.JEMALLOC", "libnothing.so.9")
     result = CliRunner().invoke(main, ["exec", "--jemalloc", "true"])
     assert result.exit_code == 126
     assert "libnothing.so.9 is not installed" in result.stderr

@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from cleanup import lab
 from cleanup.commands import main
-from cleanup.experiments import side_by_side
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.workloads import registry
+from experiments import side_by_side
+from experiments.suite.registry import SUITES
+from experiments.workloads import registry
 from unit.test_experiment_report import made_document, made_run
 from unit.test_lab_guest import made_result
 

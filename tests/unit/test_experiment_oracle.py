@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup.experiments import _memory, oracle
-from cleanup.experiments.sparse import sparse_mapping
+from experiments import _memory, oracle
+from experiments.sparse import sparse_mapping
 
 PAGE = 4096
 UNIT = 2 << 20

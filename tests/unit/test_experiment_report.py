@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cleanup.experiments import document as documents
-from cleanup.experiments import plot, report, summary, table
-from cleanup.experiments.document import Document, Run
-from cleanup.experiments.measure import violations
-from cleanup.experiments.verdict import verdicts
-from cleanup.experiments.workload import NO_RELEASE
+from experiments import document as documents
+from experiments import plot, report, summary, table
+from experiments.document import Document, Run
+from experiments.measure import violations
+from experiments.verdict import verdicts
+from experiments.workload import NO_RELEASE
 
 MIB = 1 << 20
 PNG = b"\x89PNG\r\n\x1a\n"

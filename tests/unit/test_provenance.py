@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.experiments.provenance import commit
+from experiments.provenance import commit
 
 
 def git(*arguments: str) -> None:

@@ -3,9 +3,9 @@
 
 from pathlib import Path
 
-from cleanup.experiments import savings
-from cleanup.experiments.document import Document, SuiteDocument
-from cleanup.experiments.suite.part import Saving
+from experiments import savings
+from experiments.document import Document, SuiteDocument
+from experiments.suite.part import Saving
 from unit.test_experiment_report import PNG, made_document, made_run
 
 KERNEL = "7.3.4+deb13-amd64"

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cleanup.experiments import side_by_side
-from cleanup.experiments.side_by_side import Task
+from experiments import side_by_side
+from experiments.side_by_side import Task
 
 PROGRAM = """\
 #!{python}
@@ -74,7 +74,7 @@ def test_who_is_killed_takes_them_along(tmp_path: Path) -> None:
     script = (
         "import sysconfig\n"
         f"sysconfig.get_path = lambda _name: {str(tmp_path)!r}\n"
-        "from cleanup.experiments.side_by_side import Task, run\n"
+        "from experiments.side_by_side import Task, run\n"
         "list(run([Task('long', ['long', '60'])], 1))\n"
     )
     with subprocess.Popen([sys.executable, "-P", "-c", script]) as process:

@@ -3,7 +3,7 @@
 
 import pytest
 
-from cleanup.experiments.sparse import UNIT, between, runs_of, sparse_mapping
+from experiments.sparse import UNIT, between, runs_of, sparse_mapping
 
 
 def test_runs() -> None:

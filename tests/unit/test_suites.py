@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cleanup import experiments, lab
+import experiments
+from cleanup import lab
 from cleanup.commands import main
 from cleanup.errors import CleanupError
-from cleanup.experiments import report, table
-from cleanup.experiments.document import AnyDocument, SuiteDocument, is_suite, with_other_parts
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite import registry, run, show, spread
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_least, at_most
-from cleanup.experiments.suite.registry import SUITES
-from cleanup.experiments.suite.suite import Suite
+from experiments import report, table
+from experiments.document import AnyDocument, SuiteDocument, is_suite, with_other_parts
+from experiments.measure import Progress
+from experiments.suite import registry, run, show, spread
+from experiments.suite.part import Guest, Part, Result, Row, at_least, at_most
+from experiments.suite.registry import SUITES
+from experiments.suite.suite import Suite
 from unit.test_allocators import made_document as made_allocators
 from unit.test_cost_experiment import made_costs
 from unit.test_experiment_report import made_document
@@ -92,7 +93,7 @@ def test_every_part_is_found_by_its_name(name: str) -> None:
 
 MADE_UP = {
     "__init__.py": """\
-from cleanup.experiments.suite.suite import Suite
+from experiments.suite.suite import Suite
 SUITE = Suite("made-up", __name__, "what nobody asks")
 """,
     "parts/__init__.py": "",
@@ -133,10 +134,10 @@ def loaded_by(imports: str) -> list[str]:
 def test_a_guest_imports_nothing_that_draws() -> None:
     """It would take longer than many a part."""
     loaded = loaded_by(
-        "from cleanup.experiments.suite import __main__ as main; "
+        "from experiments.suite import __main__ as main; "
         "[suite.parts() for suite in main.SUITES.values()]"
     )
-    assert "cleanup.experiments.cost.parts.holds" in loaded
+    assert "experiments.cost.parts.holds" in loaded
     assert [name for name in loaded if re.search(r"^(matplotlib|jinja2|rich)$|\.plots$", name)] == (
         []
     )
@@ -144,11 +145,9 @@ def test_a_guest_imports_nothing_that_draws() -> None:
 
 def test_a_suites_package_imports_nothing_that_runs_it() -> None:
     """The program that `allocators` measures is of such a package."""
-    loaded = loaded_by("import cleanup.experiments.allocators")
-    ours = {name for name in loaded if name.startswith("cleanup.experiments.")}
-    assert ours == {
-        f"cleanup.experiments.{name}" for name in ("allocators", "suite", "suite.suite")
-    }
+    loaded = loaded_by("import experiments.allocators")
+    ours = {name for name in loaded if name.startswith("experiments.")}
+    assert ours == {f"experiments.{name}" for name in ("allocators", "suite", "suite.suite")}
 
 
 @pytest.mark.parametrize(

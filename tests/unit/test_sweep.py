@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from cleanup.commands import main
-from cleanup.experiments import in_lab, scale, sweep
-from cleanup.experiments.document import Document, Phase
-from cleanup.experiments.measure import ExperimentError
-from cleanup.experiments.workloads import registry
+from experiments import in_lab, scale, sweep
+from experiments.document import Document, Phase
+from experiments.measure import ExperimentError
+from experiments.workloads import registry
 from unit.test_experiment_report import PNG, made_document
 
 

@@ -36,8 +36,8 @@ from of_experiments import (
 from of_proofs import as_proofs
 from pictures import pictures
 
-from cleanup.experiments import document as documents
-from cleanup.experiments.document import AnyDocument
+from experiments import document as documents
+from experiments.document import AnyDocument
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)

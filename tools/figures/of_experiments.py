@@ -8,11 +8,11 @@ from pathlib import Path
 import markdown
 from rich.console import Console
 
-from cleanup.experiments import document as documents
-from cleanup.experiments import savings, scale, table
-from cleanup.experiments.designs import table as designs
-from cleanup.experiments.document import AnyDocument, is_suite
-from cleanup.experiments.suite.show import claim_text, sections
+from experiments import document as documents
+from experiments import savings, scale, table
+from experiments.designs import table as designs
+from experiments.document import AnyDocument, is_suite
+from experiments.suite.show import claim_text, sections
 
 RESULTS = Path(__file__).parents[2] / "docs/results"
 # A sweep's, a run each.

@@ -8,8 +8,8 @@ from typing import Any
 
 import markdown
 
-from cleanup.experiments.document import AnyDocument
 from cleanup.lab import SOURCES
+from experiments.document import AnyDocument
 
 PROOFS = Path(__file__).parents[2] / "results"
 

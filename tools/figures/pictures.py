@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from of_experiments import SCALE, Unknown, is_on, measured_at_sizes
 from PIL import Image
 
-from cleanup.experiments import savings, scale
-from cleanup.experiments.document import AnyDocument
+from experiments import savings, scale
+from experiments.document import AnyDocument
 
 DOCS = Path(__file__).parents[2] / "docs"
 KERNEL = "7.3"

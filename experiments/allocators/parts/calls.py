@@ -3,9 +3,9 @@
 
 from collections.abc import Sequence
 
-from cleanup.experiments.allocators import paired
-from cleanup.experiments.allocators.process import started
-from cleanup.experiments.allocators.ways import (
+from experiments.allocators import paired
+from experiments.allocators.process import started
+from experiments.allocators.ways import (
     HOOKS,
     HOOKS_MODULE,
     MODULE,
@@ -15,8 +15,8 @@ from cleanup.experiments.allocators.ways import (
     Way,
     jemalloc,
 )
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from experiments.measure import Progress
+from experiments.suite.part import Guest, Part, Result, Row
 
 _ROUNDS = 5
 _OBJECTS = 100_000

@@ -3,9 +3,9 @@
 
 from collections.abc import Sequence
 
-from cleanup.experiments.allocators import paired
-from cleanup.experiments.allocators.process import started
-from cleanup.experiments.allocators.ways import (
+from experiments.allocators import paired
+from experiments.allocators.process import started
+from experiments.allocators.ways import (
     HOOKS,
     NO_DEVICE,
     NULL,
@@ -15,8 +15,8 @@ from cleanup.experiments.allocators.ways import (
     Way,
     jemalloc,
 )
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
+from experiments.measure import Progress
+from experiments.suite.part import Guest, Part, Result, Row, at_most
 
 _ROUNDS = 9
 # Live objects of up to so many bytes, and how often one comes or goes.

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from cleanup.experiments.allocators.process import Process, started
-from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_least
+from experiments.allocators.process import Process, started
+from experiments.allocators.ways import MODULE, PLAIN, Way
+from experiments.measure import Progress
+from experiments.suite.part import Guest, Part, Result, Row, at_least
 
 _UNITS = 32_768
 _FORKS = 20

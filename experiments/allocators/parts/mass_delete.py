@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cleanup.experiments.allocators import left, redis
-from cleanup.experiments.allocators.process import started
-from cleanup.experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, Saving
-from cleanup.experiments.summary import size_text
+from experiments.allocators import left, redis
+from experiments.allocators.process import started
+from experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
+from experiments.measure import ExperimentError, Progress
+from experiments.suite.part import Guest, Part, Result, Row, Saving
+from experiments.summary import size_text
 
 _BYTES = 512 << 20
 _QUICK_BYTES = 128 << 20

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cleanup.commands.exec import library_path
-from cleanup.experiments import oracle
-from cleanup.experiments.allocators import left
-from cleanup.experiments.allocators.process import started
-from cleanup.experiments.allocators.ways import MODULE, PLAIN, Way
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, Saving
-from cleanup.experiments.summary import size_text
+from allocator_shim.preloading import library_path
+from experiments import oracle
+from experiments.allocators import left
+from experiments.allocators.process import started
+from experiments.allocators.ways import MODULE, PLAIN, Way
+from experiments.measure import ExperimentError, Progress
+from experiments.suite.part import Guest, Part, Result, Row, Saving
+from experiments.summary import size_text
 
 _MEBIBYTES = 1024
 _QUICK_MEBIBYTES = 256

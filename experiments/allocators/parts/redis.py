@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cleanup.experiments.allocators import paired, redis
-from cleanup.experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, NULL, PLAIN, SLOWEST, Way
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from experiments.allocators import paired, redis
+from experiments.allocators.ways import HOOKS, MODULE, NO_DEVICE, NULL, PLAIN, SLOWEST, Way
+from experiments.measure import Progress
+from experiments.suite.part import Guest, Part, Result, Row
 
 _ROUNDS = 9
 _REQUESTS = 150_000

@@ -3,11 +3,11 @@
 
 from collections.abc import Sequence
 
-from cleanup.experiments.allocators import paired
-from cleanup.experiments.allocators.process import started
-from cleanup.experiments.allocators.ways import NULL, PLAIN, Way
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
+from experiments.allocators import paired
+from experiments.allocators.process import started
+from experiments.allocators.ways import NULL, PLAIN, Way
+from experiments.measure import Progress
+from experiments.suite.part import Guest, Part, Result, Row
 
 _ROUNDS = 9
 _CALLS = 3_000_000

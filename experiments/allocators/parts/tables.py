@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cleanup.experiments.allocators import left
-from cleanup.experiments.allocators.process import Process, started
-from cleanup.experiments.allocators.ways import (
+from experiments.allocators import left
+from experiments.allocators.process import Process, started
+from experiments.allocators.ways import (
     HOOKS,
     HOOKS_MODULE,
     MODULE,
@@ -17,8 +17,8 @@ from cleanup.experiments.allocators.ways import (
     Way,
     jemalloc,
 )
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
+from experiments.measure import ExperimentError, Progress
+from experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
 
 _BYTES = 2 << 30
 _QUICK_BYTES = 256 << 20

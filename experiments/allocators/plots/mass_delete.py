@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.allocators.parts.mass_delete import CACHES, PROGRAMS, WAYS
-from cleanup.experiments.allocators.plots.tables import left_empty
-from cleanup.experiments.suite.part import Result
+from experiments.allocators.parts.mass_delete import CACHES, PROGRAMS, WAYS
+from experiments.allocators.plots.tables import left_empty
+from experiments.suite.part import Result
 
 
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:

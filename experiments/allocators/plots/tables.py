@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.allocators.parts.tables import THREADLESS, WAYS
-from cleanup.experiments.allocators.ways import Way
-from cleanup.experiments.suite.bars import bars
-from cleanup.experiments.suite.part import Result
-from cleanup.experiments.suite.spread import spread
+from experiments.allocators.parts.tables import THREADLESS, WAYS
+from experiments.allocators.ways import Way
+from experiments.suite.bars import bars
+from experiments.suite.part import Result
+from experiments.suite.spread import spread
 
 
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:

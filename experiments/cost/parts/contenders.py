@@ -7,19 +7,19 @@ from typing import Any
 
 import cleanup
 from cleanup import _uapi, trial
-from cleanup.experiments.cost import meter
-from cleanup.experiments.cost.contenders import (
+from cleanup.proc import pagetables_bytes
+from experiments.cost import meter
+from experiments.cost.contenders import (
     CONTENDERS,
     LIVE_TABLES,
     TABLES,
     Round,
     run_round,
 )
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.sparse import PAGE
-from cleanup.experiments.suite.part import Claim, Guest, Result, Row, at_most
-from cleanup.experiments.suite.spread import rotated, spread, text
-from cleanup.proc import pagetables_bytes
+from experiments.measure import ExperimentError, Progress
+from experiments.sparse import PAGE
+from experiments.suite.part import Claim, Guest, Result, Row, at_most
+from experiments.suite.spread import rotated, spread, text
 
 _RUNS = 5
 _QUICK_RUNS = 1

@@ -15,8 +15,10 @@ from typing import TypedDict
 
 from cleanup import call, device
 from cleanup.errors import CleanupError
-from cleanup.experiments.cost import _faults, trace
-from cleanup.experiments.cost.latencies import (
+from cleanup.result import Levels
+from cleanup.result import Result as Reclaimed
+from experiments.cost import _faults, trace
+from experiments.cost.latencies import (
     Latencies,
     count_above,
     median_round,
@@ -24,11 +26,9 @@ from cleanup.experiments.cost.latencies import (
     share_above,
     summary,
 )
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
-from cleanup.experiments.suite.part import Claim, Guest, Part, Result, Row, at_most
-from cleanup.result import Levels
-from cleanup.result import Result as Reclaimed
+from experiments.measure import Progress
+from experiments.sparse import PAGE, UNIT, sparse_mapping
+from experiments.suite.part import Claim, Guest, Part, Result, Row, at_most
 
 _TABLES = 100_000
 _GIB = 1 << 30

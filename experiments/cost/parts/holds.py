@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cleanup import _uapi
-from cleanup.experiments.cost import trace
-from cleanup.experiments.cost.meter import rcu_barrier
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
-from cleanup.experiments.suite.part import Claim, Guest, Result, Row, at_most
-from cleanup.experiments.suite.spread import spread, text
+from experiments.cost import trace
+from experiments.cost.meter import rcu_barrier
+from experiments.measure import ExperimentError, Progress
+from experiments.sparse import UNIT, SparseMapping, sparse_mapping
+from experiments.suite.part import Claim, Guest, Result, Row, at_most
+from experiments.suite.spread import spread, text
 
 _RUNS = 5
 _QUICK_RUNS = 1

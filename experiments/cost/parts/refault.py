@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from cleanup import call
 from cleanup.errors import CleanupError
-from cleanup.experiments.cost import _faults
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.sparse import PAGE, SparseMapping, sparse_mapping
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
-from cleanup.experiments.suite.spread import spread, text
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
+from experiments.cost import _faults
+from experiments.measure import Progress
+from experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from experiments.suite.part import Guest, Part, Result, Row
+from experiments.suite.spread import spread, text
 
 # One page in each GiB, so that every fault has a PTE and a PMD table for itself.
 _GIB = 1 << 30

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Sequence
 
 from cleanup import _uapi, trial
-from cleanup.experiments.cost.contenders import CONTENDERS, TABLES, run_round
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.suite.part import Guest, Result, Row, at_least
-from cleanup.experiments.suite.spread import rotated, spread, text
-from cleanup.experiments.target import second_thread
 from cleanup.proc import tlb_shootdowns
+from experiments.cost.contenders import CONTENDERS, TABLES, run_round
+from experiments.measure import ExperimentError, Progress
+from experiments.suite.part import Guest, Result, Row, at_least
+from experiments.suite.spread import rotated, spread, text
+from experiments.target import second_thread
 
 _RUNS = 3
 _QUICK_RUNS = 1

@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 
 from cleanup import _uapi, device
 from cleanup.errors import CleanupError
-from cleanup.experiments import _memory
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.sparse import UNIT, SparseMapping, sparse_mapping
-from cleanup.experiments.suite.part import Guest, Part, Result, Row, at_most
-from cleanup.experiments.suite.spread import spread, text
+from experiments import _memory
+from experiments.measure import Progress
+from experiments.sparse import UNIT, SparseMapping, sparse_mapping
+from experiments.suite.part import Guest, Part, Result, Row, at_most
+from experiments.suite.spread import spread, text
 
 _TIB = 1 << 40
 # The program lies at 85 TiB, up to 1 TiB higher by chance.  Of the 42 TiB above as much is lost by

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.cost.contenders import CONTENDERS
-from cleanup.experiments.suite.bars import bars
-from cleanup.experiments.suite.part import Result
+from experiments.cost.contenders import CONTENDERS
+from experiments.suite.bars import bars
+from experiments.suite.part import Result
 
 
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:

@@ -6,9 +6,9 @@ from itertools import accumulate
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.cost.latencies import Histogram, edge
-from cleanup.experiments.cost.parts.faults import SHOWN
-from cleanup.experiments.suite.part import Result
+from experiments.cost.latencies import Histogram, edge
+from experiments.cost.parts.faults import SHOWN
+from experiments.suite.part import Result
 
 
 def survival(histograms: Sequence[Histogram]) -> tuple[list[float], list[float]]:

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from threading import Barrier
 
-from cleanup.experiments.cost import _faults
-from cleanup.experiments.designs import _atomics
-from cleanup.experiments.measure import Progress
-from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
-from cleanup.experiments.suite.spread import spread
+from experiments.cost import _faults
+from experiments.designs import _atomics
+from experiments.measure import Progress
+from experiments.sparse import PAGE, UNIT, sparse_mapping
+from experiments.suite.part import Guest, Part, Result, Row
+from experiments.suite.spread import spread
 
 _FAULT_UNITS = 32
 _FAULTS = _FAULT_UNITS * UNIT // PAGE

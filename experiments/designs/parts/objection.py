@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import cleanup
-from cleanup.experiments.cost import _faults
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.sparse import PAGE, UNIT, sparse_mapping
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
-from cleanup.experiments.suite.spread import spread
+from experiments.cost import _faults
+from experiments.measure import ExperimentError, Progress
+from experiments.sparse import PAGE, UNIT, sparse_mapping
+from experiments.suite.part import Guest, Part, Result, Row
+from experiments.suite.spread import spread
 
 _THREADS = (1, 2, 4)
 _RUNS = 5

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import cleanup
 from cleanup import _uapi, trial
-from cleanup.experiments.cost import _faults, meter
-from cleanup.experiments.cost.contenders import ONE_TABLE_HOLD_NS
-from cleanup.experiments.designs import _release
-from cleanup.experiments.measure import ExperimentError, Progress
-from cleanup.experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
-from cleanup.experiments.suite.part import Guest, Part, Result, Row
-from cleanup.experiments.suite.spread import rotated, spread, text
 from cleanup.proc import settled_pagetables_bytes
+from experiments.cost import _faults, meter
+from experiments.cost.contenders import ONE_TABLE_HOLD_NS
+from experiments.designs import _release
+from experiments.measure import ExperimentError, Progress
+from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
+from experiments.suite.part import Guest, Part, Result, Row
+from experiments.suite.spread import rotated, spread, text
 
 _UNITS = 2048
 _RUNS = 5

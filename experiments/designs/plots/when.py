@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cleanup.experiments.designs.parts.when import DESIGNS
-from cleanup.experiments.suite.bars import bars
-from cleanup.experiments.suite.part import Result
+from experiments.designs.parts.when import DESIGNS
+from experiments.suite.bars import bars
+from experiments.suite.part import Result
 
 
 def draw(results: Sequence[tuple[str, Result]]) -> Figure:

@@ -18,7 +18,7 @@ from _raw import peek, poke, syscall
 from numpy.typing import NDArray
 
 from cleanup import _uapi, trial
-from cleanup.experiments import oracle
+from experiments import oracle
 from guest import abi
 from guest.layout import (
     ANON as MAP_ANON,

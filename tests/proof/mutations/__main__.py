@@ -23,8 +23,8 @@ import click
 
 from cleanup import lab
 from cleanup.errors import CleanupError
-from cleanup.experiments.provenance import commit
 from cleanup.lab.progress import Progress, on_stderr
+from experiments.provenance import commit
 from proof import guests, results
 from proof.guests import Job, Seen
 from proof.mutations.catalog import MUTATIONS, Mutation

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cleanup import lab
-from cleanup.experiments import provenance
-from cleanup.experiments.measure import ExperimentError
 from cleanup.lab.progress import on_stderr
+from experiments import provenance
+from experiments.measure import ExperimentError
 from proof.results import replace
 from proof.selftests.build import get_programs
 from proof.selftests.programs import LEFT_OUT, PROGRAMS

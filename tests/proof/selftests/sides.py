@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from cleanup import _uapi, lab
-from cleanup.experiments.in_lab import run_json
+from experiments.in_lab import run_json
 from proof.selftests.programs import PROGRAMS
 from proof.selftests.verdicts import (
     Difference,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """In a guest: stressors, each in a process of its own, and cleaners on all of them, for so long.
 
-    PYTHONPATH=tests:build/python python -P -m proof.storms --seconds 60 --seed 1
+    PYTHONPATH=tests:build/editable python -P -m proof.storms --seconds 60 --seed 1
 
 Prints one JSON document.  Exits with 1 where a byte was lost, the kernel complained, or something
 never happened: a step of a stressor, a table freed at each level, a table that had filled again

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: MIT
+"""What a process needs in its environment so that the loader preloads libraries into it."""
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from allocator_shim.errors import LibraryMissing
+
+CONF = "PGTABLE_CLEANUP_CONF"
+"""The environment variable that configures libpgtable_cleanup.so."""
+JEMALLOC = "libjemalloc.so.2"
+# The library leaves this to the processes that its own process starts, so that each complaint
+# about the environment is made once.
+_TOLD = "PGTABLE_CLEANUP_TOLD"
+
+
+def environment(
+    given: Mapping[str, str], libraries: Sequence[str], conf: Sequence[str]
+) -> dict[str, str]:
+    """Return the environment ``given``, with libraries to preload and settings for ours added.
+
+    ``libraries`` are paths; they come before those that LD_PRELOAD names already.  ``conf`` are
+    settings such as ``"threshold:256"``; they come after those that are there, and so override
+    them.
+
+        >>> environment({"LD_PRELOAD": "b.so"}, ["a.so"], ["stats:exit"])
+        {'LD_PRELOAD': 'a.so b.so', 'PGTABLE_CLEANUP_CONF': 'stats:exit'}
+    """
+    preload = [*libraries, *given.get("LD_PRELOAD", "").replace(":", " ").split()]
+    given = {name: value for name, value in given.items() if name != _TOLD}
+    merged = ",".join(part for part in (given.get(CONF, ""), *conf) if part)
+    return {
+        **given,
+        "LD_PRELOAD": " ".join(dict.fromkeys(preload)),
+        **({CONF: merged} if merged else {}),
+    }
+
+
+def jemalloc_path() -> str:
+    """Return the path of jemalloc's library.  Raises LibraryMissing where it is not installed."""
+    return library_path(JEMALLOC, "libjemalloc2")
+
+
+def library_path(library: str, package: str) -> str:
+    """Return the path at which the loader finds a library, by the loader's own cache.
+
+    ``package`` is the Debian package that would install it; LibraryMissing names it.
+    """
+    listed = subprocess.run(
+        [shutil.which("ldconfig") or "/sbin/ldconfig", "-p"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    for line in listed.splitlines():
+        name, _, path = line.strip().partition(" => ")
+        if name.split()[:1] == [library] and "x86-64" in name:
+            return path
+    raise LibraryMissing(
+        errno.ENOENT, f"{library} is not installed (Debian's package {package})", library
+    )
