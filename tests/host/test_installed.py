@@ -98,7 +98,7 @@ def test_the_modules_source_is_complete_and_clean(wheel: Path) -> None:
     ids=lambda arguments: arguments[0],
 )
 def test_the_wheel_works_without_the_experiments(installed: Path, arguments: list[str]) -> None:
-    without = [installed / "bin/python", "-c", "import matplotlib"]
+    without: list[Path | str] = [installed / "bin/python", "-c", "import matplotlib"]
     assert subprocess.run(without, capture_output=True, check=False).returncode == 1
     ran = subprocess.run(
         [installed / "bin/pgtable-cleanup", *arguments], capture_output=True, text=True, check=False
