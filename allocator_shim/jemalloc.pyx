@@ -385,7 +385,8 @@ def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
             as without the hooks.
 
     Memory that was allocated before is given back as ever.  By "remap" a unit loses what the program
-    set on it since, as by mlock() or mbind(): any other way keeps that.
+    set on it since by mbind() or madvise(); the other ways keep that.  Locked memory stays locked
+    by each of them, and from Linux 5.18 on its pages are given back as others are.
 
     Returns the way.  Raises JemallocError where it can't be done, with the reason, and with nothing
     changed; NotLoaded; ValueError.

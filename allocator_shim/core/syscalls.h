@@ -9,6 +9,11 @@
 #include <asm/unistd.h>
 #include <sys/mman.h>
 
+/* Since Linux 5.18; in the C library's headers later. */
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
 /* The result, or the negative errno. */
 static inline long shim_syscall(long number, long a, long b, long c, long d,
 				long e, long f)

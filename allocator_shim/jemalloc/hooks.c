@@ -88,9 +88,23 @@ static _Atomic uint32_t *count_of(uintptr_t addr)
 	return &committed[(addr - base) >> SHIM_UNIT_SHIFT];
 }
 
-static void drop(uintptr_t addr, size_t length)
+static bool advise(uintptr_t addr, size_t length, int advice)
 {
-	shim_syscall3(__NR_madvise, addr, length, MADV_DONTNEED);
+	return !shim_syscall3(__NR_madvise, addr, length, advice);
+}
+
+/*
+ * MADV_DONTNEED stops at the first mapping that is locked.  The other advice takes
+ * locked memory, which stays locked; kernels older than 5.18 do not know it.
+ *
+ * Return: whether all of it is zero now.  If not, jemalloc is told so and clears it
+ * for calloc(): a memset() here would bring pages back, and die where the program
+ * left memory that it can't write.
+ */
+static bool drop(uintptr_t addr, size_t length)
+{
+	return advise(addr, length, MADV_DONTNEED) ||
+	       advise(addr, length, MADV_DONTNEED_LOCKED);
 }
 
 static void use(uintptr_t addr, size_t length)
@@ -116,52 +130,70 @@ static void use(uintptr_t addr, size_t length)
 	}
 }
 
-/* Nobody uses the unit, nor may begin to: all of it goes. */
-static void give_back(uintptr_t unit)
+/* Where this fails the old mapping stays. */
+static void remap(uintptr_t unit)
 {
-	long result;
+	shim_syscall6(__NR_mmap, unit, SHIM_UNIT_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+		      -1, 0);
+}
 
-	if (way == HOOKS_REMAP) {
-		result = shim_syscall6(
-			__NR_mmap, unit, SHIM_UNIT_SIZE, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-			-1, 0);
-		if (!shim_failed(result))
-			return;
+/*
+ * Nobody uses the unit, nor may begin to: all of it goes.
+ *
+ * Return: whether all of it is zero now.
+ */
+static bool give_back(uintptr_t unit)
+{
+	/* In a new mapping the program's locked memory would not be locked. */
+	if (way == HOOKS_REMAP && advise(unit, SHIM_UNIT_SIZE, MADV_DONTNEED)) {
+		remap(unit);
+		return true;
 	}
-	drop(unit, SHIM_UNIT_SIZE);
+	if (!drop(unit, SHIM_UNIT_SIZE))
+		return false;
 	if (way == HOOKS_MODULE)
 		shim_released((void *)unit, SHIM_UNIT_SIZE,
 			      SHIM_PAGES_AND_TABLES);
+	return true;
 }
 
 /*
  * Whether the small release may be left out is known after the count went down:
  * before, another thread may yet begin to use the unit, and what is stale here
  * would pass for zeros.
+ *
+ * Return: whether all of the range is zero now.
  */
-static void unuse(uintptr_t addr, size_t length)
+static bool unuse(uintptr_t addr, size_t length)
 {
+	bool all_zero = true;
+
 	while (length) {
 		size_t part = in_first_unit(addr, length);
 		_Atomic uint32_t *count = count_of(addr);
 		uint32_t pages = part >> PAGE_SHIFT;
 		uint32_t seen = atomic_load(count), left;
+		bool is_zero;
 
 		do
 			left = seen == pages ? BUSY : seen - pages;
 		while (!atomic_compare_exchange_weak(count, &seen, left));
 		HOOKS_PAUSE();
 		if (left == BUSY) {
-			give_back(addr & -SHIM_UNIT_SIZE);
+			is_zero = give_back(addr & -SHIM_UNIT_SIZE);
+			atomic_fetch_add(&units, is_zero);
+			/* The rest of the unit was zero before. */
+			is_zero = is_zero || drop(addr, part);
 			atomic_store(count, 0);
-			atomic_fetch_add(&units, 1);
 		} else {
-			drop(addr, part);
+			is_zero = drop(addr, part);
 		}
+		all_zero = all_zero && is_zero;
 		addr += part;
 		length -= part;
 	}
+	return all_zero;
 }
 
 /* Where the reservation is full: memory as jemalloc would get it. */
@@ -217,6 +249,7 @@ static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
 {
 	if (!is_ours((uintptr_t)addr))
 		shim_syscall2(__NR_munmap, addr, size);
+	/* Zero or not: it is never handed out again. */
 	else if (is_committed)
 		unuse((uintptr_t)addr, size);
 }
@@ -236,8 +269,11 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 	/* Extents older than the hooks were never counted. */
 	if (!is_ours((uintptr_t)addr))
 		return true;
-	unuse((uintptr_t)addr + offset, length);
-	return false;
+	if (unuse((uintptr_t)addr + offset, length))
+		return false;
+	/* To jemalloc it stays committed, so its pages count. */
+	use((uintptr_t)addr + offset, length);
+	return true;
 }
 
 /* Not by MADV_FREE: its pages stay, and so would their tables. */
@@ -250,8 +286,7 @@ static bool purge_lazy(struct extent_hooks *hooks, void *addr, size_t size,
 static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
 			 size_t offset, size_t length, unsigned int arena)
 {
-	return shim_syscall3(__NR_madvise, (uintptr_t)addr + offset, length,
-			     MADV_DONTNEED) != 0;
+	return !drop((uintptr_t)addr + offset, length);
 }
 
 /* The counts go by address: an extent's bounds are none of theirs. */
@@ -374,7 +409,7 @@ static bool remap_is_faithful(void)
 	/* All that describe() allocates is there now: the counts are of the same. */
 	if (!describe(unit, before, sizeof(before), &nr_before))
 		return false;
-	give_back(unit);
+	remap(unit);
 	return describe(unit, after, sizeof(after), &nr_after) &&
 	       nr_before == nr_after && !strcmp(before, after);
 }

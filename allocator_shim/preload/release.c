@@ -12,9 +12,6 @@
 #include "text.h"
 
 /* Newer than some headers. */
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED 24
-#endif
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 

@@ -381,6 +381,27 @@ def test_hooks_leave_the_tables_to_the_module_where_the_kernel_keeps_them() -> N
     assert (counts["freed_pte"] >= 90) == (way == "module")
 
 
+def test_hooks_hand_out_zeros_where_memory_was_locked() -> None:
+    ended = run(
+        program("""
+            from allocator_shim import jemalloc
+            for first, length in ((0, 4 * UNIT), (UNIT, 4096), (2 * UNIT, 2 * UNIT)):
+                old = c.malloc(4 * UNIT)
+                c.fill(old, 4 * UNIT, 0xAA)
+                c.mlock(old + first, length)
+                c.free(old)
+                jemalloc.purge()
+                new = [c.calloc(4 * UNIT) for _ in range(4)]
+                print(any(abs(addr - old) < 4 * UNIT for addr in new),
+                      sum(c.bytes_not(addr, 4 * UNIT, 0) for addr in new))
+        """),
+        "hooks:jemalloc,stats:exit",
+        allocator=jemalloc_path(),
+    )
+    assert ended.stdout == "True 0\n" * 3
+    assert stats(ended.stderr)[0]["hook_units"] > 0
+
+
 def test_what_low_yields_left_goes_by_time() -> None:
     """However rare drains for the threshold have got."""
     ended = run(

@@ -22,10 +22,16 @@ cdef extern from "<sys/mman.h>" nogil:
         int pidfd, const iovec *ranges, size_t nr, int advice, unsigned int flags
     )
 
+    int c_mlock "mlock"(void *addr, size_t length)
+    int c_munlock "munlock"(void *addr, size_t length)
+
 cdef extern from "<fcntl.h>" nogil:
     int c_fallocate "fallocate"(int fd, int mode, off_t offset, off_t length)
 
-
+cdef extern from "<stdlib.h>" nogil:
+    void *c_malloc "malloc"(size_t length)
+    void *c_calloc "calloc"(size_t number, size_t length)
+    void c_free "free"(void *addr)
 
 cdef extern from "pgtable_cleanup_shim.h":
     struct pgtable_cleanup_stats:
@@ -116,6 +122,33 @@ def fallocate(int fd, int mode, off_t offset, off_t length) -> None:
     check(c_fallocate(fd, mode, offset, length) != 0)
 
 
+def mlock(uintptr_t addr, size_t length) -> None:
+    """mlock()."""
+    libc_errno.errno = 4711
+    check(c_mlock(<void *>addr, length) != 0)
+
+
+def munlock(uintptr_t addr, size_t length) -> None:
+    """munlock()."""
+    libc_errno.errno = 4711
+    check(c_munlock(<void *>addr, length) != 0)
+
+
+def malloc(size_t length) -> int:
+    """Where it is."""
+    return <uintptr_t>c_malloc(length)
+
+
+def calloc(size_t length) -> int:
+    """Where it is."""
+    return <uintptr_t>c_calloc(1, length)
+
+
+def free(uintptr_t addr) -> None:
+    """free()."""
+    c_free(<void *>addr)
+
+
 def prctl(int option, unsigned long first, unsigned long second) -> None:
     """prctl(), of which there are no more arguments."""
     libc_errno.errno = 4711
@@ -146,3 +179,13 @@ def fill(uintptr_t addr, size_t length, int value) -> None:
 def byte(uintptr_t addr) -> int:
     """What is there."""
     return (<unsigned char *>addr)[0]
+
+
+def bytes_not(uintptr_t addr, size_t length, int value) -> int:
+    """How many are another value."""
+    cdef size_t i
+    cdef size_t found = 0
+    cdef unsigned char *at = <unsigned char *>addr
+    for i in range(length):
+        found += at[i] != value
+    return found

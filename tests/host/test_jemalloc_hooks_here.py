@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
+import _libc
 import pytest
 
 import allocator_shim
@@ -13,22 +15,31 @@ from allocator_shim import jemalloc
 from allocator_shim.preloading import jemalloc_path
 
 WAYS = ["zap", "remap", "nothing"]
-PRELUDE = """
-import os, sys, threading, time
+PRELUDE = f"""
+import array, os, struct, sys, threading, time
+sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})
+import _libc
 from experiments.allocators._objects import Objects
 from allocator_shim import jemalloc
 from allocator_shim.errors import JemallocError
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
 def vmpte():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmPTE")) << 10
+    return status("VmPTE")
 """
 
 
-def run(program: str, conf: str = "", *arguments: str) -> str:
+def run(program: str, conf: str = "", *arguments: str, shim_conf: str = "") -> str:
     """The output of a program that allocates by jemalloc."""
     ended = subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program), *arguments],
-        env={"LD_PRELOAD": jemalloc_path(), "PYTHONMALLOC": "malloc", "MALLOC_CONF": conf},
+        env={
+            "LD_PRELOAD": jemalloc_path(),
+            "PYTHONMALLOC": "malloc",
+            "MALLOC_CONF": conf,
+            "PGTABLE_CLEANUP_CONF": shim_conf,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -71,6 +82,65 @@ CHURN = """
 def test_threads_lose_no_byte(way: str, conf: str) -> None:
     """While another purges: what is committed and decommitted meets in the same units."""
     assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
+
+
+LOCKED = """
+    way, kernel, first, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    SIZE = 7 << 20
+    def knows_dontneed_locked():
+        area = _libc.mmap(0, 4096, 3, 0x22)
+        try:
+            _libc.madvise(area, 4096, 24)
+        except _libc.Failed:
+            return False
+        return True
+    def forget_dontneed_locked():
+        # A seccomp filter: madvise() by that advice is EINVAL, all else passes.
+        code = array.array("B", b"".join(struct.pack("=HBBI", *one) for one in [
+            (0x20, 0, 0, 0), (0x15, 0, 3, 28), (0x20, 0, 0, 32), (0x15, 0, 1, 24),
+            (0x06, 0, 0, 0x50016), (0x06, 0, 0, 0x7FFF0000),
+        ]))
+        header = array.array("Q", [len(code) // 8, code.buffer_info()[0]])
+        _libc.prctl(38, 1, 0)
+        _libc.prctl(22, 2, header.buffer_info()[0])
+    assert jemalloc.install_hooks(way) == way
+    if kernel == "5.17":
+        forget_dontneed_locked()
+        assert not knows_dontneed_locked()
+    old = _libc.malloc(SIZE)
+    _libc.fill(old, SIZE, 0xAA)
+    _libc.mlock(old + first, length)
+    locked = status("VmLck")
+    _libc.free(old)
+    jemalloc.purge()
+    new = [_libc.calloc(SIZE) for _ in range(4)]
+    reused = any(abs(addr - old) < SIZE for addr in new)
+    stale = sum(_libc.bytes_not(addr, SIZE, 0) for addr in new)
+    print(reused, stale, locked >= length, status("VmLck") == locked)
+    # Once it is not locked it goes as ever, with its tables.
+    before = jemalloc.hook_stats().units
+    _libc.munlock(old, SIZE)
+    for addr in new:
+        _libc.free(addr)
+    jemalloc.purge()
+    print(jemalloc.hook_stats().units - before)
+"""
+
+
+@pytest.mark.parametrize("kernel", ["5.17", "this"])
+@pytest.mark.parametrize("way", [*WAYS, "module"])
+@pytest.mark.parametrize(
+    ("first", "length"),
+    [(0, 7 << 20), (3 << 20, 4096), (5 << 20, 2 << 20)],
+    ids=["all", "a page", "the end"],
+)
+def test_calloc_of_what_was_locked_is_zero(way: str, kernel: str, first: int, length: int) -> None:
+    """By a kernel that can take locked memory back, and by one that can't; it stays locked."""
+    said = run(
+        LOCKED, "narenas:1", way, kernel, str(first), str(length), shim_conf="backend:null"
+    ).split()
+    assert said[:4] == ["True", "0", "True", "True"]
+    assert int(said[4]) >= 3 * 4
 
 
 def test_memory_of_before_is_left_as_it_was() -> None:

@@ -15,6 +15,12 @@ cdef extern from *:
     }
 
     #define HOOKS_PAUSE() hooks_pause()
+
+    /* A kernel older than 5.18 answers that it knows no such advice. */
+    #include <sys/mman.h>
+    #undef MADV_DONTNEED_LOCKED
+    static int dontneed_locked = 24;
+    #define MADV_DONTNEED_LOCKED dontneed_locked
     #include "hooks.c"
 
     static int begin(size_t bytes, enum hooks_way wanted)
@@ -39,6 +45,16 @@ cdef extern from *:
     {
         return decommit(&own_hooks, addr, bytes, 0, bytes, 0);
     }
+
+    static void destroy_pages(void *addr, size_t bytes)
+    {
+        destroy(&own_hooks, addr, bytes, true, 0);
+    }
+
+    static uint32_t count_at(void *addr)
+    {
+        return atomic_load(count_of((uintptr_t)addr));
+    }
     """
     enum hooks_way:
         HOOKS_NOTHING
@@ -50,19 +66,45 @@ cdef extern from *:
         uint64_t waits
 
     c_stats hooks_stats()
+    int dontneed_locked
     int begin(size_t bytes, hooks_way wanted)
     void *extent(size_t bytes) nogil
     bint commit_pages(void *addr, size_t bytes) nogil
     bint decommit_pages(void *addr, size_t bytes) nogil
+    void destroy_pages(void *addr, size_t bytes) nogil
+    unsigned int count_at(void *addr)
 
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
 
-def start(str way) -> int:
-    """One unit of memory, uncommitted."""
+def start(str way, bint is_old_kernel=False) -> int:
+    """Two units of memory, uncommitted."""
+    global dontneed_locked
+    if is_old_kernel:
+        dontneed_locked = 4711
     if not begin(64 << 20, WAYS[way]):
         raise MemoryError
-    return <uintptr_t>extent(2 << 20)
+    return <uintptr_t>extent(4 << 20)
+
+
+def commit(uintptr_t addr, size_t length) -> bool:
+    """Whether that failed."""
+    return commit_pages(<void *>addr, length)
+
+
+def decommit(uintptr_t addr, size_t length) -> bool:
+    """Whether that failed: jemalloc takes the memory for committed, and not for zero."""
+    return decommit_pages(<void *>addr, length)
+
+
+def destroy(uintptr_t addr, size_t length) -> None:
+    """The end of committed memory."""
+    destroy_pages(<void *>addr, length)
+
+
+def count(uintptr_t addr) -> int:
+    """Committed pages of a unit."""
+    return count_at(<void *>addr)
 
 
 def use(uintptr_t addr, size_t length, size_t rounds, int value) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import _hooks
@@ -39,3 +40,93 @@ def test_no_byte_is_lost_and_none_is_stale(way: str) -> None:
     assert (stale, lost) == (0, 0)
     assert units > 20, "there was a race"
     assert waits > 20, "and threads met in it"
+
+
+LOCKED = f"""
+import sys
+sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
+import _hooks
+import _libc as c
+UNIT = 2 << 20
+is_old = sys.argv[2] == "5.17"
+unit = _hooks.start(sys.argv[1], is_old)
+part = unit + (64 << 12)
+def locked():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmLck"))
+def take(addr, length):
+    assert not _hooks.commit(addr, length)
+    assert c.bytes_not(addr, length, 0) == 0
+    c.fill(addr, length, 7)
+"""
+
+
+@pytest.mark.parametrize("kernel", ["5.17", "5.18"])
+@pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        # Some of a unit, while the rest of it is in use.
+        """
+        take(unit, 64 << 12)
+        take(part, UNIT - (64 << 12))
+        c.mlock(unit + 4096, 4096)
+        assert _hooks.decommit(unit, 64 << 12) == is_old
+        assert _hooks.count(unit) == (512 if is_old else 448)
+        assert c.bytes_not(unit, 64 << 12, 0) == (63 * 4096 if is_old else 0)
+        assert c.bytes_not(part, UNIT - (64 << 12), 7) == 0
+        assert locked() == 4
+        # The rest: what is locked is in the middle of the unit that goes, or keeps it.
+        assert not _hooks.decommit(part, UNIT - (64 << 12))
+        assert (_hooks.count(unit), _hooks.stats()[0]) == ((64, 0) if is_old else (0, 1))
+        assert locked() == 4
+        if is_old:
+            c.munlock(unit, UNIT)
+            assert not _hooks.decommit(unit, 64 << 12)
+        assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 1)
+        take(unit, UNIT)
+        """,
+        # Two units at once, of which one holds locked memory.
+        """
+        for holds in (unit, unit + UNIT):
+            take(unit, 2 * UNIT)
+            c.mlock(holds + (300 << 12), 8192)
+            assert _hooks.decommit(unit, 2 * UNIT) == is_old
+            assert [_hooks.count(unit), _hooks.count(unit + UNIT)] == [512 * is_old] * 2
+            assert locked() == 8
+            c.munlock(holds, UNIT)
+            assert not is_old or not _hooks.decommit(unit, 2 * UNIT)
+            assert [_hooks.count(unit), _hooks.count(unit + UNIT)] == [0, 0]
+        take(unit, 2 * UNIT)
+        """,
+        # Locked memory that is not in use is before the memory that goes.
+        """
+        c.mlock(unit, 4096)
+        take(part, 4096)
+        assert not _hooks.decommit(part, 4096)
+        assert (_hooks.count(unit), _hooks.stats()[0]) == (0, not is_old)
+        assert locked() == 4
+        take(unit, UNIT)
+        """,
+        # Of an arena that is gone nothing is used again, and nothing counts.
+        """
+        take(unit, UNIT)
+        c.mlock(unit + 4096, 4096)
+        _hooks.destroy(unit, UNIT)
+        assert (_hooks.count(unit), _hooks.stats()[0]) == (0, not is_old)
+        """,
+    ],
+    ids=["part", "two units", "elsewhere", "destroy"],
+)
+def test_locked_memory_stays_locked_and_is_zero_or_committed(
+    way: str, kernel: str, program: str
+) -> None:
+    """Of a kernel that can't take it back, jemalloc is told, and its pages still count."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOCKED + textwrap.dedent(program), way, kernel],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
