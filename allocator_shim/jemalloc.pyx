@@ -388,6 +388,9 @@ def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
     set on it since by mbind() or madvise(); the other ways keep that.  Locked memory stays locked
     by each of them, and from Linux 5.18 on its pages are given back as others are.
 
+    A process has one set of hooks: there are none to be had under `hooks:jemalloc`, nor in a program
+    that has its own.
+
     Returns the way.  Raises JemallocError where it can't be done, with the reason, and with nothing
     changed; NotLoaded; ValueError.
     """
@@ -407,7 +410,7 @@ def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
         )
     why = hooks_install(&_jemalloc, reserve, _WAYS[way])
     if why != NULL:
-        raise JemallocError(EFAULT, why.decode())
+        raise JemallocError(EFAULT, os.fsdecode(why))
     return way
 
 

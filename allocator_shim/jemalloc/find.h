@@ -3,6 +3,7 @@
 #ifndef PGTC_FIND_H
 #define PGTC_FIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Its own functions, by which a build with a prefix is reached, too. */
@@ -25,5 +26,12 @@ enum jemalloc_found {
  * what the process has loaded.  The prefix is set where there is a mallctl().
  */
 enum jemalloc_found jemalloc_find(struct jemalloc *found);
+
+/*
+ * Whether an address is in the object that this jemalloc is in, a library or a
+ * program that is linked with it.  The file is that of the address, NULL for none.
+ */
+bool jemalloc_holds(const struct jemalloc *jemalloc, const void *address,
+		    const char **file);
 
 #endif

@@ -13,6 +13,7 @@
 #include "kernel.h"
 #include "shim.h"
 #include "syscalls.h"
+#include "text.h"
 #include "units.h"
 
 #define PAGE_SHIFT 12
@@ -414,24 +415,65 @@ static bool remap_is_faithful(void)
 	       nr_before == nr_after && !strcmp(before, after);
 }
 
-static const char *take_arena(const struct jemalloc *jemalloc,
-			      unsigned int arena)
+/* Read an arena's hooks, or set them where there are new ones. */
+static int arena_hooks(const struct jemalloc *jemalloc, unsigned int arena,
+		       struct extent_hooks **now, struct extent_hooks *new)
 {
-	struct extent_hooks *hooks = &own_hooks;
 	char name[] = "arena.0000.extent_hooks";
 	unsigned int digit, rest = arena;
+	size_t length = sizeof(*now);
 
 	for (digit = 0; digit < 4; digit++, rest /= 10)
 		name[9 - digit] = '0' + rest % 10;
-	return jemalloc->mallctl(name, NULL, NULL, &hooks, sizeof(hooks)) ?
-		       "jemalloc takes no extent hooks" :
-		       NULL;
+	return jemalloc->mallctl(name, now, &length, new ? &new : NULL,
+				 new ? sizeof(new) : 0);
+}
+
+static const char *say_others(const char *file)
+{
+	static char text[SHIM_TEXT_ROOM];
+
+	snprintf(
+		text, sizeof(text),
+		"jemalloc has extent hooks already, of %s, and takes one set: "
+		"leave out hooks:jemalloc, install_hooks() or the program's own",
+		file ? file : "the program itself");
+	return text;
+}
+
+/*
+ * Hooks that replace others get memory that they never handed out, and lose what
+ * the others kept count of.  jemalloc's default ones are in its own object and the
+ * same in all arenas.  Not told apart: a program that is linked with jemalloc
+ * statically, and has given all its arenas one set.
+ *
+ * Return: NULL where the hooks are jemalloc's, or why they can't be replaced.
+ */
+static const char *look_for_others(const struct jemalloc *jemalloc,
+				   unsigned int narenas)
+{
+	struct extent_hooks *hooks, *first = NULL;
+	const char *file;
+	unsigned int i;
+
+	for (i = 0; i < narenas; i++) {
+		/* Some have been destroyed. */
+		if (arena_hooks(jemalloc, i, &hooks, NULL))
+			continue;
+		if (!jemalloc_holds(jemalloc, hooks, &file) ||
+		    (first && hooks != first))
+			return say_others(file);
+		first = hooks;
+	}
+	return first ? NULL : "jemalloc takes no extent hooks";
 }
 
 const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 			  enum hooks_way wanted)
 {
+	struct extent_hooks *replaced;
 	unsigned int narenas = 0, i;
+	const char *why;
 	size_t length;
 	bool retain;
 	void *large;
@@ -453,6 +495,9 @@ const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 	if (jemalloc->mallctl("arenas.narenas", &narenas, &length, NULL, 0) ||
 	    narenas > 9999)
 		return "this jemalloc is too old, or another one";
+	why = look_for_others(jemalloc, narenas);
+	if (why)
+		return why;
 	if (!reserve(bytes & -SHIM_UNIT_SIZE))
 		return "there is no address space";
 	way = wanted;
@@ -462,12 +507,9 @@ const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 		       "in smaps; mlockall(), say): the way remap is none here";
 	}
 	pthread_atfork(forking, NULL, forked);
-	for (i = 0; i < narenas; i++) {
-		const char *why = take_arena(jemalloc, i);
-
-		if (why && !i)
-			return why;
-	}
+	for (i = 0; i < narenas; i++)
+		if (arena_hooks(jemalloc, i, &replaced, &own_hooks) && !i)
+			return "jemalloc takes no extent hooks";
 	return NULL;
 }
 

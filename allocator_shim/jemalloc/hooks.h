@@ -32,7 +32,8 @@ struct hooks_stats {
 
 /*
  * Have all arenas, those to come too, get memory from a reservation of @bytes
- * and give it back by units.  Once in a process.
+ * and give it back by units.  Once in a process, by whatever copy of this, and not
+ * where the program has hooks of its own.
  *
  * Return: NULL, or why not, in which case nothing was changed.
  */

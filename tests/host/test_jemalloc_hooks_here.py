@@ -2,6 +2,7 @@
 """jemalloc's extent hooks in real processes: tables go with their pages, and no byte is lost."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 import allocator_shim
 from allocator_shim import jemalloc
 from allocator_shim.preloading import jemalloc_path
+from host import programs
 
 WAYS = ["zap", "remap", "nothing"]
 PRELUDE = f"""
@@ -263,6 +265,148 @@ def test_refusals_say_why(call: str, conf: str, says: str) -> None:
     assert says in said
 
 
+USE = """
+    def use():
+        # Where one set loses count of another's memory, each round maps more.
+        for _ in range(3):
+            blocks = [bytearray(5 << 20) for _ in range(40)]
+            del blocks
+            jemalloc.purge()
+        return jemalloc.stats().retained >> 20
+    def extension(path):
+        loader = importlib.machinery.ExtensionFileLoader("jemalloc", path)
+        return importlib.util.module_from_spec(importlib.util.spec_from_loader("jemalloc", loader))
+    import importlib.machinery, importlib.util
+    use()
+"""
+
+
+def refusal(file: object) -> str:
+    """The library's, where the hooks there are those of a file."""
+    return (
+        f"pgtable-cleanup: hooks:jemalloc: jemalloc has extent hooks already, of {file}, and takes "
+        "one set: leave out hooks:jemalloc, install_hooks() or the program's own"
+    )
+
+
+def test_hooks_in_python_after_the_librarys_are_refused() -> None:
+    ended = preloaded(
+        USE
+        + """
+    try:
+        jemalloc.install_hooks()
+    except JemallocError as error:
+        print(error.strerror)
+    print(use())
+    """,
+        "hooks:jemalloc,backend:null",
+    )
+    said, retained = ended.stdout.splitlines()
+    assert refusal(allocator_shim.shim_path()).endswith(said)
+    assert int(retained) < 1024
+
+
+def test_hooks_of_the_library_after_pythons_are_refused() -> None:
+    """Where a program loads it by itself."""
+    ended = preloaded(
+        USE
+        + f"""
+    jemalloc.install_hooks()
+    use()
+    try:
+        extension({str(allocator_shim.shim_path())!r})
+    except ImportError:
+        print(use(), jemalloc.__file__)
+    """,
+        "hooks:jemalloc,backend:null",
+        shim=False,
+    )
+    retained, python = ended.stdout.split()
+    assert ended.stderr.splitlines()[-1] == refusal(python)
+    assert int(retained) < 1024
+
+
+def test_hooks_of_a_second_copy_are_refused(tmp_path: Path) -> None:
+    copy = shutil.copy(jemalloc.__file__, tmp_path)
+    said = run(
+        USE
+        + """
+    other = extension(sys.argv[1])
+    other.__loader__.exec_module(other)
+    assert other.__file__ != jemalloc.__file__
+    other.install_hooks()
+    use()
+    try:
+        jemalloc.install_hooks()
+    except JemallocError as error:
+        print(error.strerror)
+    print(use())
+    """,
+        "",
+        str(copy),
+    )
+    refused, retained = said.splitlines()
+    assert refusal(copy).endswith(refused)
+    assert int(retained) < 1024
+
+
+# Where it is told "own" it has hooks of its own in one arena; then it loads the library.
+PROGRAM = """
+#include <dlfcn.h>
+#include <string.h>
+
+extern int mallctl(const char *, void *, size_t *, void *, size_t);
+static void *hooks[9];
+static void *hooks_before;
+
+int main(int nr, char **arguments)
+{
+    size_t length = sizeof(hooks_before);
+    unsigned int arena;
+    void *own = hooks;
+
+    if (mallctl("arena.0.extent_hooks", &hooks_before, &length, NULL, 0))
+        return 1;
+    memcpy(hooks, hooks_before, sizeof(hooks));
+    length = sizeof(arena);
+    if (nr > 2 && mallctl("arenas.create", &arena, &length, &own, sizeof(own)))
+        return 2;
+    return dlopen(arguments[1], RTLD_NOW) ? 0 : 3;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def static_jemalloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To link a program with."""
+    tree = programs.unpacked("libjemalloc-dev", tmp_path_factory.mktemp("jemalloc"))
+    return next(tree.rglob("libjemalloc_pic.a"))
+
+
+@pytest.mark.parametrize("linked", ["shared", "static"])
+def test_a_programs_own_hooks_are_left_to_it(
+    linked: str, static_jemalloc: Path, tmp_path: Path
+) -> None:
+    """And jemalloc's own are told from them, also in a program that is linked with jemalloc."""
+    source, program = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(PROGRAM)
+    library = jemalloc_path() if linked == "shared" else str(static_jemalloc)
+    needed = ["-lm", "-lpthread", "-ldl"]
+    subprocess.run(["cc", "-rdynamic", "-o", program, source, library, *needed], check=True)
+    said = [
+        subprocess.run(
+            [program, allocator_shim.shim_path(), *more],
+            env={"PGTABLE_CLEANUP_CONF": "hooks:jemalloc,backend:null,verbose:2"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr.splitlines()[-1]
+        for more in ([], ["own"])
+    ]
+    assert said[0].startswith("pgtable-cleanup: hooks:jemalloc: tables go by ")
+    assert said[1] == refusal(program)
+
+
 def test_without_jemalloc_it_says_how() -> None:
     with pytest.raises(OSError, match="exec --jemalloc"):
         jemalloc.install_hooks()
@@ -271,13 +415,13 @@ def test_without_jemalloc_it_says_how() -> None:
 
 
 def preloaded(
-    program: str, conf: str, malloc_conf: str = "thp:never"
+    program: str, conf: str, malloc_conf: str = "thp:never", *, shim: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """The same with libpgtable_cleanup.so before jemalloc."""
+    """The same with libpgtable_cleanup.so before jemalloc, unless it is only to be found."""
     return subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
         env={
-            "LD_PRELOAD": f"{allocator_shim.shim_path()} {jemalloc_path()}",
+            "LD_PRELOAD": f"{allocator_shim.shim_path() if shim else ''} {jemalloc_path()}",
             "PYTHONMALLOC": "malloc",
             "MALLOC_CONF": malloc_conf,
             "PGTABLE_CLEANUP_CONF": conf,

@@ -21,6 +21,7 @@ cdef extern from *:
     #undef MADV_DONTNEED_LOCKED
     static int dontneed_locked = 24;
     #define MADV_DONTNEED_LOCKED dontneed_locked
+    #include "find.c"
     #include "hooks.c"
 
     static int begin(size_t bytes, enum hooks_way wanted)
