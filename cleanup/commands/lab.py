@@ -15,17 +15,19 @@ from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
     DEFAULT,
     SOURCES,
+    Guest,
     GuestResult,
     Kernel,
     LabError,
+    Machine,
+    boot,
     get_debug_kernel,
     get_kernel,
     kernels,
     machine,
-    run,
 )
+from cleanup.lab.guest import DEFAULT_TIMEOUT
 from cleanup.lab.progress import Progress, on_stderr
-from cleanup.lab.runner import DEFAULT_TIMEOUT
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -146,7 +148,7 @@ def lab() -> None:
     default=DEFAULT_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Give the guest up after that time.",
+    help="Give up on CMD after that time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @click.argument("command", nargs=-1, required=True, metavar="[--] CMD...")
@@ -163,13 +165,14 @@ def run_command(
 
     Fails as well if the guest's kernel panics, hangs, or reports a bug in its log.
     """
-    result = run(
-        command,
-        timeout=timeout,
-        on_stdout=None if as_json else _passes_to(sys.stdout.buffer),
-        on_stderr=None if as_json else _passes_to(sys.stderr.buffer),
-        **_arguments(options),
-    )
+    with _boot(options) as guest:
+        result = guest.run(
+            command,
+            timeout=timeout,
+            results=options["results"],
+            on_stdout=None if as_json else _passes_to(sys.stdout.buffer),
+            on_stderr=None if as_json else _passes_to(sys.stderr.buffer),
+        )
     if as_json:
         click.echo(json.dumps(_document(result), indent=2))
     if not result.clock_ok:
@@ -187,34 +190,33 @@ def run_command(
 def shell(context: click.Context, /, **options: Unpack[_Options]) -> None:
     """Open a shell in the guest; `exit` ends it, and Ctrl-a x at once."""
     command = ["/bin/bash", "-i"] if shutil.which("/bin/bash") else ["/bin/sh", "-i"]
-    result = run(
-        command,
-        timeout=float("inf"),
-        check_dmesg=False,
-        interactive=True,
-        **_arguments(options),
-    )
+    with _boot(options, check_dmesg=False, interactive=True) as guest:
+        result = guest.run(command, timeout=float("inf"), results=options["results"])
     context.exit(result.exit_code)
 
 
-def _arguments(options: _Options) -> dict[str, Any]:
-    """The options as cleanup.lab.run takes them."""
+def _boot(options: _Options, *, check_dmesg: bool = True, interactive: bool = False) -> Guest:
+    """Boot the guest that the options ask for."""
     machine.qemu_version()  # Before a download in vain.
     progress = on_stderr()
-    return {
-        "kernel": _kernel(options, progress),
-        "memory": options["memory"],
-        "cpu": options["cpu"],
-        "cpus": options["cpus"],
-        "disk": options["disk"],
-        "numa": options["numa"],
-        "append": options["append"],
-        "icount": options["icount"],
-        "load_module": not options["no_module"],
-        "module_args": shlex.split(options["module_args"]),
-        "results": options["results"],
-        "progress": progress,
-    }
+    return boot(
+        _kernel(options, progress),
+        Machine(
+            memory=options["memory"],
+            cpu=options["cpu"],
+            cpus=options["cpus"],
+            disk=options["disk"],
+            numa=options["numa"],
+            append=options["append"],
+            icount=options["icount"],
+            module=not options["no_module"],
+            module_args=tuple(shlex.split(options["module_args"])),
+        ),
+        writable=options["results"],
+        check_dmesg=check_dmesg,
+        interactive=interactive,
+        progress=progress,
+    )
 
 
 def _kernel(options: _Options, progress: Progress) -> Kernel:

@@ -1,298 +1,389 @@
 # SPDX-License-Identifier: MIT
-"""What runs inside the guest: an initramfs with busybox, the kernel modules needed and two scripts.
+"""A guest that is booted once and runs any number of commands, one after the other."""
 
-The first script mounts the host's root, read-only over 9p, under the guest's own ``/dev``,
-``/proc``, ``/sys``, ``/run``, ``/tmp`` and ``/lib/modules``, and gives way to the second, which
-runs the command.  Nothing of it is a file on the host.
-
-Talk with the host goes over virtio-serial ports, so that the serial console is the kernel's alone:
-the command's stdout and stderr, the kernel's log at the end, and a control port on which the guest
-says ``ready UPTIME``, ``exit CODE UPTIME`` or ``failed REASON``, and the host when to power off.
-"""
-
-import io
-import lzma
 import os
 import re
 import shlex
-import stat
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from cleanup.lab.errors import LabError
+from cleanup.lab import dmesg, initramfs
+from cleanup.lab.errors import KernelReportError, LabError
+from cleanup.lab.exchange import Exchange, Output
 from cleanup.lab.kernels import Kernel
+from cleanup.lab.machine import Emulator, Machine
+from cleanup.lab.progress import Progress
+from cleanup.lab.qemu import Qemu, terminal_restored
 
-# The numbers of the virtio-serial ports; 0 is the interactive console's.
-CONSOLE, CONTROL, STDOUT, STDERR, LOG = range(5)
+DEFAULT_TIMEOUT = 900.0
+# From QEMU's start until the guest is ready: 5 to 10 seconds on an idle host, 30 with a debug
+# kernel, and several times that beside other guests.
+BOOT_SECONDS = 300.0
+# From a command's end until its last process is gone and all that it said is here.
+SETTLE_SECONDS = 60.0
+SHUTDOWN_SECONDS = 60.0
+# The console's end in a message has that many lines, and up to so many from a report on.
+TAIL_LINES = 40
+MOST_LINES = 200
+# A message names a command by at most so many characters.
+SHOWN_COMMAND = 200
+# A socket's buffer takes as much at once, whether or not the guest reads.
+MOST_SCRIPT_BYTES = 128 << 10
 
-RESULTS = "/run/results"
-SCRATCH = "/run/scratch"
-# File systems of the guest's own: what lies below them on the host is not seen.
-COVERED = ("/dev", "/proc", "/run", "/sys", "/tmp")  # noqa: S108
+GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-MODULES = ("virtio_pci", "virtio_console", "9p", "9pnet_virtio", "overlay")
-DISK_MODULES = ("virtio_blk", "ext4", "crc32c_generic")
-
-MOUNT_9P = "trans=virtio,version=9p2000.L,msize=512000"
-
-# The read-only overlay adds the mount point of the modules to the host's root, which may lack it.
-FIRST = """\
-#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-for module in $(cat /modules); do insmod /lib/$module || echo "lab: cannot load $module"; done
-mkdir -p /host /root$MODULES /new
-# The kernel made /root 0700; here it is the root directory of every user.
-chmod 755 /root
-mount -t 9p -o ro,$MOUNT_9P,cache=loose host /host || echo "lab: cannot mount the host's root"
-mount -t overlay -o ro,lowerdir=/root:/host overlay /new || echo "lab: cannot mount the root"
-mount -t proc proc /new/proc
-mount -t sysfs sys /new/sys
-mount -t devtmpfs dev /new/dev
-mkdir -p /new/dev/pts /new/dev/shm
-ln -s /proc/self/fd /new/dev/fd
-ln -s /proc/self/fd/0 /new/dev/stdin
-ln -s /proc/self/fd/1 /new/dev/stdout
-ln -s /proc/self/fd/2 /new/dev/stderr
-mount -t devpts -o ptmxmode=666 pts /new/dev/pts
-mount -t tmpfs -o mode=1777 shm /new/dev/shm
-mount -t tmpfs -o mode=755 run /new/run
-mount -t tmpfs -o mode=1777 tmp /new/tmp
-mount --bind "/host$HOST_MODULES" /new$MODULES
-echo "$BINDS" | while IFS= read -r path; do
-    [ -n "$path" ] || continue
-    mkdir -p "/new${path%/*}"
-    if [ -d "/host$path" ]; then mkdir -p "/new$path"; else touch "/new$path"; fi
-    mount --bind "/host$path" "/new$path"
-done
-mkdir -p /new/run/lab /new/run/home
-mkdir /new/run/lab/bin
-cp /bin/busybox /new/run/lab/bin
-cp /lab/* /new/run/lab
-/new/run/lab/bin/busybox --install -s /new/run/lab/bin
-exec switch_root /new /run/lab/second
-"""
-
-# Stragglers are killed so that the streams end: what they write after the command's end is lost.
-SECOND = """\
-#!/run/lab/bin/busybox sh
-export PATH=/run/lab/bin
-. /run/lab/settings
-exec 3<>/dev/vport0p$CONTROL
-finish() {
-    printf %s $TOKEN >/dev/vport0p$STDOUT
-    printf %s $TOKEN >/dev/vport0p$STDERR
-    { dmesg; printf %s $TOKEN; } >/dev/vport0p$LOG
-    read -r _ <&3
-    poweroff -f
-}
-fail() { echo "failed $*" >&3; finish; }
-uptime() { cut -d" " -f1 /proc/uptime; }
-mount -t debugfs debugfs /sys/kernel/debug
-mount -t tracefs tracefs /sys/kernel/tracing
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
-[ -x /sbin/modprobe ] || echo /run/lab/bin/modprobe >/proc/sys/kernel/modprobe
-ifconfig lo 127.0.0.1
-hostname lab
-if [ "$SCRATCH" ]; then
-    mkdir -p "$SCRATCH"
-    mount -t ext4 /dev/vda "$SCRATCH" || fail "cannot mount the scratch disk"
-fi
-if [ "$RESULTS" ]; then
-    mkdir -p "$RESULTS"
-    mount -t 9p -o $MOUNT_9P,cache=none results "$RESULTS" || fail "cannot mount the results"
-fi
-if [ -e /run/lab/module.ko ]; then
-    insmod /run/lab/module.ko $MODULE_ARGS || fail "the kernel refused the module"
-fi
-mkfifo /run/lab/stdout /run/lab/stderr
-cat /run/lab/stdout >/dev/vport0p$STDOUT & relays=$!
-cat /run/lab/stderr >/dev/vport0p$STDERR & relays="$relays $!"
-echo "ready $(uptime)" >&3
-if [ "$SHELL_ROWS" ]; then
-    stty -F /dev/hvc0 rows $SHELL_ROWS cols $SHELL_COLUMNS
-    setsid -c /bin/sh /run/lab/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
-    code=$?
-    : >/run/lab/stdout 2>/run/lab/stderr
-else
-    /bin/sh /run/lab/command </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
-    code=$?
-fi
-echo "exit $code $(uptime)" >&3
-for process in /proc/[0-9]*; do
-    pid=${process#/proc/}
-    case " 1 $relays " in *" $pid "*) continue ;; esac
-    # The kernel's own threads have none.
-    [ -e $process/exe ] && kill -9 $pid
-done 2>/run/lab/kill.log
-wait $relays
-finish
-"""
-
-COMMAND = """\
-cd {cwd} || exit
-export {environment}
-ulimit -c 0
-exec {command}
-"""
+STRAY_BREAKPOINT = re.compile(r"\bint3: 0000 \[#1\]")
+# KASAN's report, and where the interrupt came that it was made in.
+WILD_ACCESS = re.compile(r"\bKASAN: wild-memory-access\b.*\bidentify_cpu\+0x", re.DOTALL)
 
 
 @dataclass(frozen=True)
+class GuestResult:
+    """What a command did in a guest."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    console: str
+    """The serial console since the boot: the kernel's warnings and worse."""
+    dmesg: str
+    """What the kernel logged since the last command, or since the boot."""
+    kernel_release: str
+    accelerator: str
+    """``tcg`` or ``kvm``"""
+    boot_seconds: float
+    """From QEMU's start until the guest was ready, by the host's clock."""
+    seconds: float
+    """How long the command took, by the host's clock."""
+    guest_seconds: float
+    """How long the command took, by the guest's clock."""
+    results: Path | None
+    icount: bool = False
+    """Whether the guest's clock counted instructions."""
+
+    @property
+    def clock_ok(self) -> bool:
+        """Whether times taken in the guest count: its clock went as fast as the host's.
+
+        A clock that counts instructions is right whatever the host's says.
+        """
+        return self.icount or abs(self.guest_seconds - self.seconds) <= 0.5 + 0.05 * self.seconds
+
+
 class Guest:
-    """What one boot is for."""
+    """A guest that waits for commands; `boot` makes it.
 
-    kernel: Kernel
-    busybox: Path
-    command: Sequence[str]
-    cwd: Path
-    environment: Mapping[str, str]
-    token: str
-    """Ends each stream; random, so that no command writes it by chance."""
-    module: Path | None = None
-    module_args: Sequence[str] = ()
-    visible: Sequence[Path] = ()
-    """Directories of the host to be seen even below COVERED."""
-    disk: bool = False
-    results: bool = False
-    shell_size: tuple[int, int] | None = None
-    """Rows and columns of the terminal; None: not interactive."""
-
-
-def initramfs(guest: Guest) -> bytes:
-    """The guest's initramfs, a cpio archive."""
-    archive = _Archive()
-    for directory in ("bin", "dev", "lab", "lib", "proc", "sys"):
-        archive.add(directory, stat.S_IFDIR | 0o755)
-    archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    archive.add("bin/busybox", stat.S_IFREG | 0o755, guest.busybox.read_bytes())
-    names = []
-    wanted = MODULES + (DISK_MODULES if guest.disk else ())
-    for path in load_order(guest.kernel.modules, wanted):
-        name = re.sub(r"\.ko.*", ".ko", path.name)
-        archive.add(f"lib/{name}", stat.S_IFREG | 0o644, _module(path))
-        names.append(name)
-    archive.add("modules", stat.S_IFREG | 0o644, "\n".join(names).encode())
-    archive.add("init", stat.S_IFREG | 0o755, _script(FIRST, _first_settings(guest)))
-    archive.add("lab/second", stat.S_IFREG | 0o755, SECOND.encode())
-    archive.add("lab/settings", stat.S_IFREG | 0o644, _settings(_second_settings(guest)))
-    archive.add("lab/command", stat.S_IFREG | 0o644, _command(guest).encode())
-    if guest.module:
-        archive.add("lab/module.ko", stat.S_IFREG | 0o644, guest.module.read_bytes())
-    return archive.finish()
-
-
-def load_order(modules: Path, names: Sequence[str]) -> list[Path]:
-    """The named modules with all they need, each after what it needs; built-in ones left out.
-
-    Raises LabError if the kernel lacks one of them.
+    Use it in a ``with`` statement, or `close` it.  It lives no longer than the thread that booted
+    it, and only one thread may use it.
     """
-    needs = {}
-    for line in (modules / "modules.dep").read_text().splitlines():
-        path, _, rest = line.partition(":")
-        needs[path] = rest.split()
-    by_name = {_name(path): path for path in needs}
-    builtin = {_name(path) for path in (modules / "modules.builtin").read_text().splitlines()}
-    # modules.dep lists all that a module needs, the last needed first.
-    order: dict[str, None] = {}
-    for name in names:
-        if name in by_name:
-            order.update(dict.fromkeys([*reversed(needs[by_name[name]]), by_name[name]]))
-        elif name not in builtin and name not in OPTIONAL:
-            raise LabError(f"the kernel of {modules} has no {name}: a cloud kernel can't serve")
-    return [modules / path for path in order]
 
-
-# Built in, split up or gone in newer kernels.
-OPTIONAL = ("crc32c_generic",)
-
-
-def _name(path: str) -> str:
-    return Path(path).name.partition(".")[0].replace("-", "_")
-
-
-def _module(path: Path) -> bytes:
-    content = path.read_bytes()
-    if path.suffix == ".xz":
-        return lzma.decompress(content)
-    if path.suffix != ".ko":
-        raise LabError(f"cannot unpack {path}: kernel modules must be plain or .xz")
-    return content
-
-
-def _covered(path: Path) -> bool:
-    return any(path.is_relative_to(top) and str(path) != top for top in COVERED)
-
-
-def _first_settings(guest: Guest) -> dict[str, str]:
-    binds = dict.fromkeys(str(path) for path in guest.visible if _covered(path))
-    # Where /lib/modules is on the host: /lib may be a link.
-    library = os.path.realpath("/lib")
-    return {
-        "MODULES": f"{library}/modules/{guest.kernel.release}",
-        "HOST_MODULES": str(guest.kernel.modules.resolve()),
-        "BINDS": "\n".join(binds),
-        "MOUNT_9P": MOUNT_9P,
-    }
-
-
-def _second_settings(guest: Guest) -> dict[str, str]:
-    rows, columns = guest.shell_size or ("", "")
-    return {
-        "CONTROL": str(CONTROL),
-        "STDOUT": str(STDOUT),
-        "STDERR": str(STDERR),
-        "LOG": str(LOG),
-        "MOUNT_9P": MOUNT_9P,
-        "SCRATCH": SCRATCH if guest.disk else "",
-        "RESULTS": RESULTS if guest.results else "",
-        "MODULE_ARGS": " ".join(guest.module_args),
-        "SHELL_ROWS": str(rows),
-        "SHELL_COLUMNS": str(columns),
-        "TOKEN": guest.token,
-    }
-
-
-def _settings(values: Mapping[str, str]) -> bytes:
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
-
-
-def _script(text: str, values: Mapping[str, str]) -> bytes:
-    first, _, rest = text.partition("\n")
-    return f"{first}\n".encode() + _settings(values) + rest.encode()
-
-
-def _command(guest: Guest) -> str:
-    environment = " ".join(
-        f"{name}={shlex.quote(text)}" for name, text in guest.environment.items()
-    )
-    return COMMAND.format(
-        cwd=shlex.quote(str(guest.cwd)),
-        environment=environment,
-        command=shlex.join(guest.command),
-    )
-
-
-class _Archive:
-    """A cpio archive in the format that the kernel unpacks ("newc")."""
-
-    def __init__(self) -> None:
-        self._file = io.BytesIO()
-        self._inode = 0
-
-    def add(
-        self, name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)
+    def __init__(
+        self,
+        kernel: Kernel,
+        machine: Machine,
+        emulator: Emulator,
+        *,
+        writable: Path | None,
+        check_dmesg: bool,
     ) -> None:
-        self._inode += 1
-        path = name.encode() + b"\0"
-        fields = (self._inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
-        header = b"070701" + b"".join(b"%08x" % value for value in fields)
-        for part in (header + path, content):
-            self._file.write(part + b"\0" * (-len(part) % 4))
+        """Prepare a guest that `start` boots."""
+        self.kernel = kernel
+        self.machine = machine
+        self.accelerator = emulator.accelerator
+        self.boot_seconds = 0.0
+        """From QEMU's start until the guest was ready."""
+        self.ended: str | None = None
+        """Why the guest runs no more commands, or None."""
+        self._emulator = emulator
+        self._writable = writable
+        self._check_dmesg = check_dmesg
+        self._console = bytearray()
+        self._exchange = Exchange()
+        self._half_message = b""
+        self._hung = False
+        self._crashed = False
+        self._doing = "while it booted"
+        self._stack = ExitStack()
+        self._qemu: Qemu
 
-    def finish(self) -> bytes:
-        self.add("TRAILER!!!", 0)
-        return self._file.getvalue()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.end("what used it failed")
+
+    def start(self, contents: initramfs.Contents, progress: Progress) -> None:
+        """Boot with that initramfs.  Raises LabError if the guest does not become ready."""
+        with progress.step(f"booting {self.kernel.release}"):
+            terminal = contents.shell_size is not None
+            if terminal:
+                self._stack.enter_context(terminal_restored())
+            self._qemu = Qemu(
+                self.kernel,
+                self.machine,
+                self._emulator,
+                initrd=initramfs.initramfs(contents, self._exchange.token),
+                results=self._writable,
+                terminal=terminal,
+                outputs={
+                    "console": self._console.extend,
+                    "control": self._hear,
+                    **{name: partial(self._feed, name) for name in self._exchange.streams},
+                },
+            )
+            self._stack.callback(self._qemu.kill)
+            deadline = self._qemu.started + BOOT_SECONDS
+            try:
+                late = f"the guest did not boot within {BOOT_SECONDS:g} s"
+                self._wait(self._exchange.booted, deadline, late)
+            finally:
+                self.boot_seconds = time.monotonic() - self._qemu.started
+        if self._exchange.failure:
+            last = "\n".join(self._exchange.log.text().splitlines()[-5:])
+            raise LabError(f"{self._exchange.failure}; the kernel's last words:\n{last}")
+        self._raise_reports(self._exchange.log.text())
+        self._qemu.rest()
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        results: Path | None = None,
+        keep_files: bool = False,
+        on_stdout: Output | None = None,
+        on_stderr: Output | None = None,
+    ) -> GuestResult:
+        """Run a command as root and wait for it, at most ``timeout`` seconds.
+
+        It runs in ``cwd`` (this process's directory by default) with ``env`` added to the guest's
+        environment.  ``results`` is a directory of the host that the command can write to, by the
+        name in PGTABLE_CLEANUP_RESULTS; it is `boot`'s ``writable`` or lies below it.
+        ``on_stdout`` and ``on_stderr`` get the output as it comes.
+
+        When the command ends, the processes that it leaves are killed.  /tmp, /dev/shm and HOME
+        are empty when it starts, unless ``keep_files`` is true; what else the last command changed
+        (modules and their parameters, sysctls, mounts, cgroups, the scratch disk) stays changed.
+
+        The command's own failure is in the result.  Raises LabError if the guest dies or hangs,
+        and KernelReportError if its kernel logged a bug since the last command; either names the
+        command and ends the guest.  A guest that has ended raises LabError.
+        """
+        if self.ended:
+            raise LabError(f"this guest runs no more commands: {self.ended}")
+        environment = {**self._environment(results), **(env or {})}
+        script = initramfs.script(command, cwd or Path.cwd(), environment)
+        if len(script) > MOST_SCRIPT_BYTES:
+            raise LabError(f"the command and its environment are too long: {len(script)} bytes")
+        with self._ending_on_error():
+            self._expect_alive()
+            shown = shlex.join(command)
+            cut = shown if len(shown) <= SHOWN_COMMAND else f"{shown[:SHOWN_COMMAND]}…"
+            self._doing = f"while it ran: {cut}"
+            exchange = self._exchange = Exchange(on_stdout, on_stderr)
+            self._qemu.resume()
+            self._send(b"run %d %s %d\n" % (len(script), exchange.token.encode(), keep_files))
+            self._send(script)
+            late = f"the guest was not done within {timeout:g} s (see --timeout)"
+            self._wait(exchange.exited, time.monotonic() + timeout, late)
+            late = f"what the command left behind did not end within {SETTLE_SECONDS:g} s"
+            self._wait(exchange.settled, time.monotonic() + SETTLE_SECONDS, late)
+            self._raise_reports(exchange.log.text())
+            self._qemu.rest()
+        return self._result(exchange, results)
+
+    def close(self) -> None:
+        """Power the guest off, unless it has ended.
+
+        Raises KernelReportError if its kernel reports a bug meanwhile, LabError if it hangs.
+        """
+        if self.ended:
+            return
+        with self._ending_on_error():
+            self._expect_alive()
+            self._doing = f"as it shut down, last {self._doing}"
+            self._qemu.resume()
+            self._send(b"off\n")
+            deadline = time.monotonic() + SHUTDOWN_SECONDS
+            while self._qemu.connected:
+                self._qemu.receive(deadline)
+                if time.monotonic() >= deadline:
+                    raise self._died("the guest did not power off")
+            if failure := self._qemu.failure():
+                raise failure
+            self._raise_reports(self._console.decode(errors="replace"))
+        self.end("it was closed")
+
+    def end(self, why: str) -> None:
+        """Kill the guest, unless it has ended."""
+        if not self.ended:
+            self.ended = why
+            self._stack.close()
+
+    @property
+    def unlucky(self) -> bool:
+        """Whether neither the guest nor the module is at fault for a boot that failed.
+
+        Linux patches its code by way of a breakpoint.  QEMU's TCG with several threads may have
+        a CPU run into one that is gone already (seen once in some 200 boots on 7.2), which the
+        kernel takes for a stray one.  And identify_cpu() forgets for a moment that the CPU has
+        5-level paging: KASAN takes what an interrupt touches then for wild (6.12 and 7.3; one
+        boot in ten).  And a boot hangs without a word (seen once in some 300 on a busy host), or
+        QEMU 7.2 itself crashes (seen once).
+        Only before the module was loaded: from then on nothing is put down to bad luck.
+        """
+        console = self._console.decode(errors="replace")
+        return (
+            not self._exchange.times
+            and (
+                self._hung
+                or self._crashed
+                or STRAY_BREAKPOINT.search(console) is not None
+                or WILD_ACCESS.search(console) is not None
+            )
+            and "pgtable_cleanup" not in console
+        )
+
+    def _ending_on_error(self) -> ExitStack:
+        """Make a context that ends the guest if its block raises."""
+        stack = ExitStack()
+
+        def end(_kind: object, error: BaseException | None, _trace: object) -> None:
+            if error is not None:
+                self.end(str(error).partition("\n")[0] or type(error).__name__)
+
+        stack.push(end)
+        return stack
+
+    def _environment(self, results: Path | None) -> dict[str, str]:
+        environment = _environment(self.machine, self.accelerator)
+        if results is not None:
+            if self._writable is None or not results.resolve().is_relative_to(self._writable):
+                raise LabError(f"{results} is not below the directory that this guest can write to")
+            if not results.is_dir():
+                raise LabError(f"{results} is no directory: make it first, the results go there")
+            below = results.resolve().relative_to(self._writable)
+            environment["PGTABLE_CLEANUP_RESULTS"] = str(Path(initramfs.RESULTS) / below)
+        return environment
+
+    def _hear(self, data: bytes) -> None:
+        *messages, self._half_message = (self._half_message + data).split(b"\n")
+        for message in messages:
+            self._exchange.hear(message.decode(errors="replace"))
+
+    def _feed(self, stream: str, data: bytes) -> None:
+        self._exchange.streams[stream].feed(data)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            # Where the guest is gone, waiting for it says how it went.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._qemu.send(data)
+        except TimeoutError as error:
+            raise self._died("the guest does not take commands any more") from error
+
+    def _expect_alive(self) -> None:
+        """Raise LabError if the guest went down since the last command."""
+        while self._qemu.connected and self._qemu.receive(0.0):
+            pass
+        if not self._qemu.connected:
+            raise self._gone("the guest went down while it waited for a command")
+
+    def _wait(self, done: Callable[[], bool], deadline: float, late: str) -> None:
+        """Wait until that is done.  Raises LabError if the guest goes down, or time runs out."""
+        while not done():
+            if not self._qemu.connected:
+                end = "the command's end" if self.boot_seconds else "it was ready"
+                raise self._gone(f"the guest went down before {end}")
+            self._qemu.receive(deadline)
+            if time.monotonic() >= deadline and not done():
+                error = self._died(late)
+                self._hung = not isinstance(error, KernelReportError)
+                raise error
+
+    def _gone(self, how: str) -> LabError:
+        """Say what became of a guest whose QEMU is gone."""
+        failure = self._qemu.failure()
+        self._crashed = self._qemu.crashed
+        return failure or self._died(how, "it rebooted or powered off")
+
+    def _died(self, how: str, otherwise: str | None = None) -> LabError:
+        """Say what became of a guest; its kernel may have said why."""
+        found = dmesg.reports(self._console.decode(errors="replace"))
+        why = found[0] if found else otherwise
+        message = f"{how}{f': {why}' if why else ''}; {self._doing}{self._tail()}"
+        return KernelReportError(message, found) if found else LabError(message)
+
+    def _tail(self) -> str:
+        """Show the console from the first report of a bug on, or its last lines."""
+        lines = self._console.decode(errors="replace").splitlines()
+        first = next((n for n, line in enumerate(lines) if dmesg.reports(line)), len(lines))
+        end = lines[min(first, max(0, len(lines) - TAIL_LINES)) :][-MOST_LINES:]
+        return "; the console's end:\n" + "\n".join(end) if end else "; the console is empty"
+
+    def _raise_reports(self, log: str) -> None:
+        """Raise KernelReportError if a log reports a bug: the dmesg gate."""
+        found = dmesg.reports(log) if self._check_dmesg else []
+        if found:
+            lines = [line.strip() for line in log.splitlines()]
+            first = lines.index(found[0])
+            shown = "\n".join(lines[first : first + MOST_LINES])
+            message = f"the guest's kernel reported a bug {self._doing}\n{shown}"
+            raise KernelReportError(message, found)
+
+    def _result(self, exchange: Exchange, results: Path | None) -> GuestResult:
+        assert exchange.exit_code is not None  # noqa: S101 -- the caller waited for it
+        return GuestResult(
+            exit_code=exchange.exit_code,
+            stdout=bytes(exchange.stdout.content),
+            stderr=bytes(exchange.stderr.content),
+            console=self._console.decode(errors="replace"),
+            dmesg=exchange.log.text(),
+            kernel_release=self.kernel.release,
+            accelerator=self.accelerator,
+            boot_seconds=self.boot_seconds,
+            seconds=exchange.times["exit"] - exchange.times["started"],
+            guest_seconds=exchange.uptimes["exit"] - exchange.uptimes["started"],
+            results=results,
+            icount=self.machine.icount,
+        )
+
+
+def _environment(machine: Machine, accelerator: str) -> dict[str, str]:
+    path = GUEST_PATH
+    if sys.prefix != sys.base_prefix:
+        path = f"{sys.prefix}/bin:{path}"
+    environment = {
+        "HOME": initramfs.HOME,
+        "LANG": "C.UTF-8",
+        "LOGNAME": "root",
+        "PATH": f"{path}:/run/lab/bin",
+        "PGTABLE_CLEANUP_ACCELERATOR": accelerator,
+        "PGTABLE_CLEANUP_LAB": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SHELL": "/bin/sh",
+        "TERM": os.environ.get("TERM", "dumb"),
+        "USER": "root",
+    }
+    if machine.disk:
+        environment["PGTABLE_CLEANUP_SCRATCH"] = initramfs.SCRATCH
+    if machine.icount:
+        environment["PGTABLE_CLEANUP_ICOUNT"] = "1"
+    return environment

@@ -4,11 +4,10 @@
 import os
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from cleanup.lab import guest
+from cleanup.lab import initramfs
 from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
 from cleanup.lab.host import program
@@ -33,20 +32,57 @@ KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What QEMU is to emulate.  The descriptors and QEMU's files are the runner's."""
+    """The virtual machine that a guest runs on; guests can be shared where machines are equal.
 
-    memory: str
-    """As QEMU takes it: ``2G``."""
-    cpu: str
-    cpus: int
-    numa: int
-    append: str
+    Raises LabError for a size that is none.
+    """
+
+    memory: str = "2G"
+    """A size such as ``2G`` or ``512M``."""
+    cpu: str = "max"
+    """QEMU's name of the CPU, with features: ``max,-la57`` has 4 levels of page tables."""
+    cpus: int = 2
+    disk: str | None = None
+    """The size of an empty ext4, which is mounted where PGTABLE_CLEANUP_SCRATCH says."""
+    numa: int = 1
+    """NUMA nodes, which share the memory and the CPUs."""
+    append: str = ""
+    """More arguments for the kernel."""
+    icount: bool = False
+    """The guest's clock counts instructions, one a nanosecond: costs repeat exactly.
+
+    Only TCG can do so, so KVM is left alone.  The clock then says nothing of time; each iteration
+    of a ``rep`` counts as one; processors take turns, so that one that spins slows the rest.
+    """
+    module: bool | Path = True
+    """Whether the module is built and loaded, or a .ko to load in its place."""
+    module_args: tuple[str, ...] = ()
+    """The parameters that the module is loaded with."""
+    qemu_args: tuple[str, ...] = ()
+    """More arguments for QEMU."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that QEMU would not take."""
+        for size in filter(None, (self.memory, self.disk)):
+            size_in_bytes(size)
+
+    def __str__(self) -> str:
+        """Name the memory, the CPUs and whatever is not as usual."""
+        more = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)[1:]
+            if field.name != "cpus" and getattr(self, field.name) != field.default
+        ]
+        return ", ".join([self.memory, f"{self.cpus} CPUs", *more])
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """The QEMU on this host, and what runs the guest's instructions."""
+
+    version: tuple[int, ...]
     accelerator: str
     """``tcg`` or ``kvm``"""
-    qemu_version: tuple[int, ...]
-    qemu_args: Sequence[str] = ()
-    icount: bool = False
-    """The guest's clock counts its instructions, one a nanosecond; TCG alone can."""
 
 
 @dataclass(frozen=True)
@@ -80,41 +116,20 @@ def qemu_version() -> tuple[int, ...]:
 
 
 def qemu_arguments(
-    machine: Machine, kernel: Kernel, channels: Channels, results: Path | None
+    machine: Machine, emulator: Emulator, kernel: Kernel, channels: Channels, results: Path | None
 ) -> list[str]:
-    """QEMU's arguments."""
-    tcg = machine.accelerator == "tcg"
-    arguments = KERNEL_ARGUMENTS
-    if tcg and machine.qemu_version < (10,):
-        # These QEMUs break the flags after cmpxchg16b, which the kernel's allocator uses.
-        arguments += " clearcpuid=141"
-    # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
-    khz = ICOUNT_TSC_KHZ if machine.icount else host_tsc_khz()
-    if tcg and khz is not None:
-        arguments += f" tsc_early_khz={khz}"
+    """Write QEMU's arguments; ``results`` is the host's directory that the guest can write to."""
     line = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
     # A node takes whole sockets.
     line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
-    line += ["-accel", _accelerator(machine), "-m", machine.memory]
+    line += ["-accel", _accelerator(machine, emulator), "-m", machine.memory]
     if machine.icount:
         # Idle time passes at once.
         line += ["-icount", "shift=0,sleep=off"]
     line += ["-kernel", str(kernel.vmlinuz), "-initrd", f"/proc/self/fd/{channels.initrd}"]
-    line += ["-append", f"{arguments} {machine.append}".strip()]
-    line += [*_socket("console", channels.console), "-serial", "chardev:console"]
-    line += ["-device", "virtio-serial-pci"]
-    if channels.terminal:
-        line += ["-chardev", "stdio,id=terminal,signal=off,mux=on"]
-        line += ["-device", f"virtconsole,chardev=terminal,nr={guest.CONSOLE}"]
-    for name, descriptor, number in (
-        ("control", channels.control, guest.CONTROL),
-        ("stdout", channels.stdout, guest.STDOUT),
-        ("stderr", channels.stderr, guest.STDERR),
-        ("log", channels.log, guest.LOG),
-    ):
-        line += _socket(name, descriptor)
-        line += ["-device", f"virtserialport,chardev={name},nr={number}"]
+    line += ["-append", _kernel_arguments(machine, emulator)]
+    line += _ports(channels)
     line += _share("host", Path("/"), ",readonly=on")
     if results is not None:
         line += _share("results", results, "")
@@ -125,10 +140,41 @@ def qemu_arguments(
     return [*line, *_numa(machine), *machine.qemu_args]
 
 
-def _accelerator(machine: Machine) -> str:
-    if machine.accelerator != "tcg":
-        return machine.accelerator
-    # Instructions are counted of one processor after the other.
+def _kernel_arguments(machine: Machine, emulator: Emulator) -> str:
+    tcg = emulator.accelerator == "tcg"
+    arguments = KERNEL_ARGUMENTS
+    if tcg and emulator.version < (10,):
+        # These QEMUs break the flags after cmpxchg16b, which the kernel's allocator uses.
+        arguments += " clearcpuid=141"
+    # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
+    khz = ICOUNT_TSC_KHZ if machine.icount else host_tsc_khz()
+    if tcg and khz is not None:
+        arguments += f" tsc_early_khz={khz}"
+    return f"{arguments} {machine.append}".strip()
+
+
+def _ports(channels: Channels) -> list[str]:
+    """The serial console and the virtio-serial ports."""
+    line = [*_socket("console", channels.console), "-serial", "chardev:console"]
+    line += ["-device", "virtio-serial-pci"]
+    if channels.terminal:
+        line += ["-chardev", "stdio,id=terminal,signal=off,mux=on"]
+        line += ["-device", f"virtconsole,chardev=terminal,nr={initramfs.CONSOLE}"]
+    for name, descriptor, number in (
+        ("control", channels.control, initramfs.CONTROL),
+        ("stdout", channels.stdout, initramfs.STDOUT),
+        ("stderr", channels.stderr, initramfs.STDERR),
+        ("log", channels.log, initramfs.LOG),
+    ):
+        line += _socket(name, descriptor)
+        line += ["-device", f"virtserialport,chardev={name},nr={number}"]
+    return line
+
+
+def _accelerator(machine: Machine, emulator: Emulator) -> str:
+    if emulator.accelerator != "tcg":
+        return emulator.accelerator
+    # Instructions can be counted only where one thread runs all processors in turn.
     return f"tcg,thread={'single' if machine.icount else 'multi'}"
 
 

@@ -17,10 +17,19 @@ from typing import Any
 import psutil
 import pytest
 
-from cleanup.lab import KernelReportError, LabError, build_module, get_kernel, run, session
-from cleanup.lab.session import Session
+from cleanup.lab import (
+    KernelReportError,
+    LabError,
+    Machine,
+    boot,
+    build_module,
+    get_kernel,
+    guest,
+)
+from cleanup.lab.guest import Guest
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
+WITHOUT_MODULE = Machine(module=False)
 
 
 @pytest.fixture
@@ -284,13 +293,13 @@ def faulty_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_real_warning_fails_the_run(faulty_module: Path) -> None:
     with pytest.raises(KernelReportError, match="reported a bug") as caught:
-        run(["true"], module=faulty_module)
+        boot(machine=Machine(module=faulty_module))
     assert any("faulty_init" in line for line in caught.value.reports)
 
 
 def test_a_real_oops_ends_the_run(faulty_module: Path) -> None:
     with pytest.raises(LabError, match="BUG: kernel NULL pointer dereference"):
-        run(["sleep", "1000"], module=faulty_module, module_args=["oops=1"])
+        boot(machine=Machine(module=faulty_module, module_args=("oops=1",)))
 
 
 @pytest.mark.usefixtures("temporary")
@@ -383,8 +392,8 @@ def test_no_command_is_bad_usage() -> None:
 def test_a_file_below_the_guests_own_tmp_is_made_visible(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("seen")
-    command = ["cat", str(file)]
-    assert run(command, load_module=False, visible=[file]).stdout == b"seen"
+    with boot(machine=WITHOUT_MODULE, visible=[file]) as booted:
+        assert booted.run(["cat", str(file)]).stdout == b"seen"
 
 
 def test_no_qemu_on_path(tmp_path: Path) -> None:
@@ -428,40 +437,35 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
     assert list((cache / "pgtable-cleanup").glob("kernels/*")) == []
 
 
-def test_an_unlucky_boot_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Once here; and never without end."""
-    unlucky = iter([True, False])
-    monkeypatch.setattr(Session, "unlucky_boot", lambda _session: next(unlucky))
-    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
-    assert next(unlucky, None) is None
+def boots_at_last() -> None:
+    with boot(machine=WITHOUT_MODULE) as booted:
+        assert booted.run(["sh", "-c", "exit 3"]).exit_code == 3
 
 
 def test_a_boot_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has not booted by then has hung."""
-    limits = iter([0.1, session.BOOT_SECONDS])
-    start = Session.start
+    """A guest that has not booted in time hangs."""
+    limits = iter([0.1, guest.BOOT_SECONDS])
+    start = Guest.start
 
-    def started(self: Session, *arguments: Any) -> None:  # noqa: ANN401
-        monkeypatch.setattr(session, "BOOT_SECONDS", next(limits))
+    def started(self: Guest, *arguments: Any) -> None:  # noqa: ANN401
+        monkeypatch.setattr(guest, "BOOT_SECONDS", next(limits))
         start(self, *arguments)
 
-    monkeypatch.setattr(Session, "start", started)
-    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
+    monkeypatch.setattr(Guest, "start", started)
+    boots_at_last()
     assert next(limits, None) is None
 
 
 def test_a_boot_in_which_qemu_crashes_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from a bug of its own."""
+    """QEMU crashes as from a bug of its own."""
     crashes = iter([True, False])
-    start = Session.start
+    wait = Guest._wait
 
-    def started(self: Session, *arguments: Any) -> None:  # noqa: ANN401
-        start(self, *arguments)
-        if next(crashes):
-            self._qemu.send_signal(signal.SIGSEGV)
+    def waited(self: Guest, *arguments: Any) -> None:  # noqa: ANN401
+        if not self.boot_seconds and next(crashes):
+            self._qemu._process.send_signal(signal.SIGSEGV)
+        wait(self, *arguments)
 
-    monkeypatch.setattr(Session, "start", started)
-    assert run(["sh", "-c", "exit 3"], load_module=False).exit_code == 3
+    monkeypatch.setattr(Guest, "_wait", waited)
+    boots_at_last()
     assert next(crashes, None) is None

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes into the guest: the archive, the modules and their order, the streams' ends; and a
-result's clock."""
+"""What goes into a guest and comes out of it, without booting one."""
 
 import subprocess
 from dataclasses import replace
@@ -13,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleanup.lab import GuestResult, LabError
-from cleanup.lab.guest import Guest, initramfs, load_order
+from cleanup.lab.exchange import Stream
+from cleanup.lab.guest import Guest
+from cleanup.lab.initramfs import Contents, initramfs, load_order, script
 from cleanup.lab.kernels import Kernel, kernel_in
-from cleanup.lab.session import Session, Stream
+from cleanup.lab.machine import Emulator, Machine
 
 TOKEN = "0123456789abcdef" * 2
 
@@ -94,25 +95,22 @@ def test_the_archive_is_one_that_cpio_unpacks(kernel: Kernel, tmp_path: Path) ->
     busybox.write_bytes(b"\x7fELF odd")
     module = tmp_path / "pgtable_cleanup.ko"
     module.write_bytes(b"module")
-    guest = Guest(
-        kernel=kernel,
-        busybox=busybox,
-        command=["printf", "%s\n", "it's $HOME", "two words"],
-        cwd=tmp_path,
-        environment={"A": "a 'b' $c", "B": ""},
-        token=TOKEN,
-        module=module,
-    )
-    members = unpacked(initramfs(guest))
+    contents = Contents(kernel=kernel, busybox=busybox, module=module)
+    members = unpacked(initramfs(contents, TOKEN))
     assert members["bin/busybox"] == (0o100755, b"\x7fELF odd")
     assert members["lab/module.ko"] == (0o100644, b"module")
     assert members["dev"][0] == 0o40755
     assert members["dev/console"][0] == 0o20600
     assert members["lib/9p.ko"][1] == b"fs/9p.ko"
     assert members["modules"][1].split()[0] == b"virtio.ko"
-    script = members["lab/command"][1].decode().replace("ulimit", "pwd; echo $A,$B; ulimit")
-    said = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
-    assert said.stdout.splitlines() == [str(tmp_path), "a 'b' $c,", "it's $HOME", "two words"]
+    assert f"TOKEN={TOKEN}" in members["lab/settings"][1].decode()
+
+
+def test_a_command_gets_its_words_its_environment_and_its_directory(tmp_path: Path) -> None:
+    command = ["sh", "-c", 'pwd; echo "$A,$B"; printf "%s\\n" "$@"', "it's $HOME", "two words"]
+    written = script(["env", *command], tmp_path, {"A": "a 'b' $c", "B": ""})
+    said = subprocess.run(["/bin/sh"], input=written, capture_output=True, check=True)
+    assert said.stdout.decode().splitlines() == [str(tmp_path), "a 'b' $c,", "two words"]
 
 
 def unpacked(archive: bytes) -> dict[str, tuple[int, bytes]]:
@@ -168,20 +166,22 @@ WILD = (
 LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n"
 
 
-def ended(
-    console: str, uptimes: list[float], *, hung_boot: bool = False, qemu_crashed: bool = False
-) -> Session:
-    """A session without a QEMU, of which no more is known."""
-    session = Session.__new__(Session)
-    session.console = bytearray(console.encode())
-    session.uptimes = uptimes
-    session.hung_boot = hung_boot
-    session.qemu_crashed = qemu_crashed
-    return session
+def failed_boot(
+    console: str, messages: list[str], *, hung: bool = False, qemu_crashed: bool = False
+) -> Guest:
+    """Make a guest whose boot failed, without a QEMU; it said these messages."""
+    kernel = Kernel("x", "x", Path(), Path(), Path())
+    guest = Guest(kernel, Machine(), Emulator((10,), "tcg"), writable=None, check_dmesg=True)
+    guest._console.extend(console.encode())
+    for message in messages:
+        guest._exchange.hear(message)
+    guest._hung = hung
+    guest._crashed = qemu_crashed
+    return guest
 
 
 @pytest.mark.parametrize(
-    ("console", "uptimes", "unlucky"),
+    ("console", "messages", "unlucky"),
     [
         (OOPS, [], True),
         ("[    1.6] int3: 0000 [#1] PREEMPT SMP NOPTI\n", [], True),
@@ -190,7 +190,7 @@ def ended(
         (WILD.replace("identify_cpu", "pgtc_scan"), [], False),
         (LOADED + OOPS, [], False),
         (LOADED + WILD, [], False),
-        (OOPS, [3.2], False),
+        (OOPS, ["ready 3.2"], False),
         ("", [], False),
     ],
     ids=[
@@ -206,26 +206,27 @@ def ended(
     ],
 )
 def test_only_two_mishaps_before_the_module_are_bad_luck(
-    console: str, uptimes: list[float], unlucky: bool
+    console: str, messages: list[str], unlucky: bool
 ) -> None:
     """All else that a guest's kernel says must fail the run."""
-    assert ended(console, uptimes).unlucky_boot() == unlucky
+    assert failed_boot(console, messages).unlucky == unlucky
 
 
 @pytest.mark.parametrize(("console", "unlucky"), [("", True), (LOADED, False)])
 def test_a_hang_before_the_module_is_bad_luck(console: str, unlucky: bool) -> None:
     """Of a boot alone, and not where the module may be what hangs."""
-    assert ended(console, [], hung_boot=True).unlucky_boot() == unlucky
+    assert failed_boot(console, [], hung=True).unlucky == unlucky
 
 
 @pytest.mark.parametrize(
-    ("console", "uptimes", "unlucky"), [("", [], True), (LOADED, [], False), ("", [3.2], False)]
+    ("console", "messages", "unlucky"),
+    [("", [], True), (LOADED, [], False), ("", ["ready 3.2"], False)],
 )
 def test_a_crash_of_qemu_is_bad_luck_only_while_it_boots(
-    console: str, uptimes: list[float], unlucky: bool
+    console: str, messages: list[str], unlucky: bool
 ) -> None:
     """A command that has begun is not run twice."""
-    assert ended(console, uptimes, qemu_crashed=True).unlucky_boot() == unlucky
+    assert failed_boot(console, messages, qemu_crashed=True).unlucky == unlucky
 
 
 @pytest.mark.parametrize(

@@ -10,34 +10,26 @@ import pytest
 from cleanup.lab import LabError, machine
 from cleanup.lab.kernels import Kernel
 
-MACHINE = machine.Machine(
-    memory="2G",
-    cpu="max",
-    cpus=2,
-    numa=1,
-    append="",
-    accelerator="tcg",
-    qemu_version=(7, 2, 22),
-)
+MACHINE = machine.Machine()
+TCG = machine.Emulator((7, 2, 22), "tcg")
 CHANNELS = machine.Channels(initrd=10, console=11, control=12, stdout=13, stderr=14, log=15)
 KERNEL = Kernel("6.12", "6.12.1-amd64", Path("/k"), Path("/k/vmlinuz"), Path("/k/lib/modules/x"))
 
 
 def line(
     hardware: machine.Machine = MACHINE,
-    channels: machine.Channels = CHANNELS,
+    emulator: machine.Emulator = TCG,
     results: Path | None = None,
 ) -> str:
-    return " ".join(machine.qemu_arguments(hardware, KERNEL, channels, results))
+    return " ".join(machine.qemu_arguments(hardware, emulator, KERNEL, CHANNELS, results))
 
 
 @pytest.mark.parametrize(("version", "works_around"), [((7, 2, 22), True), ((10, 0), False)])
 def test_old_qemus_tcg_hides_cmpxchg16b_from_the_kernel(
     version: tuple[int, ...], works_around: bool
 ) -> None:
-    tcg = replace(MACHINE, qemu_version=version)
-    assert ("clearcpuid=141" in line(tcg)) == works_around
-    assert "clearcpuid" not in line(replace(tcg, accelerator="kvm"))
+    assert ("clearcpuid=141" in line(emulator=machine.Emulator(version, "tcg"))) == works_around
+    assert "clearcpuid" not in line(emulator=machine.Emulator(version, "kvm"))
 
 
 def test_the_hosts_root_is_read_only() -> None:
@@ -63,7 +55,8 @@ def test_an_oops_ends_the_run() -> None:
 
 
 def test_append_comes_last_so_that_it_overrides() -> None:
-    words = machine.qemu_arguments(replace(MACHINE, append="quiet panic=5"), KERNEL, CHANNELS, None)
+    appended = replace(MACHINE, append="quiet panic=5")
+    words = machine.qemu_arguments(appended, TCG, KERNEL, CHANNELS, None)
     arguments = words[words.index("-append") + 1]
     assert arguments.endswith(" quiet panic=5")
 
@@ -91,6 +84,21 @@ def test_sizes(size: str, expected: int) -> None:
 def test_bad_sizes(size: str) -> None:
     with pytest.raises(LabError, match="bad size"):
         machine.size_in_bytes(size)
+
+
+@pytest.mark.parametrize("sizes", [{"memory": "lots"}, {"disk": "0"}])
+def test_a_machine_with_a_bad_size_is_refused(sizes: dict[str, str]) -> None:
+    with pytest.raises(LabError, match="bad size"):
+        machine.Machine(**sizes)  # type: ignore[arg-type]
+
+
+def test_equal_machines_are_one_key() -> None:
+    assert len({machine.Machine(cpus=3), machine.Machine(cpus=3), machine.Machine()}) == 2
+
+
+def test_a_machine_in_short_says_what_is_not_as_usual() -> None:
+    assert str(MACHINE) == "2G, 2 CPUs"
+    assert str(machine.Machine(cpus=4, append="pti=on")) == "2G, 4 CPUs, append=pti=on"
 
 
 def test_no_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

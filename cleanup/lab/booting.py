@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""From a kernel and a machine to a guest that waits for commands."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cleanup.lab import initramfs
+from cleanup.lab.build import build_module
+from cleanup.lab.buildroot import get_build_root
+from cleanup.lab.errors import LabError
+from cleanup.lab.exchange import Output
+from cleanup.lab.guest import DEFAULT_TIMEOUT, Guest, GuestResult
+from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
+from cleanup.lab.machine import Emulator, Machine, accelerator, qemu_version
+from cleanup.lab.progress import Progress, Silent
+
+# See Guest.unlucky.
+BOOT_TRIES = 3
+# The directory that holds the packages; a checkout has its build directory there, too.
+CHECKOUT = Path(__file__).parents[2]
+# If set, it names a file to which each boot adds a line.
+BOOT_LOG = "PGTABLE_CLEANUP_BOOT_LOG"
+
+
+def boot(
+    kernel: str | Kernel = DEFAULT,
+    machine: Machine | None = None,
+    *,
+    visible: Sequence[Path] = (),
+    writable: Path | None = None,
+    check_dmesg: bool = True,
+    interactive: bool = False,
+    progress: Progress | None = None,
+) -> Guest:
+    """Boot a kernel on a virtual machine, and return the guest, which waits for commands.
+
+    ::
+
+        with lab.boot("6.12", lab.Machine(cpus=4)) as guest:
+            assert guest.run(["nproc"]).stdout == b"4\\n"
+
+    The guest sees the host's root, read-only.  /tmp and /run are the guest's own, but the working
+    directory, the Python environment and ``visible`` are seen below them too.  ``writable`` is a
+    directory of the host below which commands can write: see `Guest.run`.
+
+    With ``check_dmesg`` (the default), a bug in the kernel's log fails the boot or the command
+    that it follows.  With ``interactive``, the first command has this process's terminal.
+
+    Raises LabError if there is no such kernel, the module can't be built or is refused, or the
+    guest does not become ready; KernelReportError if its kernel logs a bug.
+    """
+    machine = machine or Machine()
+    progress = progress or Silent()
+    version = qemu_version()
+    if writable is not None and not writable.is_dir():
+        raise LabError(f"{writable} is no directory: make it first, the results go there")
+    if isinstance(kernel, str):
+        kernel = get_kernel(kernel, progress=progress)
+    contents = _contents(kernel, machine, visible, writable, interactive, progress)
+    used = "tcg" if machine.icount else accelerator(kernel, version)
+    for tries_left in reversed(range(BOOT_TRIES)):
+        guest = Guest(
+            kernel,
+            machine,
+            Emulator(version, used),
+            writable=writable and writable.resolve(),
+            check_dmesg=check_dmesg,
+        )
+        try:
+            guest.start(contents, progress)
+        except BaseException as error:
+            guest.end("it did not boot")
+            _log_boot(guest, "failed")
+            if not (isinstance(error, LabError) and tries_left and used == "tcg" and guest.unlucky):
+                raise
+        else:
+            _log_boot(guest, "booted")
+            return guest
+        with progress.step("a guest that tripped, hung or crashed while it booted boots once more"):
+            pass
+    raise AssertionError("the last try returns or raises")
+
+
+def run(
+    command: Sequence[str],
+    *,
+    kernel: str | Kernel = DEFAULT,
+    load_module: bool = True,
+    module: Path | None = None,
+    results: Path | None = None,
+    visible: Sequence[Path] = (),
+    timeout: float = DEFAULT_TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    on_stdout: Output | None = None,
+    on_stderr: Output | None = None,
+    progress: Progress | None = None,
+    **hardware: Any,  # noqa: ANN401 -- the fields of Machine
+) -> GuestResult:
+    """Boot a guest for one command: `boot` and `Guest.run` say how."""
+    machine = Machine(module=(module or True) if load_module else False, **hardware)
+    with boot(kernel, machine, visible=visible, writable=results, progress=progress) as guest:
+        return guest.run(
+            command,
+            timeout=timeout,
+            env=env,
+            results=results,
+            on_stdout=on_stdout,
+            on_stderr=on_stderr,
+        )
+
+
+def _contents(
+    kernel: Kernel,
+    machine: Machine,
+    visible: Sequence[Path],
+    writable: Path | None,
+    interactive: bool,
+    progress: Progress,
+) -> initramfs.Contents:
+    """Get ready what the guest boots with."""
+    root = get_build_root(progress=progress)
+    module = build_module(kernel, progress=progress) if machine.module is True else machine.module
+    return initramfs.Contents(
+        kernel=kernel,
+        busybox=root.busybox,
+        module=module or None,
+        module_args=machine.module_args,
+        visible=[Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), CHECKOUT, *visible],
+        disk=machine.disk is not None,
+        results=writable is not None,
+        shell_size=shutil.get_terminal_size()[::-1] if interactive else None,
+    )
+
+
+def _log_boot(guest: Guest, outcome: str) -> None:
+    """Add a line to the file of BOOT_LOG, if it is asked for."""
+    if file := os.environ.get(BOOT_LOG):
+        seconds = f"{guest.boot_seconds:.1f} s"
+        with Path(file).open("a") as log:
+            log.write(f"{guest.kernel.release}: {outcome} in {seconds}: {guest.machine}\n")
