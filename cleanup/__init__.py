@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Give back the memory of empty page tables.
 
-The whole of it::
+The package in six calls::
 
     import cleanup
 
     cleanup.scan(memory)       # how many page tables under it are empty?
     cleanup.reclaim(memory)    # free them
-    cleanup.reclaim(4711)      # those of a whole process
-    cleanup.page_tables(4711)  # what its page tables take
+    cleanup.reclaim(4711)      # free those of a whole process
+    cleanup.page_tables(4711)  # how much memory do its page tables take?
     cleanup.mappers("file")    # who maps it, and where: reclaim(pid, ranges=ranges)
-    cleanup.features()         # what works on this host, and why the rest does not
+    cleanup.features()         # what works on this host, and why does the rest not?
 """
 
-from cleanup.backends import features
-from cleanup.call import reclaim, scan
+from typing import TYPE_CHECKING
+
+from cleanup.cleaning import reclaim, scan
 from cleanup.errors import (
     AbiMismatch,
     CallFailed,
@@ -25,9 +26,15 @@ from cleanup.errors import (
     ProcessGone,
     Unmapped,
 )
+from cleanup.methods import features
 from cleanup.process import PageTables, page_tables
+from cleanup.ranges import Range
 from cleanup.result import Levels, Result
 from cleanup.rmap import Mapper, mappers
+from cleanup.skip_reason import SkipReason
+
+if TYPE_CHECKING:
+    __version__: str
 
 __all__ = [
     "AbiMismatch",
@@ -40,11 +47,24 @@ __all__ = [
     "NotPermitted",
     "PageTables",
     "ProcessGone",
+    "Range",
     "Result",
+    "SkipReason",
     "Unmapped",
+    "__version__",
     "features",
     "mappers",
     "page_tables",
     "reclaim",
     "scan",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        """Look the version up when it is asked for: the library for that is slow to import."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("pgtable-cleanup")

@@ -2,7 +2,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from typing_extensions import Buffer
+from cleanup._buffer import Buffer
 
 DEVICE: Final[str]
 ABI_VERSION: Final[int]
@@ -30,7 +30,7 @@ class Counts(NamedTuple):
     flushes: int
     longest_hold_ns: int
 
-class Features(NamedTuple):
+class ModuleFeatures(NamedTuple):
     abi_version: int
     features: int
     flags: int
@@ -44,7 +44,7 @@ class CallError(OSError):
     def __init__(self, number: int, counts: Counts) -> None: ...
 
 def open_device() -> int: ...
-def features(fd: int) -> Features: ...
+def features(fd: int) -> ModuleFeatures: ...
 def call(
     fd: int,
     *,

@@ -148,7 +148,7 @@ class Counts(NamedTuple):
     longest_hold_ns: int
 
 
-class Features(NamedTuple):
+class ModuleFeatures(NamedTuple):
     abi_version: int
     features: int
     flags: int
@@ -183,7 +183,7 @@ def features(int fd):
         number = errno
     if result < 0:
         raise OSError(number, os.strerror(number))
-    return Features(
+    return ModuleFeatures(
         answer.abi_version,
         answer.features,
         answer.flags,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The module's device: opening it, and making sure that it speaks our ABI."""
+"""The module's device: opens it, and makes sure that it speaks the ABI of this package."""
 
 import errno
 import os
@@ -10,17 +10,19 @@ from typing import NamedTuple
 from cleanup import _uapi
 from cleanup.errors import AbiMismatch, CallFailed, ModuleMissing, NotPermitted
 
+RELOAD = "unload it and load the module of this version"
+
 
 class Device(NamedTuple):
-    """An open device and what the module behind it can do."""
+    """An open device, and what the module behind it can do."""
 
     fd: int
-    features: _uapi.Features
+    features: _uapi.ModuleFeatures
 
 
 @contextmanager
 def opened() -> Iterator[Device]:
-    """The device, closed at the end.
+    """Open the device for the length of a `with` statement.
 
     Raises ModuleMissing, AbiMismatch, NotPermitted, CallFailed.
     """
@@ -34,24 +36,22 @@ def opened() -> Iterator[Device]:
         os.close(fd)
 
 
-def checked_features(fd: int) -> _uapi.Features:
-    """The module's features, if its ABI is the one this package was built for.
-
-    Raises AbiMismatch.
-    """
+def checked_features(fd: int) -> _uapi.ModuleFeatures:
+    """Return what the module can do. Raises AbiMismatch unless it speaks this package's ABI."""
     try:
         features = _uapi.features(fd)
     except OSError as error:
         raise AbiMismatch(
             errno.EPROTO,
-            f"{_uapi.DEVICE} does not answer as this package's module would "
-            f"({error.strerror}): unload it and load the module of this version",
+            f"{_uapi.DEVICE} does not answer as this package's module would ({error.strerror})",
+            hint=RELOAD,
         ) from error
     if features.abi_version != _uapi.ABI_VERSION:
         raise AbiMismatch(
             errno.EPROTO,
             f"the loaded module speaks ABI {features.abi_version}, this package "
-            f"{_uapi.ABI_VERSION}: unload it and load the module of this version",
+            f"{_uapi.ABI_VERSION}",
+            hint=RELOAD,
         )
     return features
 
@@ -61,14 +61,15 @@ def _open_error(error: OSError) -> CallFailed:
     if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return ModuleMissing(
             number,
-            f"{_uapi.DEVICE} is not there: the kernel module is not loaded; load it as root "
-            "(`make -C kmod`, `insmod pgtable_cleanup.ko`) or try it in a virtual machine "
-            "(`pgtable-cleanup lab shell`); `pgtable-cleanup features` says what this host lacks",
+            f"{_uapi.DEVICE} is not there: the kernel module is not loaded",
+            hint="load it as root (`make -C kmod`, `insmod pgtable_cleanup.ko`) or try it in a "
+            "virtual machine (`pgtable-cleanup lab shell`); `pgtable-cleanup features` says what "
+            "this host lacks",
         )
     if isinstance(error, PermissionError):
         return NotPermitted(
             number,
-            f"{_uapi.DEVICE}: permission denied: run as root, or let the users in by the "
-            "module's parameter mode= or a udev rule",
+            f"{_uapi.DEVICE}: permission denied",
+            hint="run as root, or let the users in by the module's parameter mode= or a udev rule",
         )
     return CallFailed(number, f"{_uapi.DEVICE}: {os.strerror(number).lower()}")

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""What this host's kernel is, and what stands in the way of loading the module on it."""
+"""This host's kernel, and what stands in the way of loading the module on it."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# As kmod/compat/proved.c judges, which has the last word.
+# kmod/compat/proved.c has the last word on which kernels are proved; this repeats its judgement.
 PROVED_SERIES = ("6.1", "6.12", "7.3")
 LAB_SUFFIX = "-pgtable-cleanup-debug"
 CAP_SYS_MODULE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
-    """The running kernel, as uname(2) names it; `root` is where /proc, /sys and /lib are."""
+class HostKernel:
+    """A host's kernel, as uname(2) names it. `root` is where its /proc, /sys and /lib are."""
 
     release: str
     version: str
@@ -22,21 +22,22 @@ class Kernel:
     root: Path = Path("/")
 
     @classmethod
-    def running(cls) -> "Kernel":
-        """The kernel this process runs on."""
+    def running(cls) -> "HostKernel":
+        """Return the kernel that this process runs on."""
         uname = os.uname()
         return cls(uname.release, uname.version, uname.machine)
 
     def paging_levels(self) -> int | None:
-        """4 or 5; None where it can't be told. la57 is in cpuinfo only while it is in use."""
+        """Return the levels of its page-table tree, 4 or 5; None where that can't be told."""
         for line in _text(self.root / "proc/cpuinfo").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "flags":
+                # The kernel shows la57 only while it uses it.
                 return 5 if "la57" in value.split() else 4
         return None
 
     def is_proved(self) -> bool:
-        """Whether the module's protocol is proved on it: else it refuses to load."""
+        """Say whether the module is proved on it. On any other kernel it refuses to load."""
         if self.machine != "x86_64" or "PREEMPT_RT" in self.version.split():
             return False
         if self.release.endswith(LAB_SUFFIX):
@@ -48,7 +49,7 @@ class Kernel:
         )
 
     def obstacles(self) -> Iterator[str]:
-        """What would keep the module from being loaded, the weightiest first."""
+        """Yield what would keep the module from being loaded, the weightiest first."""
         loads_modules = (self.root / "proc/modules").exists()
         if not loads_modules:
             yield "this kernel loads no modules: there is no /proc/modules (CONFIG_MODULES is off)"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Readers of /proc, which psutil has no figures for."""
+"""Reads figures from /proc that psutil does not have."""
 
 import os
 import time
@@ -13,7 +13,7 @@ _SETTLE_TRIES = 40
 
 
 def kilobytes(path: Path) -> dict[str, int]:
-    """The `Name: N kB` lines of a file, in bytes; OSError where it can't be read."""
+    """Return the `Name: N kB` lines of a file, in bytes. Raises OSError if it can't be read."""
     figures = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, value = line.partition(":")
@@ -24,10 +24,10 @@ def kilobytes(path: Path) -> dict[str, int]:
 
 
 def pagetables_bytes() -> int:
-    """Page tables of the whole machine: PageTables of /proc/meminfo.
+    """Return the bytes of page tables of the whole machine: PageTables of /proc/meminfo.
 
-    The kernel adds it up from per-CPU parts of up to some 500 kB each; root can have
-    them folded in first, others get it as it stands.
+    The kernel adds the figure up from per-CPU parts of up to some 500 kB each. For root they are
+    folded in first; others get the figure as it stands.
     """
     if os.access(_STAT_REFRESH, os.W_OK):
         _STAT_REFRESH.write_text("1", encoding="ascii")
@@ -37,9 +37,10 @@ def pagetables_bytes() -> int:
 def settled(
     read: Callable[[], int], *, quiet_seconds: float = SETTLE_SECONDS, goal: int | None = None
 ) -> int:
-    """What `read` gives, in bytes, once it is down to `goal` or fell no more for `quiet_seconds`.
+    """Return what `read` gives once it is down to `goal`, or has not fallen for `quiet_seconds`.
 
-    For figures of page tables, which are freed only after an RCU grace period. Gives up after 6 s.
+    Figures of page tables need that, as tables are freed only after an RCU grace period. After 6 s
+    the last figure is returned as it is.
     """
     last = read()
     quiet = 0.0
@@ -54,12 +55,12 @@ def settled(
 
 
 def settled_pagetables_bytes() -> int:
-    """`pagetables_bytes` once it falls no more."""
+    """Return `pagetables_bytes` once it falls no more."""
     return settled(pagetables_bytes)
 
 
 def tlb_shootdowns() -> int:
-    """TLB shootdown interrupts so far on all CPUs: the TLB line of /proc/interrupts."""
+    """Return the TLB shootdown interrupts so far on all CPUs: the TLB line of /proc/interrupts."""
     for line in Path("/proc/interrupts").read_text(encoding="utf-8").splitlines():
         name, _, counts = line.strip().partition(":")
         if name == "TLB":

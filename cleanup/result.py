@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
 from cleanup import _uapi
+from cleanup.skip_reason import SkipReason
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Tables (of one page each) at each level of the page-table tree."""
+    """A number of page tables (of one page each) for each level of the page-table tree."""
 
     pte: int = 0
     pmd: int = 0
@@ -24,25 +26,34 @@ class Levels:
 
     @property
     def total(self) -> int:
-        """Tables of all levels."""
+        """The tables of all levels together."""
         return self.pte + self.pmd + self.pud
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Counts as the module reports them, added up over all of its calls.
+    """The counts of a scan or a reclaim, added up over all of its system calls.
 
-    `empty` is what was empty when scanned, `freed` the part of it that a reclaim freed. `skipped`
-    maps a reason to the tables left alone for it, reasons that did not occur left out; `holes` are
-    unmapped stretches inside the ranges; `complete` is false if `max_tables` ended the work before
-    the end of the ranges. `longest_hold_ns` is the longest time in nanoseconds that the target's
-    mmap lock was held at a stretch.
+    A Result is a value: it can be compared, hashed, pickled and added to another. `print(result)`
+    gives a sentence::
+
+        >>> print(cleanup.reclaim(4711))
+        4 of 10 page tables were empty, 4 were freed (16 KiB); left alone: 6 mapped
+
+    `tables` were seen, `empty` of them were empty when scanned, and `freed` of these a reclaim
+    freed; a scan frees none. `skipped` maps each `SkipReason` that occurred to the tables left
+    alone for it. `zero_pages_dropped` counts the entries that `zero_pages` dropped.
+
+    `holes` are unmapped stretches inside the ranges. `flushes` are TLB flushes, and
+    `longest_hold_ns` is the longest time in nanoseconds that the target's mmap lock was held at a
+    stretch. `calls` are system calls. `complete` is false if `max_tables` or a failure ended the
+    work before the end of the ranges.
     """
 
     tables: Levels = field(default_factory=Levels)
     empty: Levels = field(default_factory=Levels)
     freed: Levels = field(default_factory=Levels)
-    skipped: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: Mapping[str, int] = field(default_factory=dict)
     zero_pages_dropped: int = 0
     holes: int = 0
     flushes: int = 0
@@ -50,8 +61,46 @@ class Result:
     calls: int = 0
     complete: bool = False
 
+    def __post_init__(self) -> None:
+        # What is frozen must not change by a dictionary that the caller kept.
+        object.__setattr__(self, "skipped", MappingProxyType(dict(self.skipped)))
+
+    def _values(self) -> Iterator[Any]:
+        return (getattr(self, each.name) for each in fields(self))
+
+    def __hash__(self) -> int:
+        # Two mappings are equal in any order of their items.
+        return hash(
+            tuple(
+                frozenset(value.items()) if isinstance(value, Mapping) else value
+                for value in self._values()
+            )
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A MappingProxyType can't be pickled.
+        return type(self), tuple(
+            dict(value) if isinstance(value, Mapping) else value for value in self._values()
+        )
+
+    def __str__(self) -> str:
+        empty, freed = self.empty.total, self.freed.total
+        was, were = ("was" if number == 1 else "were" for number in (empty, freed))
+        parts = [f"{empty} of {self.tables.total} page tables {was} empty"]
+        if freed:
+            parts[0] += f", {freed} {were} freed ({freed * mmap.PAGESIZE // 1024} KiB)"
+        if self.zero_pages_dropped:
+            parts.append(f"{self.zero_pages_dropped} zero-page entries dropped")
+        if self.skipped:
+            parts.append("left alone: " + reasons(self.skipped))
+        if self.holes:
+            parts.append(f"{self.holes} unmapped holes in the ranges")
+        if not self.complete:
+            parts.append("ended before all was seen")
+        return "; ".join(parts)
+
     def __add__(self, other: Result) -> Result:
-        """Both together; complete if both are."""
+        """Return both together. The sum is complete if both are."""
         skipped = dict(self.skipped)
         for reason, number in other.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + number
@@ -59,7 +108,7 @@ class Result:
             tables=self.tables + other.tables,
             empty=self.empty + other.empty,
             freed=self.freed + other.freed,
-            skipped=MappingProxyType(skipped),
+            skipped=skipped,
             zero_pages_dropped=self.zero_pages_dropped + other.zero_pages_dropped,
             holes=self.holes + other.holes,
             flushes=self.flushes + other.flushes,
@@ -69,37 +118,40 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain dictionaries and numbers."""
+        """Return the same as plain dictionaries and numbers."""
         return {
-            name: (
+            each.name: (
                 {level: getattr(value, level) for level in _uapi.LEVELS}
                 if isinstance(value, Levels)
-                else dict(value)
+                else {str(reason): number for reason, number in value.items()}
                 if isinstance(value, Mapping)
                 else value
             )
-            for name in self.__slots__
-            for value in [getattr(self, name)]
+            for each, value in zip(fields(self), self._values(), strict=True)
         }
 
 
+def reasons(skipped: Mapping[str, int]) -> str:
+    """Return skip counts as people read them, such as "8 mapped, 2 thp"."""
+    return ", ".join(f"{number} {reason}" for reason, number in skipped.items())
+
+
 def of_call(counts: _uapi.Counts) -> Result:
-    """What one call counted; not complete, as one call can't tell."""
+    """Return what one system call counted. It is not complete, as one call can't tell."""
     return Result(
         tables=Levels(*counts.tables),
         empty=Levels(*counts.empty),
         freed=Levels(*counts.freed),
-        skipped=MappingProxyType(
-            {
-                # A newer module may know reasons that this build has no name for.
-                _uapi.SKIP_REASONS.get(index, f"reason_{index}"): number
-                for index, number in enumerate(counts.skipped)
-                if number
-            }
-        ),
+        skipped={_reason(index): number for index, number in enumerate(counts.skipped) if number},
         zero_pages_dropped=counts.zero_pages_dropped,
         holes=counts.holes,
         flushes=counts.flushes,
         longest_hold_ns=counts.longest_hold_ns,
         calls=1,
     )
+
+
+def _reason(index: int) -> str:
+    """Return the reason's name; a newer module may know reasons that this build has none for."""
+    name = _uapi.SKIP_REASONS.get(index)
+    return f"reason_{index}" if name is None else SkipReason(name)

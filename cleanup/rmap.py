@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a file to the processes that map it, and where: rmap as /proc shows it."""
+"""Finds the processes that map a file, and where: the reverse mapping, as /proc shows it."""
 
 import os
 import re
@@ -12,15 +12,15 @@ from typing import NamedTuple
 import psutil
 
 from cleanup import _mapping
-from cleanup.loop import Range
+from cleanup.ranges import Range
 
 Refused = Callable[[int, PermissionError], object]
 
 
 class Mapper(NamedTuple):
-    """A process that maps the file; `ranges` are address and length, in bytes, in ascending order.
+    """A process that maps the file, and where it does.
 
-    Neighbours are joined: a mapping that is split into several VMAs is one range.
+    `ranges` ascend. Neighbours are joined: a mapping that is split into several VMAs is one range.
     """
 
     pid: int
@@ -28,19 +28,23 @@ class Mapper(NamedTuple):
 
 
 def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> list[Mapper]:
-    """The processes that map a regular file or memfd, shared or private, in ascending order of pid.
+    """Return the processes that map a regular file or memfd, in ascending order of pid.
 
-    `path` may be /proc/PID/fd/N, which names memfds and deleted files too. It is opened for
-    reading. After PUNCH_HOLE in one process the empty tables are in all of these::
+    Shared and private mappings both count. After PUNCH_HOLE in one process, all of these processes
+    have empty tables::
 
         for pid, ranges in cleanup.mappers(f"/proc/self/fd/{memfd}"):
             cleanup.reclaim(pid, ranges=ranges)
 
-    Another user's mappings may not be read without the right to ptrace the process: `refused` is
-    called with the pid and the error of each such process, whether it maps the file or not. What is
-    mapped or unmapped meanwhile may be missed or named.
+    Another user's mappings may not be read without the right to ptrace the process. A mapping that
+    is made or goes during the call may be missed or named.
 
-    Raises OSError if the file can't be opened, ValueError if it is no regular file.
+    :param path: the file, which is opened for reading; /proc/PID/fd/N names memfds and deleted
+        files, too
+    :param refused: called with the pid and the error of each process whose mappings may not be
+        read, whether it maps the file or not
+    :raises OSError: the file can't be opened
+    :raises ValueError: it is no regular file
     """
     with _opened(path) as fd:
         pattern, exact = _lines_of(fd)
@@ -64,8 +68,8 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
-    """The file; held open, its inode number is nobody else's."""
-    # Asked first: to open a device or FIFO may do something, or wait.
+    """Hold the file open, so that no other file gets its inode number."""
+    # This comes first, as opening a device or a FIFO may do something, or wait.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ValueError(f"{os.fspath(path)} is not a regular file")
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -76,11 +80,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
 
 
 def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
-    """What finds the file's lines in /proc/PID/maps, and whether it finds no others.
+    """Return a pattern for the file's lines in /proc/PID/maps, and whether it matches no others.
 
-    Under overlayfs and btrfs these name another device than stat(), and overlayfs another inode,
-    so that the kernel is asked how it names the file: by mapping it here. Inode numbers are unique
-    on the file's own device, but not on one that several btrfs subvolumes share.
+    Under overlayfs and btrfs these lines name another device than stat() does, and under overlayfs
+    another inode. So the file is mapped here to see how the kernel names it. Inode numbers are
+    unique on the file's own device, but not on one that several btrfs subvolumes share.
     """
     status = os.fstat(fd)
     # hugetlbfs unmaps whole huge pages only, which is its block size.
@@ -101,7 +105,7 @@ def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
 
 
 def _maps_it(fd: int, pid: int, start: int, end: int) -> bool:
-    """Whether a mapping is really of the file: yes, where that may not be seen."""
+    """Say whether a mapping is really of the file; yes where that may not be seen."""
     try:
         mapped = Path(f"/proc/{pid}/map_files/{start:x}-{end:x}").stat()
     except PermissionError:
@@ -115,7 +119,7 @@ def _joined(spans: list[tuple[int, int]]) -> Iterator[Range]:
     start, end = spans[0]
     for next_start, next_end in spans[1:]:
         if next_start != end:
-            yield start, end - start
+            yield Range(start, end - start)
             start = next_start
         end = next_end
-    yield start, end - start
+    yield Range(start, end - start)

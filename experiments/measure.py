@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cleanup
-from cleanup.backends import Features
+from cleanup.methods import Features
 from cleanup.errors import CleanupError
 from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 from experiments import oracle
@@ -63,9 +63,9 @@ def usable_backends(wanted: Sequence[str], features: Features) -> tuple[list[str
     ExperimentError where one asked for can't be run.
     """
     unavailable = {
-        name: "; ".join(features.backends[name].reasons)
+        name: "; ".join(features.methods[name].reasons)
         for name in BACKENDS
-        if not features.backends[name].works
+        if not features.methods[name].works
     }
     if not wanted:
         return [name for name in BACKENDS if name not in unavailable], unavailable

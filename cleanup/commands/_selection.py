@@ -15,8 +15,8 @@ import psutil
 
 from cleanup import cgroup, proc
 from cleanup.errors import CallFailed, CleanupError, NotPermitted, ProcessGone
-from cleanup.loop import Range
 from cleanup.process import page_tables
+from cleanup.ranges import Range
 from cleanup.rmap import mappers
 
 # A cgroup in which processes start all the time would keep us for ever.

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from cleanup import call, device
+from cleanup import cleaning, device
 from cleanup.commands import PROGRAM, _selection
 from cleanup.commands._report import Outcome, Reading, Report
 from cleanup.commands._selection import Selection, Target
@@ -43,7 +43,7 @@ cgroup's memory.stat may lag behind by 2 s.
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class TargetOptions:
     """The command line, parsed; `select` finds the processes."""
 
     select: Callable[[], Selection]
@@ -55,7 +55,7 @@ class Options:
     as_json: bool
 
 
-class Levels(click.ParamType[tuple[str, ...]]):
+class LevelNames(click.ParamType[tuple[str, ...]]):
     """Levels by name, separated by commas."""
 
     name = "levels"
@@ -66,13 +66,13 @@ class Levels(click.ParamType[tuple[str, ...]]):
         """Check the names here, so that a wrong one is a usage error."""
         levels = tuple(str(value).split(","))
         try:
-            call.level_mask(levels)
+            cleaning.level_mask(levels)
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return levels
 
 
-def target_command(function: Callable[[Options], None]) -> click.Command:
+def target_command(function: Callable[[TargetOptions], None]) -> click.Command:
     """A command with the arguments and options that choose processes and bound the work."""
 
     @click.command(
@@ -96,7 +96,7 @@ def target_command(function: Callable[[Options], None]) -> click.Command:
     )
     @click.option(
         "--levels",
-        type=Levels(),
+        type=LevelNames(),
         metavar="pte,pmd,pud",
         help="Levels of the page-table tree; by default all that the module serves.",
     )
@@ -141,7 +141,7 @@ def target_command(function: Callable[[Options], None]) -> click.Command:
             raise click.UsageError(
                 "name the processes in one way: PIDs, --all, --cgroup PATH or --mappers FILE"
             )
-        function(Options(choices[0], **options))
+        function(TargetOptions(choices[0], **options))
 
     return command
 
@@ -175,7 +175,7 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def run(options: Options, *, frees: bool) -> None:
+def run(options: TargetOptions, *, frees: bool) -> None:
     """Scan or reclaim the processes chosen and print the report; exit code 1 if that failed."""
     # Without a usable module, one message for all.
     with device.opened():
@@ -195,7 +195,7 @@ def run(options: Options, *, frees: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _work(report: Report, options: Options) -> None:
+def _work(report: Report, options: TargetOptions) -> None:
     """Go through the processes until the bound, a Ctrl-C, or an error that all would give."""
     targets = report.selection.targets
     number = length_hint(targets)
@@ -218,7 +218,7 @@ def _work(report: Report, options: Options) -> None:
 
 def _process(
     target: Target,
-    options: Options,
+    options: TargetOptions,
     frees: bool,
     max_tables: int | None,
     interrupt: Interrupt,
@@ -227,7 +227,7 @@ def _process(
 ) -> Outcome:
     pid = target.pid
     name, before, after, result, failure = None, None, None, None, target.error
-    work = call.reclaim if frees else call.scan
+    work = cleaning.reclaim if frees else cleaning.scan
 
     def progress(so_far: Result) -> None:
         nonlocal result

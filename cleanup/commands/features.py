@@ -9,9 +9,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cleanup.backends import Features
-from cleanup.backends import features as find_features
 from cleanup.lab import LabError, machine, packages
+from cleanup.methods import Features
+from cleanup.methods import features as find_features
 
 # What the lab can't do without, each raising a LabError that says how to get it.
 LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.debian_mirror)
@@ -69,8 +69,8 @@ def _show(found: Features, facilities: Mapping[str, Facility]) -> None:
         facts.add_row("tables a flush", str(module.batch))
         facts.add_row("lock hold, default bound", f"{module.default_max_hold_ns} ns")
     ways = Table("", "works", "what it is; why it does not work here", box=None)
-    for name, backend in found.backends.items():
-        ways.add_row(name, _yes(backend.works), _lines(backend.does, backend.reasons))
+    for name, method in found.methods.items():
+        ways.add_row(name, _yes(method.works), _lines(method.does, method.reasons))
     for name, what in (
         ("lab", "boots Debian's kernels in QEMU, with the module"),
         ("kvm", "makes the lab as fast as this machine; without it, QEMU emulates"),

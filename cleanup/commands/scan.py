@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """`pgtable-cleanup scan`."""
 
-from cleanup.commands._targets import Options, run, target_command
+from cleanup.commands._targets import TargetOptions, run, target_command
 
 
 @target_command
-def scan(options: Options) -> None:
+def scan(options: TargetOptions) -> None:
     """Count the page tables of processes, and those of them that are empty."""
     run(options, frees=False)

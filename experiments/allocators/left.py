@@ -28,7 +28,7 @@ def found(pid: int, begin: Census, peak: Census) -> dict[str, Any]:
 
 def _reclaimed(pid: int) -> int | None:
     """Tables of all levels that `reclaim` frees of it now, None where there is no module."""
-    if not cleanup.features().backends["module"].works:
+    if not cleanup.features().methods["module"].works:
         return None
     return cleanup.reclaim(pid).freed.total
 

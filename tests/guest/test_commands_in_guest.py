@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import cleanup
-from cleanup import call
+from cleanup import cleaning
 from guest.identity import CAP_SYS_NICE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, Child, area, child, memfd, punch_hole, vmpte
 from guest.others import COMMAND, command, command_in_fork, in_fork
@@ -115,11 +115,11 @@ def test_a_cgroup_without_the_memory_controller(group: Path) -> None:
 
 def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> None:
     doomed = Child(emptied())
-    reclaim = call.reclaim
+    reclaim = cleaning.reclaim
 
     def kill_and_reclaim(pid: int, **options: Any) -> cleanup.Result:  # noqa: ANN401
         """At the first process: the doomed one was found, and is not yet worked on."""
-        call.reclaim = reclaim
+        cleaning.reclaim = reclaim
         assert pid < doomed.pid
         doomed.kill()
         while "VmPTE" in Path(f"/proc/{doomed.pid}/status").read_text():
@@ -127,7 +127,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
         return reclaim(pid, **options)
 
     def prepare() -> None:
-        call.reclaim = kill_and_reclaim  # type: ignore[assignment]
+        cleaning.reclaim = kill_and_reclaim  # type: ignore[assignment]
 
     found = document(command_in_fork(prepare, "reclaim", "--all", "--json"))
     doomed.reap()

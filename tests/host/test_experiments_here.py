@@ -17,7 +17,7 @@ import pytest
 import cleanup
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
-HAS_MODULE = cleanup.features().backends["module"].works
+HAS_MODULE = cleanup.features().methods["module"].works
 
 
 def experiment(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import cleanup
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 
 COMMAND = Path(sys.executable).with_name("pgtable-cleanup")
 no_module = pytest.mark.skipif(
@@ -33,14 +33,14 @@ def test_features_says_why_the_module_is_not_there() -> None:
     document = json.loads(result.stdout)
     assert document["kernel"] == os.uname().release
     assert document["module"] is None
-    backend = document["backends"]["module"]
-    assert not backend["works"]
-    assert backend["reasons"][0] == f"the module is not loaded: there is no {_uapi.DEVICE}"
-    assert backend["reasons"][1:] == document["module_obstacles"]
+    method = document["methods"]["module"]
+    assert not method["works"]
+    assert method["reasons"][0] == f"the module is not loaded: there is no {_uapi.DEVICE}"
+    assert method["reasons"][1:] == document["module_obstacles"]
     if not Path("/proc/modules").exists():
-        assert any("/proc/modules" in reason for reason in backend["reasons"])
-    assert document["backends"]["none"]["works"]
-    assert document["backends"]["zap"]["works"] == document["pt_reclaim"]
+        assert any("/proc/modules" in reason for reason in method["reasons"])
+    assert document["methods"]["none"]["works"]
+    assert document["methods"]["zap"]["works"] == document["pt_reclaim"]
 
 
 @no_module
@@ -124,7 +124,7 @@ def test_the_kernel_does_not_know_the_advice() -> None:
     with mmap.mmap(-1, mmap.PAGESIZE) as memory, pytest.raises(OSError, match="nvalid") as caught:
         _uapi.madvise(_uapi.address_of(memory), mmap.PAGESIZE, _uapi.MADV_CLEANUP_PGTABLE)
     assert caught.value.errno == errno.EINVAL
-    assert not trial.kernel_knows_advice()
+    assert not probe.kernel_knows_advice()
 
 
 def configuration() -> str | None:
@@ -137,11 +137,11 @@ def configuration() -> str | None:
 
 @pytest.mark.skipif(configuration() is None, reason="the kernel does not tell its configuration")
 def test_the_trial_agrees_with_the_configuration() -> None:
-    assert trial.dontneed_frees_tables() == ("CONFIG_PT_RECLAIM=y" in str(configuration()))
+    assert probe.dontneed_frees_tables() == ("CONFIG_PT_RECLAIM=y" in str(configuration()))
 
 
 def test_a_remapping_frees_the_tables_on_every_kernel() -> None:
-    assert trial.remap_frees_tables()
+    assert probe.remap_frees_tables()
 
 
 def test_madvise_passes_the_advice_on() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cleanup import _uapi
 
-FEATURES = _uapi.Features(
+FEATURES = _uapi.ModuleFeatures(
     abi_version=_uapi.ABI_VERSION,
     features=0,
     flags=_uapi.SCAN_ONLY | _uapi.WHOLE_MM,
@@ -29,7 +29,7 @@ class FakeModule:
     empty: int = 4
     holes: int = 0
     fails: Callable[[dict[str, Any]], int] = lambda _call: 0
-    features: _uapi.Features = FEATURES
+    features: _uapi.ModuleFeatures = FEATURES
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def call(self, _fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401

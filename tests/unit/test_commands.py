@@ -66,7 +66,7 @@ REPORT = {
     "interrupted": None,
     "pagetables": {},
 }
-BACKEND = {"does": None, "works": None, "reasons": None}
+METHOD = {"does": None, "works": None, "reasons": None}
 FEATURES = {
     "kernel": None,
     "machine": None,
@@ -85,7 +85,7 @@ FEATURES = {
         "default_max_hold_ns": None,
     },
     "module_obstacles": None,
-    "backends": {"none": BACKEND, "zap": BACKEND, "remap": BACKEND, "module": BACKEND},
+    "methods": {"none": METHOD, "zap": METHOD, "remap": METHOD, "module": METHOD},
     "lab": {"works": None, "reasons": None},
     "kvm": {"works": None, "reasons": None},
 }
@@ -96,8 +96,8 @@ def test_features_with_a_module(module: "FakeModule") -> None:
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert keys(document) == FEATURES
-    assert document["backends"]["module"] == {
-        "does": document["backends"]["module"]["does"],
+    assert document["methods"]["module"] == {
+        "does": document["methods"]["module"]["does"],
         "works": True,
         "reasons": [],
     }
@@ -120,9 +120,9 @@ def test_features_with_a_module_of_another_abi(module: "FakeModule") -> None:
     module.features = module.features._replace(abi_version=99)
     result = run("features", "--json")
     assert result.exit_code == 0
-    backend = json.loads(result.stdout)["backends"]["module"]
-    assert not backend["works"]
-    assert "ABI 99" in backend["reasons"][0]
+    method = json.loads(result.stdout)["methods"]["module"]
+    assert not method["works"]
+    assert "ABI 99" in method["reasons"][0]
 
 
 def test_features_with_an_unproved_kernel(module: "FakeModule") -> None:

@@ -45,7 +45,7 @@ def test_another_device() -> None:
 
 
 def test_another_abi(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = _uapi.Features(_uapi.ABI_VERSION + 1, 0, 0, 0, 0, 0, 0)
+    answer = _uapi.ModuleFeatures(_uapi.ABI_VERSION + 1, 0, 0, 0, 0, 0, 0)
     monkeypatch.setattr(_uapi, "features", lambda _fd: answer)
     with pytest.raises(cleanup.AbiMismatch, match=f"speaks ABI {_uapi.ABI_VERSION + 1}"):
         device.checked_features(-1)

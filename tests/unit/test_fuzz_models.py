@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 from guest import abi
 from guest.layout import GIB, PAGE, UNIT
 from proof.fuzz import layouts, model, tables
@@ -234,7 +234,7 @@ def layout_run(ops: Sequence[layouts.Op]) -> str:
             memory=layouts.opened(stack, "/proc/self/mem"),
             file=layouts.opened_file(stack),
             zero_frame=NO_FRAME,
-            pt_reclaim=trial.dontneed_frees_tables(),
+            pt_reclaim=probe.dontneed_frees_tables(),
         )
         return layouts.mismatch(machine, ops)[0]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cleanup.host import Kernel
+from cleanup.host import HostKernel
 
 RELEASE = "6.12.117+deb13-amd64"
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Kernel:
+def host(tmp_path: Path) -> HostKernel:
     """A host on which nothing stands in the way."""
     files = {
         "proc/modules": "",
@@ -28,10 +28,10 @@ def host(tmp_path: Path) -> Kernel:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     version = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-01-01)"
-    return Kernel(RELEASE, version, "x86_64", tmp_path)
+    return HostKernel(RELEASE, version, "x86_64", tmp_path)
 
 
-def test_nothing_in_the_way(host: Kernel) -> None:
+def test_nothing_in_the_way(host: HostKernel) -> None:
     assert not list(host.obstacles())
 
 
@@ -44,19 +44,19 @@ def test_nothing_in_the_way(host: Kernel) -> None:
         ("proc/self/status", "CapEff:\t00000000a80425fb\n", "CAP_SYS_MODULE"),
     ],
 )
-def test_one_thing_in_the_way(host: Kernel, file: str, text: str, message: str) -> None:
+def test_one_thing_in_the_way(host: HostKernel, file: str, text: str, message: str) -> None:
     (host.root / file).write_text(text)
     (obstacle,) = host.obstacles()
     assert message in obstacle
 
 
-def test_no_modules_at_all(host: Kernel) -> None:
+def test_no_modules_at_all(host: HostKernel) -> None:
     (host.root / "proc/modules").unlink()
     (obstacle,) = host.obstacles()
     assert "/proc/modules" in obstacle
 
 
-def test_no_headers(host: Kernel) -> None:
+def test_no_headers(host: HostKernel) -> None:
     (host.root / f"lib/modules/{RELEASE}/build/Makefile").unlink()
     (host.root / f"lib/modules/{RELEASE}/build").rmdir()
     (obstacle,) = host.obstacles()
@@ -77,14 +77,14 @@ def test_no_headers(host: Kernel) -> None:
     ],
 )
 def test_proved_kernels(
-    host: Kernel, release: str, version: str, machine: str, proved: bool
+    host: HostKernel, release: str, version: str, machine: str, proved: bool
 ) -> None:
     kernel = replace(host, release=release, version=version, machine=machine)
     assert kernel.is_proved() == proved
     assert any("refuse to load" in obstacle for obstacle in kernel.obstacles()) != proved
 
 
-def test_paging_levels(host: Kernel) -> None:
+def test_paging_levels(host: HostKernel) -> None:
     assert host.paging_levels() == 4
     (host.root / "proc/cpuinfo").write_text("flags : fpu la57 vme\n")
     assert host.paging_levels() == 5

@@ -64,7 +64,7 @@ def test_another_process_and_its_deleted_file(file: Path) -> None:
     ):
         assert child.stdout is not None
         address = int(child.stdout.readline())
-        wanted = [cleanup.Mapper(child.pid, ((address, 2 * PAGE),))]
+        wanted = [cleanup.Mapper(child.pid, (cleanup.Range(address, 2 * PAGE),))]
         assert cleanup.mappers(file) == wanted
         file.unlink()
         assert cleanup.mappers(f"/proc/self/fd/{opened.fileno()}") == wanted

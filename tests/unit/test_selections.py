@@ -19,6 +19,7 @@ from click.testing import Result
 
 from cleanup import _uapi, cgroup, proc, rmap
 from cleanup.commands import _report, _selection
+from cleanup.ranges import Range
 from unit.test_commands import PROCESS, REPORT, keys, run
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ def test_mappers_only_where_they_map_the_file(
 def test_mappings_that_go_meanwhile_are_no_error(
     module: "FakeModule", children: list[int], file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mapper = rmap.Mapper(children[0], ((PAGE, PAGE),))
+    mapper = rmap.Mapper(children[0], (Range(PAGE, PAGE),))
     monkeypatch.setattr(_selection, "mappers", lambda _path, **_refused: [mapper])
     module.holes = 1
     module.fails = lambda _call: errno.ENOMEM
@@ -396,7 +397,7 @@ def test_mappers_that_may_not_be_seen(
 ) -> None:
     def found(_path: str, refused: rmap.Refused) -> list[rmap.Mapper]:
         refused(children[1], PermissionError(errno.EACCES, "Permission denied"))
-        return [rmap.Mapper(children[0], ((PAGE, PAGE),))]
+        return [rmap.Mapper(children[0], (Range(PAGE, PAGE),))]
 
     monkeypatch.setattr(_selection, "mappers", found)
     result = run("reclaim", "--mappers", file, "--json")

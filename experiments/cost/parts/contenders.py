@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cleanup
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 from cleanup.proc import pagetables_bytes
 from experiments.cost import meter
 from experiments.cost.contenders import (
@@ -42,7 +42,7 @@ class _Contenders:
         names = list(CONTENDERS)
         rounds: dict[str, list[Round[meter.Cost]]] = {name: [] for name in names}
         runs = _QUICK_RUNS if quick else _RUNS
-        kernel_frees = trial.dontneed_frees_tables()
+        kernel_frees = probe.dontneed_frees_tables()
         device = _uapi.open_device()
         try:
             with meter.running() as counter:

@@ -13,7 +13,7 @@ from statistics import median
 from time import monotonic
 from typing import TypedDict
 
-from cleanup import call, device
+from cleanup import cleaning, device
 from cleanup.errors import CleanupError
 from cleanup.result import Levels
 from cleanup.result import Result as Reclaimed
@@ -234,7 +234,7 @@ def _round(area: _Area, hold_ns: int, seed: int) -> Round:
         with sparse_mapping(_UPPER_TABLES * _GIB, seed=seed) as mapping:
             _faults.touch(mapping.view, stride=_GIB)
             _faults.release(mapping.view, stride=_GIB, span=PAGE)
-            call.reclaim(mapping.view, levels=("pte",))
+            cleaning.reclaim(mapping.view, levels=("pte",))
             done["upper"] = _free(
                 faulting, "upper", mapping.view, ("pmd", "pud"), _UPPER_TABLES, max_hold_ns=hold_ns
             )
@@ -275,7 +275,7 @@ def _free(
         with faulting.during("spinning"):
             _faults.spin(_SPIN_NS)
         with faulting.during(name):
-            done = call.reclaim(
+            done = cleaning.reclaim(
                 memory[start : start + size], levels=levels, max_hold_ns=max_hold_ns
             )
         freed += done.freed.total
@@ -294,7 +294,7 @@ def _locks(area: _Area, seed: int) -> Result:
     with sparse_mapping(_GIB, seed=seed) as mapping:
         mapping.touch_and_release(0, tables)
         with trace.recorded() as freeing:
-            call.reclaim(mapping.view, levels=("pte",))
+            cleaning.reclaim(mapping.view, levels=("pte",))
     _faults.release(area.memory)
     with (
         memoryview(area.memory) as view,

@@ -4,7 +4,7 @@
 import threading
 from collections.abc import Sequence
 
-from cleanup import call
+from cleanup import cleaning
 from cleanup.errors import CleanupError
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
@@ -71,7 +71,7 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
     _faults.release(mapping.view, stride=_GIB, span=PAGE)
     freed = 0
     if levels:
-        freed = call.reclaim(mapping.view, levels=levels).freed.total
+        freed = cleaning.reclaim(mapping.view, levels=levels).freed.total
         if freed != len(levels) * _FAULTS:
             raise CleanupError(f"{freed} tables were freed of {len(levels) * _FAULTS} empty ones")
     # What is freed late must not be on the faults' account.

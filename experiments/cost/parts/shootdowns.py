@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Sequence
 
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 from cleanup.proc import tlb_shootdowns
 from experiments.cost.contenders import CONTENDERS, TABLES, run_round
 from experiments.measure import ExperimentError, Progress
@@ -34,7 +34,7 @@ class _Shootdowns:
         names = list(CONTENDERS)
         sent: dict[str, list[int]] = {name: [] for name in names}
         runs = _QUICK_RUNS if quick else _RUNS
-        kernel_frees = trial.dontneed_frees_tables()
+        kernel_frees = probe.dontneed_frees_tables()
         device = _uapi.open_device()
         # The page tables of a thread's stack stay for the next thread.
         with second_thread():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cleanup
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 from cleanup.proc import settled_pagetables_bytes
 from experiments.cost import _faults, meter
 from experiments.cost.contenders import ONE_TABLE_HOLD_NS
@@ -56,7 +56,7 @@ class When:
     def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
         """A warm-up run, then those that count, each beginning with another design."""
         runs = 1 if quick else _RUNS
-        kernel_frees = trial.dontneed_frees_tables()
+        kernel_frees = probe.dontneed_frees_tables()
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
         device = _uapi.open_device()
         try:

@@ -17,7 +17,7 @@ from _fuzz import page_sums
 from _raw import peek, poke, syscall
 from numpy.typing import NDArray
 
-from cleanup import _uapi, trial
+from cleanup import _uapi, probe
 from experiments import oracle
 from guest import abi
 from guest.layout import (
@@ -108,7 +108,7 @@ class Machine:
             memory=opened(stack, "/proc/self/mem"),
             file=opened_file(stack),
             zero_frame=oracle.zero_frame(),
-            pt_reclaim=trial.dontneed_frees_tables(),
+            pt_reclaim=probe.dontneed_frees_tables(),
         )
 
 

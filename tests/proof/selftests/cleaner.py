@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from cleanup import _uapi, device, loop
+from cleanup import _uapi, device
 from cleanup.errors import Contended, ProcessGone
+from cleanup.request import Request, carry_out
 from cleanup.result import Levels
 
 
@@ -76,7 +77,7 @@ def _reclaim(opened: device.Device, pid: int) -> Levels:
         if error.errno not in (errno.ESRCH, errno.EINVAL):
             raise
         return Levels()
-    request = loop.Request(
+    request = Request(
         what=f"pid {pid}",
         flags=0,
         levels=opened.features.levels,
@@ -87,7 +88,7 @@ def _reclaim(opened: device.Device, pid: int) -> Levels:
     )
     try:
         call = partial(_uapi.call, opened.fd)
-        return loop.run(call, request, max_ranges=opened.features.max_ranges, progress=None).freed
+        return carry_out(call, request, max_ranges=opened.features.max_ranges, progress=None).freed
     except (Contended, ProcessGone) as error:
         return error.result.freed if error.result else Levels()
     finally:

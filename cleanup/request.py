@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Repeats the resumable ioctl until its ranges are done, and adds up the counts.
+"""A request to the module, carried out by as many system calls as it takes.
 
-The kernel ends a call early when a signal is pending and returns 0. Python then runs its signal
-handlers before the next call, so that Ctrl-C ends the work and a harmless signal does not.
+The ioctl is resumable: the kernel ends a call early when a signal is pending, and returns 0. Python
+then runs its signal handlers before the next call, so that Ctrl-C ends the work and a harmless
+signal does not.
 """
 
 import errno
@@ -14,13 +15,12 @@ from cleanup import _uapi
 from cleanup.errors import from_errno
 from cleanup.result import Result, of_call
 
-Range = tuple[int, int]
 Cursor = tuple[int, int, int]  # range, level, address
 Progress = Callable[[Result], None]
 
 
 class Call(Protocol):
-    """One ioctl: `_uapi.call` with its device bound."""
+    """One ioctl: `_uapi.call`, with its device bound to it."""
 
     def __call__(
         self,
@@ -28,29 +28,35 @@ class Call(Protocol):
         flags: int,
         levels: int,
         pidfd: int,
-        ranges: Sequence[Range],
+        ranges: Sequence[tuple[int, int]],
         max_tables: int,
         max_hold_ns: int,
         cursor: Cursor,
     ) -> _uapi.Counts:
-        """Raise `_uapi.CallError` on failure."""
+        """Return the counts. Raises `_uapi.CallError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask for; `ranges` None is the whole address space, `max_tables` None all of it."""
+    """What to ask the module for.
+
+    `what` names the target in messages. `ranges` None is its whole address space, and `max_tables`
+    None sets no bound.
+    """
 
     what: str
     flags: int
     levels: int
     pidfd: int
-    ranges: Sequence[Range] | None
+    ranges: Sequence[tuple[int, int]] | None
     max_tables: int | None
     max_hold_ns: int
 
 
-def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | None) -> Result:
-    """Carry `request` out in calls of at most `max_ranges` ranges.
+def carry_out(
+    call: Call, request: Request, *, max_ranges: int, progress: Progress | None
+) -> Result:
+    """Carry `request` out in calls of at most `max_ranges` ranges, and add up their counts.
 
     Raises CallFailed, with what was done by then as its `result`: Unmapped only at the end, and
     Contended only if the whole request freed nothing.
@@ -93,8 +99,10 @@ def run(call: Call, request: Request, *, max_ranges: int, progress: Progress | N
     return result
 
 
-def _vectors(request: Request, max_ranges: int) -> Iterator[tuple[int, Sequence[Range], int]]:
-    """Flags and ranges of each vector, and the value of next_range that ends it."""
+def _vectors(
+    request: Request, max_ranges: int
+) -> Iterator[tuple[int, Sequence[tuple[int, int]], int]]:
+    """Yield the flags and ranges of each vector, and the value of next_range that ends it."""
     if request.ranges is None:
         yield request.flags | _uapi.WHOLE_MM, (), 1
         return

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cleanup
-from cleanup import _uapi, call
+from cleanup import _uapi, cleaning
 
 if TYPE_CHECKING:
     from unit.conftest import FakeModule
@@ -47,7 +47,7 @@ def test_the_pages_of_a_buffer_hold_all_its_bytes(start: int, length: int) -> No
         memoryview(memory) as view,
         view[start : start + length] as part,
     ):
-        address, size = call._pages_of(part)
+        address, size = cleaning._pages_of(part)
         first = _uapi.address_of(part)
     assert address % PAGE == size % PAGE == 0
     if length:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What this kernel does about page tables, found out by trying it on scratch memory.
+"""Finds out what this kernel does about page tables, by trying it on scratch memory.
 
-Versions say little: a vendor may carry the code early or have it configured out.
+A kernel's version says little: a vendor may carry the code early or have it configured out.
 """
 
 import errno
@@ -12,26 +12,26 @@ from contextlib import suppress
 from cleanup import _mapping, _uapi
 from cleanup.process import page_tables
 
-UNIT_BYTES = 2 << 20  # what one PTE table maps, on x86-64
+UNIT_BYTES = 2 << 20  # One PTE table maps that much on x86-64.
 UNITS = 16
 
 
 def dontneed_frees_tables() -> bool:
-    """Whether MADV_DONTNEED over whole 2 MiB units frees their tables (Linux 6.14: PT_RECLAIM)."""
+    """Say whether MADV_DONTNEED over whole 2 MiB units frees their tables (PT_RECLAIM, 6.14)."""
     return _frees_tables(
         lambda memory, start: memory.madvise(mmap.MADV_DONTNEED, start, UNITS * UNIT_BYTES)
     )
 
 
 def remap_frees_tables() -> bool:
-    """Whether mmap(MAP_FIXED) over whole 2 MiB units frees their tables."""
+    """Say whether mmap(MAP_FIXED) over whole 2 MiB units frees their tables."""
     return _frees_tables(
         lambda memory, start: _mapping.replace(_uapi.address_of(memory) + start, UNITS * UNIT_BYTES)
     )
 
 
 def kernel_knows_advice() -> bool:
-    """Whether the kernel itself answers madvise(MADV_CLEANUP_PGTABLE): none so far does."""
+    """Say whether the kernel itself answers madvise(MADV_CLEANUP_PGTABLE). None so far does."""
     with mmap.mmap(-1, mmap.PAGESIZE) as memory:
         try:
             _uapi.madvise(_uapi.address_of(memory), mmap.PAGESIZE, _uapi.MADV_CLEANUP_PGTABLE)
@@ -51,5 +51,5 @@ def _frees_tables(release: Callable[[mmap.mmap, int], None]) -> bool:
         before = page_tables().vmpte_bytes
         release(memory, start)
         freed = before - page_tables().vmpte_bytes
-    # Half is margin enough for tables that the rest of this process gets meanwhile.
+    # The rest of this process may get tables meanwhile; a margin of half the units is enough.
     return freed > UNITS * mmap.PAGESIZE // 2

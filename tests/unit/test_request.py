@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The loop over the resumable ioctl, with a model of the module in place of the ioctl."""
+"""Requests over the resumable ioctl, with a model of the module in place of the ioctl."""
 
 import errno
 import signal
@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleanup import _uapi, loop
+from cleanup import _uapi
 from cleanup.errors import CallFailed, Contended, NotPermitted, ProcessGone, Unmapped
+from cleanup.request import Request, carry_out
 from cleanup.result import Result
 
 NR_SKIPS = 24
@@ -39,7 +40,7 @@ class Model:
         flags: int,
         levels: int,
         pidfd: int,
-        ranges: Sequence[loop.Range],
+        ranges: Sequence[tuple[int, int]],
         max_tables: int,
         max_hold_ns: int,
         cursor: tuple[int, int, int],
@@ -78,7 +79,7 @@ class Model:
         return counts
 
 
-REQUEST = loop.Request(
+REQUEST = Request(
     what="pid 4711",
     flags=0,
     levels=1,
@@ -89,8 +90,8 @@ REQUEST = loop.Request(
 )
 
 
-def run(model: Model, request: loop.Request, max_ranges: int = 1024) -> Result:
-    return loop.run(model, request, max_ranges=max_ranges, progress=None)
+def run(model: Model, request: Request, max_ranges: int = 1024) -> Result:
+    return carry_out(model, request, max_ranges=max_ranges, progress=None)
 
 
 @given(
@@ -155,7 +156,7 @@ def test_counts_are_added_and_the_longest_hold_is_the_longest() -> None:
 
 def test_progress_is_told_after_each_call() -> None:
     seen: list[int] = []
-    loop.run(
+    carry_out(
         Model(batch=2, whole=5),
         REQUEST,
         max_ranges=1,
