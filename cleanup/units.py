@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The one way to write sizes and durations, on the command line and in configuration.
+
+This imports nothing but the standard library, so that every part of the package can use it.
+"""
+
+import re
+
+SIZES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+DURATIONS = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "min": 60 * 1_000_000_000,
+    "h": 3600 * 1_000_000_000,
+}
+
+
+def parse_size(text: str) -> int:
+    """Return a size in bytes.
+
+    >>> parse_size("64g")
+    68719476736
+
+    A size is a whole number and one of k, m, g and t, which are powers of 1024; in either case, and
+    with or without iB behind it. A bare number is bytes. Raises ValueError for anything else.
+    """
+    found = re.fullmatch(r"([0-9]+)(?:([kmgt])(?:i?b)?|b)?", text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text!r} is no size: give a number with k, m, g or t, such as 64g")
+    return int(found[1]) << SIZES[found[2] or ""]
+
+
+def format_size(size: int) -> str:
+    """Return a size as `parse_size` takes it, in the largest unit that shows it exactly.
+
+    >>> format_size(68719476736)
+    '64g'
+    """
+    unit = max(
+        (unit for unit, shift in SIZES.items() if size % (1 << shift) == 0),
+        key=lambda unit: SIZES[unit] if size else 0,
+    )
+    return f"{size >> SIZES[unit]}{unit}"
+
+
+def parse_duration(text: str) -> int:
+    """Return a duration in nanoseconds.
+
+    >>> parse_duration("500us")
+    500000
+
+    A duration is a whole number and one of ns, us, ms, s, min and h. Raises ValueError for anything
+    else, a bare number included: nobody could tell what unit was meant.
+    """
+    found = re.fullmatch(r"([0-9]+)\s*([a-zµμ]*)", text.strip().lower())
+    unit = "" if found is None else found[2].replace("µ", "u").replace("μ", "u")
+    if found is not None and not unit:
+        raise ValueError(f"{text!r} has no unit: write 500us, 2ms or 1s")
+    if found is None or unit not in DURATIONS:
+        names = ", ".join(DURATIONS)
+        raise ValueError(f"{text!r} is no duration: give a number and one of {names}: 500us")
+    return int(found[1]) * DURATIONS[unit]
+
+
+def format_duration(nanoseconds: int) -> str:
+    """Return a duration as `parse_duration` takes it, in the largest unit that shows it exactly.
+
+    >>> format_duration(2_000_000)
+    '2ms'
+    """
+    unit = max(
+        (unit for unit, factor in DURATIONS.items() if nanoseconds % factor == 0),
+        key=lambda unit: DURATIONS[unit] if nanoseconds else -DURATIONS[unit],
+    )
+    return f"{nanoseconds // DURATIONS[unit]}{unit}"
