@@ -6,9 +6,9 @@ from typing import IO, Any
 
 import click
 
+from cleanup.commands._output import PROGRAM, error_document, print_document, wants_json
 from cleanup.errors import CleanupError
 
-PROGRAM = "pgtable-cleanup"
 VERBS = ("features", "scan", "reclaim", "exec", "lab", "experiment")
 
 
@@ -20,58 +20,66 @@ class Failure(click.ClickException):
         click.echo(f"{PROGRAM}: {self.format_message()}", err=file is None, file=file)
 
 
-def _is_extra(module: str | None) -> bool:
-    """Whether a module is one of those that the installed command does without."""
-    return module is not None and module.partition(".")[0] not in {"allocator_shim", "cleanup"}
-
-
-def _absent(name: str, reason: str) -> click.Command:
-    """A verb that fails with the reason, whatever it is given."""
-
-    def fail(**_: object) -> None:
-        raise Failure(reason)
-
-    return click.Command(
-        name,
-        callback=fail,
-        params=[click.Argument(["given"], nargs=-1, type=click.UNPROCESSED)],
-        context_settings={"ignore_unknown_options": True},
-        help=f"Not available: {reason}.",
-        short_help="Not available here: it runs in a checkout.",
-    )
-
-
 class Verbs(click.Group):
-    """One verb a file, imported when it is called: one verb's libraries don't slow the others."""
+    """The verbs. One is imported when it is called, so that its libraries don't slow the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """The verbs, in the order of a first acquaintance."""
+        """Return the verbs, in the order of a first acquaintance."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The verb's command, or None for an unknown one."""
+        """Return the verb's command, or None for an unknown one."""
         if cmd_name not in VERBS:
             return None
         try:
             verb = import_module(f"{__name__}.{cmd_name}")
-        except ModuleNotFoundError as error:
-            if cmd_name != "experiment" or not _is_extra(error.name):
+        except ImportError as error:
+            if cmd_name != "experiment":
                 raise
-            return _absent(
-                cmd_name,
-                f"experiments need {error.name}, which is not installed: they run in a checkout "
-                "of pgtable-cleanup, after `make build` there",
-            )
+            return _without_experiments(error)
         # exec is a function of Python's.
         command: click.Command = getattr(verb, "exec_" if cmd_name == "exec" else cmd_name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments for `invoke`, which may have to say why they can't be parsed."""
+        ctx.obj = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 -- click's signature
-        """Run the verb; an expected failure becomes a message and exit code 1."""
+        """Run the verb. An expected failure becomes a message, and under --json a document."""
         try:
             return super().invoke(ctx)
-        except CleanupError as error:
-            raise Failure(str(error)) from error
+        except (CleanupError, click.ClickException) as error:
+            if wants_json(ctx, ctx.obj):
+                print_document(error_document(error))
+            if isinstance(error, CleanupError):
+                raise Failure(str(error)) from error
+            raise
+
+
+def _without_experiments(error: ImportError) -> click.Command:
+    """Return a command that says how to get what `experiment` can't be imported without."""
+    missing = (error.name or "").partition(".")[0]
+    if missing in ("", "allocator_shim", "cleanup"):
+        raise error
+    message = f"the experiments need {missing}"
+    if missing == "experiments":
+        message = "the experiments come with a checkout of pgtable-cleanup"
+    hint = "run `make build` in a checkout, and `.venv/bin/pgtable-cleanup experiment` there"
+
+    # It has no --help of its own: whatever follows gets the same answer.
+    @click.command(
+        "experiment",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+        help=f"Measure what page tables cost; {message}.",
+    )
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def experiment(arguments: tuple[str, ...]) -> None:  # noqa: ARG001 -- all get one answer
+        raise CleanupError(message, hint=hint)
+
+    return experiment
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What `scan` and `reclaim` say when they are done: a table or JSON, and a summary on stderr."""
+"""The report of `scan` and `reclaim`: a table or JSON, and messages for standard error."""
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,16 +14,18 @@ from rich.table import Table
 
 from cleanup.commands._selection import Gauge, Selection
 from cleanup.errors import CallFailed, ProcessGone
-from cleanup.result import Result
+from cleanup.result import Result, reasons
 
-# Of many processes, those that a table shows and a message names.
+# Where there are many processes, a table shows so many, and a message names so many.
 MOST_ROWS = 20
 MOST_NAMES = 8
+# Of the JSON document. 2: `error`, and one shape of it for processes, too.
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one process; sizes are VmPTE, in bytes, None for one that is gone."""
+    """What became of one process. Sizes are VmPTE in bytes, and None for one that is gone."""
 
     pid: int
     name: str | None
@@ -34,19 +35,14 @@ class Outcome:
     error: CallFailed | None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain dictionaries and values."""
+        """Return the same as plain dictionaries and values."""
         return {
             "pid": self.pid,
             "name": self.name,
             "vmpte_bytes_before": self.vmpte_bytes_before,
             "vmpte_bytes_after": self.vmpte_bytes_after,
             "result": self.result and self.result.to_json(),
-            "error": self.error
-            and {
-                "errno": self.error.errno,
-                "name": _errno_name(self.error),
-                "message": str(self.error),
-            },
+            "error": self.error and self.error.to_json(),
         }
 
 
@@ -59,7 +55,7 @@ class Reading:
     after: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return {
             "source": str(self.gauge.source),
             "bytes_before": self.before,
@@ -69,7 +65,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Report:
-    """All of one command's work; `not_reached` are pids, `interrupted` tells of a Ctrl-C."""
+    """All of one command's work. `not_reached` are pids; `interrupted` tells of a Ctrl-C."""
 
     selection: Selection
     frees: bool
@@ -80,14 +76,14 @@ class Report:
 
     @property
     def total(self) -> Result:
-        """All processes' results together; complete if every one of them is."""
+        """The results of all processes together; complete if every one of them is."""
         complete = not self.not_reached and not self.interrupted
         complete = complete and all(outcome.result for outcome in self.outcomes)
         return _sum(self.outcomes, Result(complete=complete))
 
     @property
     def nothing_done(self) -> bool:
-        """Whether there were processes to work on, other than our own, and all were refused."""
+        """Whether there were processes to work on, besides this one, and all were refused."""
         others = [outcome for outcome in self.outcomes if outcome.pid != os.getpid()]
         return all(outcome.error for outcome in others) and any(
             not isinstance(outcome.error, ProcessGone) for outcome in others
@@ -95,28 +91,45 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether the command has failed; that some of many processes refused is no failure."""
+        """Whether the command has failed. That some of many processes refused is no failure."""
         if self.selection.explicit and any(outcome.error for outcome in self.outcomes):
             return True
         return self.interrupted or self.nothing_done
 
     def to_json(self) -> dict[str, Any]:
-        """The document of --json."""
+        """Return the document of --json."""
         return {
+            "schema": SCHEMA,
+            "error": self.error(),
             "frees": self.frees,
             "selection": {"by": self.selection.kind, "what": self.selection.what},
             "processes": [outcome.to_json() for outcome in self.outcomes],
             "total": self.total.to_json(),
             "errors": Counter(
-                _errno_name(outcome.error) for outcome in self.outcomes if outcome.error
+                outcome.error.to_json()["errno"] for outcome in self.outcomes if outcome.error
             ),
             "not_reached": self.not_reached,
             "interrupted": self.interrupted,
             "pagetables": {reading.gauge.name: reading.to_json() for reading in self.readings},
         }
 
+    def error(self) -> dict[str, str | None] | None:
+        """Return why the command failed, as every command does under --json; None if it did not."""
+        if not self.failed:
+            return None
+        errors = [outcome.error.to_json() for outcome in self.outcomes if outcome.error]
+        if self.selection.explicit and len(errors) == 1 and not self.interrupted:
+            return errors[0]
+        numbers = {error["errno"] for error in errors}
+        hints = {error["hint"] for error in errors}
+        return {
+            "message": "; ".join(self.messages()),
+            "errno": numbers.pop() if len(numbers) == 1 else None,
+            "hint": hints.pop() if len(hints) == 1 else None,
+        }
+
     def show(self) -> None:
-        """Print the table, those first from whom most was freed, and the gauges."""
+        """Print the table, with those first from whom most was freed, and the gauges."""
         console = Console(highlight=False, markup=False)
         if (table := self._table()).rows:
             console.print(table)
@@ -127,24 +140,25 @@ class Report:
             console.print(figure, soft_wrap=True)
 
     def messages(self) -> Iterator[str]:
-        """What to say on stderr: failures one by one, or those of many processes by reason."""
+        """Yield what to say on stderr: failures one by one, or of many processes by reason."""
         if not self.outcomes and not self.not_reached:
             yield self.selection.nobody
         errors = [(outcome, outcome.error) for outcome in self.outcomes if outcome.error]
         if self.selection.explicit:
             yield from (str(error) for _, error in errors)
         else:
-            reasons: dict[str, list[Outcome]] = {}
+            groups: dict[str, list[Outcome]] = {}
             for outcome, error in errors:
                 reason = str(error).removeprefix(f"pid {outcome.pid}: ")
-                reasons.setdefault(f"{_errno_name(error)}: {reason}", []).append(outcome)
-            for reason, outcomes in reasons.items():
+                number = error.to_json()["errno"]
+                groups.setdefault(f"{number}: {reason}", []).append(outcome)
+            for reason, outcomes in groups.items():
                 yield f"{_processes(len(outcomes))} left out, {reason}: {_names(outcomes)}"
             if self.nothing_done:
                 but = " but this command itself" if len(errors) < len(self.outcomes) else ""
                 yield f"no process could be {'cleaned' if self.frees else 'scanned'}{but}"
         if self.interrupted:
-            yield "interrupted: what was done until then is told"
+            yield "interrupted: the report shows what was done until then"
         if self.not_reached:
             yield f"{_processes(len(self.not_reached))} not reached"
 
@@ -187,7 +201,7 @@ class Report:
             str(result.tables.total),
             str(result.empty.total),
             *([str(result.freed.total)] if self.frees else []),
-            ", ".join(f"{number} {reason}" for reason, number in result.skipped.items()),
+            reasons(result.skipped),
         )
 
     def _change(self, reading: Reading) -> str:
@@ -199,10 +213,6 @@ class Report:
 
 def _sum(outcomes: Sequence[Outcome], start: Result) -> Result:
     return sum((outcome.result for outcome in outcomes if outcome.result), start)
-
-
-def _errno_name(error: CallFailed) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error.errno))
 
 
 def _processes(number: int) -> str:
@@ -218,6 +228,6 @@ def _names(outcomes: Sequence[Outcome]) -> str:
 
 
 def _kilobytes(sizes: Sequence[int | None]) -> str:
-    """Their sum, without those unknown; nothing if all are."""
+    """Return the sum of the sizes that are known, and nothing if none is."""
     known = [size for size in sizes if size is not None]
     return f"{sum(known) // 1024} kB" if known else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which processes `scan` and `reclaim` are about: named, all, a cgroup's, or a file's mappers."""
+"""The processes that `scan` and `reclaim` work on: by pid, all, of a cgroup, or by a file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from cleanup.process import page_tables
 from cleanup.ranges import Range
 from cleanup.rmap import mappers
 
-# A cgroup in which processes start all the time would keep us for ever.
+# A cgroup in which processes start all the time would keep the command for ever.
 CGROUP_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One process, all of it or the ranges meant; `error` is why not even these can be told."""
+    """One process, and the ranges of it to work on; None is all of it.
+
+    `error` is why its ranges could not be found out.
+    """
 
     pid: int
     ranges: tuple[Range, ...] | None = None
@@ -34,9 +37,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A figure of page tables, in bytes, and where it is from; None if the kernel has none.
+    """A figure of page tables in bytes, and where it is from.
 
-    It has settled when it fell no more for `quiet_seconds`.
+    `read` returns None if the kernel has no such figure. The figure has settled when it has not
+    fallen for `quiet_seconds`.
     """
 
     name: str
@@ -45,16 +49,17 @@ class Gauge:
     quiet_seconds: float = proc.SETTLE_SECONDS
 
     def settled(self, goal: int) -> int | None:
-        """The figure when it has settled, or is down to `goal`."""
+        """Return the figure once it has settled, or is down to `goal`."""
         proc.settled(lambda: self.read() or 0, quiet_seconds=self.quiet_seconds, goal=goal)
         return self.read()
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Processes, each once; `kind` says by what they were chosen, `what` by which.
+    """Processes, each once.
 
-    If `explicit`, each was asked for by its pid, so that a failure is the command's.
+    `kind` says how they were chosen (pids, all, cgroup, mappers) and `what` names the cgroup or the
+    file. `nobody` is the message if there is no process.
     """
 
     kind: str
@@ -65,17 +70,17 @@ class Selection:
 
     @property
     def explicit(self) -> bool:
-        """Whether the processes were named one by one."""
+        """Whether the processes were named one by one, so that a failure is the command's."""
         return self.kind == "pids"
 
 
 def by_pid(pids: Sequence[int]) -> Selection:
-    """The processes named, in this order."""
+    """Select the processes named, in this order."""
     return Selection("pids", None, [Target(pid) for pid in dict.fromkeys(pids)], "no process")
 
 
 def every_process() -> Selection:
-    """All that have an address space now: neither kernel threads nor zombies."""
+    """Select all that have an address space now: neither kernel threads nor zombies."""
     targets = []
     for pid in _own_last(psutil.pids()):
         with suppress(ProcessGone):
@@ -83,12 +88,15 @@ def every_process() -> Selection:
                 targets.append(Target(pid))
     gauges = [Gauge("host", Path("/proc/meminfo"), proc.pagetables_bytes)]
     with suppress(CleanupError):  # cgroup2 is not mounted
-        gauges.append(_cgroup_gauge(cgroup.root()))
+        whole = _cgroup_gauge(cgroup.root())
+        # The root cgroup counts only what is charged to those below it.
+        if whole.read():
+            gauges.append(whole)
     return Selection("all", None, targets, "no process", tuple(gauges))
 
 
 def of_cgroup(name: str) -> Selection:
-    """Those in a cgroup and below it, those included that start while the others are worked on."""
+    """Select those in a cgroup and below it, and those that start there meanwhile."""
     directory = cgroup.find(name)
     return Selection(
         "cgroup",
@@ -100,21 +108,25 @@ def of_cgroup(name: str) -> Selection:
 
 
 def mapping_file(path: str) -> Selection:
-    """Those that map a file, where they map it; and those of which this may not be seen."""
+    """Select those that map a file, where they map it, and those whose mappings can't be read."""
     refused: list[Target] = []
 
     def refuse(pid: int, error: PermissionError) -> None:
-        message = f"pid {pid}: what it maps may not be seen: run as its user or as root"
-        number = error.errno or errno.EACCES
-        refused.append(Target(pid, error=NotPermitted(number, message)))
+        failure = NotPermitted(
+            error.errno or errno.EACCES,
+            f"pid {pid}: its mappings may not be read",
+            hint="run as its user or as root",
+        )
+        refused.append(Target(pid, error=failure))
 
     try:
         found = mappers(path, refused=refuse)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise CleanupError(f"{path}: {reason}: name a file, or /proc/PID/fd/N") from error
+        raise CleanupError(f"{path}: {reason}", hint="name a file, or /proc/PID/fd/N") from error
     except ValueError as error:
-        raise CleanupError(f"{error}: only files and memfds have mappers to be found") from error
+        hint = "only files and memfds have mappers to be found"
+        raise CleanupError(str(error), hint=hint) from error
     targets = [Target(pid, ranges) for pid, ranges in found]
     return Selection("mappers", path, targets + refused, f"no process maps {path}")
 
@@ -125,7 +137,7 @@ def _cgroup_gauge(directory: Path) -> Gauge:
 
 
 def _own_last(pids: Iterable[int]) -> list[int]:
-    """Our own tables change until we are done."""
+    """Put this process last, as its own tables change until it is done."""
     return sorted(pids, key=lambda pid: (pid == os.getpid(), pid))
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What `scan` and `reclaim` share: the options, and the work process by process."""
+"""The verbs `scan` and `reclaim`: their options, and the work process by process."""
 
 from __future__ import annotations
 
 import errno
-import json
 import mmap
 import signal
+import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import length_hint
 from types import FrameType
 from typing import Any
@@ -18,115 +18,71 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from cleanup import cleaning, device
-from cleanup.commands import PROGRAM, _selection
+from cleanup.cleaning import Work, address_space, clean
+from cleanup.commands import _selection
+from cleanup.commands._output import json_option, print_document, print_message, quiet_option
+from cleanup.commands._params import Duration, LevelNames, Pid
 from cleanup.commands._report import Outcome, Reading, Report
 from cleanup.commands._selection import Selection, Target
+from cleanup.device import Device, opened
 from cleanup.errors import CallFailed, ProcessGone, Unmapped
 from cleanup.process import name_of, page_tables
 from cleanup.result import Result
+from cleanup.skip_reason import SkipReason
 
-EXAMPLES = """\b
+EPILOG = """\b
 Examples:
   pgtable-cleanup {verb} 1234 5678
   pgtable-cleanup {verb} --all
-  pgtable-cleanup {verb} --cgroup system.slice/postgresql.service --levels pte
+  pgtable-cleanup {verb} --cgroup system.slice/redis.service --levels pte
   pgtable-cleanup {verb} --mappers /dev/shm/cache
   pgtable-cleanup {verb} --mappers /proc/1234/fd/7 --json
-  pgtable-cleanup {verb} --all --max-tables 100000 --max-hold 500000
+  pgtable-cleanup {verb} --all --max-tables 100000 --max-hold 500us
 
-Of --all, --cgroup and --mappers, processes that exit meanwhile or may not be touched are counted
-and named; the command fails only if none of the others could be worked on either. Sizes of page
-tables are read again when they have settled: tables are freed after an RCU grace period, and a
-cgroup's memory.stat may lag behind by 2 s.
+With --all, --cgroup and --mappers the command goes on where a process exits meanwhile or may not
+be touched, and names it on standard error. It fails only if it could work on no other process.
+
+Page tables are freed after an RCU grace period, and a cgroup's memory.stat may lag behind by 2 s.
+So the figures of host and cgroup are read again once they have settled.
+
+The column "left alone" counts the tables that stay, by reason:
+
+\b
+{reasons}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """The command line, parsed; `select` finds the processes."""
+    """The command line, parsed. `select` finds the processes."""
 
     select: Callable[[], Selection]
-    levels: tuple[str, ...] | None
-    zero_pages: bool
-    max_tables: int | None
-    max_hold_ns: int | None
-    dry_run: bool
+    work: Work
     as_json: bool
+    quiet: bool
 
 
-class LevelNames(click.ParamType[tuple[str, ...]]):
-    """Levels by name, separated by commas."""
-
-    name = "levels"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Check the names here, so that a wrong one is a usage error."""
-        levels = tuple(str(value).split(","))
-        try:
-            cleaning.level_mask(levels)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return levels
-
-
-def target_command(function: Callable[[TargetOptions], None]) -> click.Command:
-    """A command with the arguments and options that choose processes and bound the work."""
+def target_command(verb: str, short: str, *, frees: bool) -> click.Command:
+    """Make the command of a verb that works on processes; `short` is its help in one sentence."""
 
     @click.command(
-        function.__name__,
-        help=function.__doc__,
-        epilog=EXAMPLES.format(verb=function.__name__),
+        verb,
+        help=short,
+        epilog=EPILOG.format(verb=verb, reasons=_reasons()),
         options_metavar="[OPTIONS]",
+        params=_parameters(frees=frees),
     )
-    @click.argument("pids", metavar="[PID]...", type=click.IntRange(min=1), nargs=-1)
-    @click.option("--all", "every", is_flag=True, help="Every process, this one last.")
-    @click.option(
-        "--cgroup",
-        metavar="PATH",
-        help="Every process in a cgroup (v2) and those below it; a directory, or a name below "
-        "the cgroup2 mount.",
-    )
-    @click.option(
-        "--mappers",
-        metavar="FILE",
-        help="Every process that maps the file or memfd (/proc/PID/fd/N), only where it does.",
-    )
-    @click.option(
-        "--levels",
-        type=LevelNames(),
-        metavar="pte,pmd,pud",
-        help="Levels of the page-table tree; by default all that the module serves.",
-    )
-    @click.option(
-        "--zero-pages",
-        is_flag=True,
-        help="Drop entries of private anonymous memory that map the shared zero page; a scan "
-        "counts tables that hold nothing else as empty.",
-    )
-    @click.option(
-        "--max-tables",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Stop after N tables in all processes together: freed ones, or seen ones of a scan.",
-    )
-    @click.option(
-        "--max-hold",
-        "max_hold_ns",
-        type=click.IntRange(min=1),
-        metavar="NS",
-        help="Longest hold of a process's mmap lock, in nanoseconds.",
-    )
-    @click.option("--dry-run", is_flag=True, help="Count only, free nothing: what scan does.")
-    @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+    @quiet_option
+    @json_option
     def command(
         pids: tuple[int, ...],
         every: bool,
         cgroup: str | None,
         mappers: str | None,
-        **options: Any,  # noqa: ANN401 -- click passes what it parsed
+        as_json: bool,
+        quiet: bool,
+        dry_run: bool = False,
+        **bounds: Any,  # noqa: ANN401 -- click passes what it parsed
     ) -> None:
         choices: list[Callable[[], Selection]] = []
         if pids:
@@ -141,15 +97,74 @@ def target_command(function: Callable[[TargetOptions], None]) -> click.Command:
             raise click.UsageError(
                 "name the processes in one way: PIDs, --all, --cgroup PATH or --mappers FILE"
             )
-        function(TargetOptions(choices[0], **options))
+        run(TargetOptions(choices[0], Work(frees and not dry_run, **bounds), as_json, quiet))
 
     return command
+
+
+def _parameters(*, frees: bool) -> list[click.Parameter]:
+    """Return what chooses the processes and bounds the work."""
+    zero_pages, max_tables = (
+        "First drop the entries of private anonymous memory that map the shared zero page.",
+        "Stop after N freed tables in all processes together.",
+    )
+    if not frees:
+        zero_pages = "Count tables as empty, too, that reclaim --zero-pages would empty."
+        max_tables = "Stop after N tables seen in all processes together."
+    dry_run = click.Option(
+        ["--dry-run"], is_flag=True, help="Count only and free nothing, as scan does."
+    )
+    return [
+        click.Argument(["pids"], metavar="[PID]...", type=Pid(), nargs=-1),
+        click.Option(["--all", "every"], is_flag=True, help="Every process, this one last."),
+        click.Option(
+            ["--cgroup"],
+            metavar="PATH",
+            help="Every process in a cgroup (v2) and those below it; a directory, or a name below "
+            "the cgroup2 mount.",
+        ),
+        click.Option(
+            ["--mappers"],
+            metavar="FILE",
+            help="Every process that maps the file or memfd (/proc/PID/fd/N), only where it does.",
+        ),
+        click.Option(
+            ["--levels"],
+            type=LevelNames(),
+            metavar="pte,pmd,pud",
+            help="Levels of the page-table tree; by default all that the module serves.",
+        ),
+        click.Option(["--zero-pages"], is_flag=True, help=zero_pages),
+        click.Option(["--max-tables"], type=click.IntRange(min=1), metavar="N", help=max_tables),
+        click.Option(
+            ["--max-hold", "max_hold_ns"],
+            type=Duration(),
+            metavar="DURATION",
+            help="Longest hold of a process's mmap lock: 500us, 2ms.",
+        ),
+        *([dry_run] if frees else []),
+    ]
+
+
+def _reasons() -> str:
+    """Return what each reason means, in lines that click need not wrap."""
+    width = max(map(len, SkipReason))
+    return "\n".join(
+        line
+        for reason in SkipReason
+        for line in textwrap.wrap(
+            reason.__doc__ or "",
+            76,
+            initial_indent=f"  {reason:{width}}  ",
+            subsequent_indent=" " * (width + 4),
+        )
+    )
 
 
 class Interrupt:
     """Lets the first Ctrl-C end the work between two calls, so that no call's counts are lost.
 
-    The kernel ends a call when a signal comes. A second Ctrl-C is the usual one.
+    The kernel ends a call when a signal comes. A second Ctrl-C ends the program as usual.
     """
 
     def __init__(self) -> None:
@@ -175,98 +190,91 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def run(options: TargetOptions, *, frees: bool) -> None:
-    """Scan or reclaim the processes chosen and print the report; exit code 1 if that failed."""
-    # Without a usable module, one message for all.
-    with device.opened():
-        pass
-    selection = options.select()
-    readings = [Reading(gauge, gauge.read()) for gauge in selection.gauges]
-    report = Report(selection, frees, readings)
-    _work(report, options)
+def run(options: TargetOptions) -> None:
+    """Scan or reclaim the processes chosen and print the report. Exit with 1 if that failed."""
+    # The device is opened first and once: without a usable module there is one message for all.
+    with opened() as device:
+        selection = options.select()
+        readings = [Reading(gauge, gauge.read()) for gauge in selection.gauges]
+        report = Report(selection, options.work.frees, readings)
+        console = Console(stderr=True, quiet=options.quiet)
+        with Interrupt() as interrupt, console.status("") as status:
+            _Run(device, options.work, report, interrupt, status).all()
     _read_again(report)
     if options.as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        print_document(report.to_json())
     else:
         report.show()
-    for message in report.messages():
-        click.echo(f"{PROGRAM}: {message}", err=True)
+    if report.failed or not options.quiet:
+        for message in report.messages():
+            print_message(message)
     if report.failed:
         click.get_current_context().exit(1)
 
 
-def _work(report: Report, options: TargetOptions) -> None:
-    """Go through the processes until the bound, a Ctrl-C, or an error that all would give."""
-    targets = report.selection.targets
-    number = length_hint(targets)
-    left = options.max_tables
-    ended = False
-    with Interrupt() as interrupt, Console(stderr=True).status("") as status:
+@dataclass(slots=True)
+class _Run:
+    """One command's work on its processes."""
+
+    device: Device
+    work: Work
+    report: Report
+    interrupt: Interrupt
+    status: Status
+
+    def all(self) -> None:
+        """Go through the processes until the bound, a Ctrl-C, or an error that all would give."""
+        report, left, ended = self.report, self.work.max_tables, False
+        targets = report.selection.targets
+        number = length_hint(targets)
         for index, target in enumerate(targets, 1):
-            if ended or left == 0 or interrupt.asked:
+            if ended or left == 0 or self.interrupt.asked:
                 report.not_reached.append(target.pid)
                 continue
             what = f"process {index} of {number}" if number else f"process {index}"
-            outcome = _process(target, options, report.frees, left, interrupt, status, what)
+            outcome = self._one(target, replace(self.work, max_tables=left), what)
             report.outcomes.append(outcome)
             ended = outcome.error is not None and outcome.error.errno == errno.EINVAL
             if left is not None and outcome.result is not None:
                 done = outcome.result.freed if report.frees else outcome.result.tables
                 left = max(0, left - done.total)
-        report.interrupted = interrupt.asked
+        report.interrupted = self.interrupt.asked
 
+    def _one(self, target: Target, work: Work, what: str) -> Outcome:
+        pid = target.pid
+        name, before, after, result, failure = None, None, None, None, target.error
 
-def _process(
-    target: Target,
-    options: TargetOptions,
-    frees: bool,
-    max_tables: int | None,
-    interrupt: Interrupt,
-    status: Status,
-    what: str,
-) -> Outcome:
-    pid = target.pid
-    name, before, after, result, failure = None, None, None, None, target.error
-    work = cleaning.reclaim if frees else cleaning.scan
+        def progress(so_far: Result) -> None:
+            nonlocal result
+            result = so_far
+            seen, freed = so_far.tables.total, so_far.freed.total
+            self.status.update(escape(f"{what}, {pid} {name}: {seen} tables seen, {freed} freed"))
+            self.interrupt.check()
 
-    def progress(so_far: Result) -> None:
-        nonlocal result
-        result = so_far
-        seen, freed = so_far.tables.total, so_far.freed.total
-        status.update(escape(f"{what}, {pid} {name}: {seen} tables seen, {freed} freed"))
-        interrupt.check()
-
-    try:
-        name = name_of(pid)
-        status.update(escape(f"{what}, {pid} {name}"))
-        before = page_tables(pid).vmpte_bytes
-        if failure is None:
-            result = work(
-                pid,
-                ranges=target.ranges,
-                levels=options.levels,
-                max_tables=max_tables,
-                max_hold_ns=options.max_hold_ns,
-                zero_pages=options.zero_pages,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        interrupt.asked = True
-    except Unmapped as error:
-        # Some of its mappings have gone since they were looked up; the rest is done.
-        result = error.result
-    except CallFailed as error:
-        failure, result = error, error.result
-    if result is not None:
         try:
-            after = page_tables(pid).vmpte_bytes
-        except ProcessGone:
-            after = None
-    return Outcome(pid, name, before, after, result, failure)
+            name = name_of(pid)
+            self.status.update(escape(f"{what}, {pid} {name}"))
+            before = page_tables(pid).vmpte_bytes
+            if failure is None:
+                with address_space(pid, target.ranges) as space:
+                    result = clean(self.device, space, work, progress)
+        except KeyboardInterrupt:
+            self.interrupt.asked = True
+        except Unmapped as error:
+            # Some of its mappings have gone since they were looked up; the rest is done.
+            result = error.result
+        except CallFailed as error:
+            failure, result = error, error.result
+        if result is not None:
+            try:
+                after = page_tables(pid).vmpte_bytes
+            except ProcessGone:
+                after = None
+        return Outcome(pid, name, before, after, result, failure)
 
 
 def _read_again(report: Report) -> None:
-    """What the gauges show in the end; what was freed takes a while to show."""
+    """Read the gauges once they have settled, as tables that were freed take a while to show."""
     freed = report.total.freed.total * mmap.PAGESIZE
     for reading in report.readings:
         try:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`pgtable-cleanup features`."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
@@ -9,31 +8,36 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from cleanup.commands._output import json_option, print_document, quiet_option
 from cleanup.lab import LabError, machine, packages
 from cleanup.methods import Features
 from cleanup.methods import features as find_features
+from cleanup.units import format_duration
 
-# What the lab can't do without, each raising a LabError that says how to get it.
+# Of the JSON document. 2: `methods`, which were `backends`.
+SCHEMA = 2
+# The lab can't do without these. Each raises a LabError that says how to get it.
 LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.debian_mirror)
 
 
 @dataclass(frozen=True, slots=True)
 class Facility:
-    """Whether something works; None if that is only known once it is tried."""
+    """Something that works on this host, or not; None if only trying it will tell."""
 
     works: bool | None
     reasons: tuple[str, ...] = ()
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-def features(as_json: bool) -> None:
+@quiet_option
+@json_option
+def features(as_json: bool, quiet: bool) -> None:  # noqa: ARG001 -- it has no notes to leave out
     """Say what works on this host, and why the rest does not."""
     found = find_features()
     facilities = {"lab": _lab(), "kvm": _kvm()}
     if as_json:
         document = found.to_json() | {name: asdict(each) for name, each in facilities.items()}
-        click.echo(json.dumps(document, indent=2))
+        print_document({"schema": SCHEMA, **document})
     else:
         _show(found, facilities)
 
@@ -66,21 +70,21 @@ def _show(found: Features, facilities: Mapping[str, Facility]) -> None:
         facts.add_row("module's ABI", str(module.abi_version))
         facts.add_row("module's levels", ", ".join(module.levels))
         facts.add_row("module loaded with allow_unproved", _yes(not module.proved_kernel))
-        facts.add_row("tables a flush", str(module.batch))
-        facts.add_row("lock hold, default bound", f"{module.default_max_hold_ns} ns")
-    ways = Table("", "works", "what it is; why it does not work here", box=None)
+        facts.add_row("most tables for each TLB flush", str(module.batch))
+        facts.add_row("longest lock hold, by default", format_duration(module.default_max_hold_ns))
+    methods = Table("method", "works", "what it does; why it does not work here", box=None)
     for name, method in found.methods.items():
-        ways.add_row(name, _yes(method.works), _lines(method.does, method.reasons))
+        methods.add_row(name, _yes(method.works), _lines(method.does, method.reasons))
     for name, what in (
         ("lab", "boots Debian's kernels in QEMU, with the module"),
         ("kvm", "makes the lab as fast as this machine; without it, QEMU emulates"),
     ):
         facility = facilities[name]
-        ways.add_row(name, _yes(facility.works), _lines(what, facility.reasons))
+        methods.add_row(name, _yes(facility.works), _lines(what, facility.reasons))
     console = Console(highlight=False, markup=False)
     console.print(facts)
     console.print()
-    console.print(ways)
+    console.print(methods)
 
 
 def _lines(what: str, reasons: tuple[str, ...]) -> str:

@@ -10,6 +10,8 @@ import mmap
 import os
 import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +21,8 @@ from typing import Any
 import pytest
 
 import cleanup
-from cleanup import cleaning
+from cleanup import _uapi
+from cleanup.cgroup import LAZY_SECONDS
 from guest.identity import CAP_SYS_NICE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, Child, area, child, memfd, punch_hole, vmpte
 from guest.others import COMMAND, command, command_in_fork, in_fork
@@ -115,23 +118,22 @@ def test_a_cgroup_without_the_memory_controller(group: Path) -> None:
 
 def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> None:
     doomed = Child(emptied())
-    reclaim = cleaning.reclaim
+    call = _uapi.call
 
-    def kill_and_reclaim(pid: int, **options: Any) -> cleanup.Result:  # noqa: ANN401
+    def kill_and_call(fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401
         """At the first process: the doomed one was found, and is not yet worked on."""
-        cleaning.reclaim = reclaim
-        assert pid < doomed.pid
+        _uapi.call = call
         doomed.kill()
         while "VmPTE" in Path(f"/proc/{doomed.pid}/status").read_text():
             pass
-        return reclaim(pid, **options)
+        return call(fd, **arguments)
 
     def prepare() -> None:
-        cleaning.reclaim = kill_and_reclaim  # type: ignore[assignment]
+        _uapi.call = kill_and_call  # type: ignore[assignment]
 
     found = document(command_in_fork(prepare, "reclaim", "--all", "--json"))
     doomed.reap()
-    assert of(found, doomed.pid)["error"]["name"] == "ESRCH"
+    assert of(found, doomed.pid)["error"]["errno"] == "ESRCH"
     assert found["errors"] == {"ESRCH": 1}
     assert len(found["processes"]) > len(children) + 2  # this one, the command, pid 1
     for each in children:
@@ -151,8 +153,36 @@ def test_all_lets_the_hosts_page_tables_fall() -> None:
         reading = found["pagetables"]["host"]
         fall = reading["bytes_before"] - reading["bytes_after"]
         assert abs(fall - total(found["total"]["freed"]) * PAGE) <= 256 * PAGE
-        assert found["pagetables"]["cgroup"]["source"] == "/sys/fs/cgroup/memory.stat"
         assert document(command("scan", "--all", "--json"))["frees"] is False
+
+
+def test_all_shows_what_is_charged_to_cgroups(group: Path) -> None:
+    """The root cgroup has no figure of its own, and is left out where nothing is charged below."""
+    units = 1024
+    with child(emptied(units, partial(enter, group))):
+        time.sleep(LAZY_SECONDS)
+        found = document(command("scan", "--all", "--json"))
+        reading = found["pagetables"]["cgroup"]
+        assert reading["source"] == "/sys/fs/cgroup/memory.stat"
+        assert (
+            units * PAGE <= reading["bytes_before"] <= found["pagetables"]["host"]["bytes_before"]
+        )
+    time.sleep(LAZY_SECONDS)
+    assert "cgroup" not in document(command("scan", "--all", "--json"))["pagetables"]
+
+
+@pytest.mark.parametrize("verb", ["scan", "reclaim"])
+def test_the_device_is_opened_once_a_command(children: Sequence[Child], verb: str) -> None:
+    with mmap.mmap(-1, PAGE) as counter:
+
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            if event == "open" and arguments[0] == _uapi.DEVICE:
+                counter[0] += 1
+
+        done = command_in_fork(
+            partial(sys.addaudithook, count), verb, *(each.pid for each in children)
+        )
+        assert (done.returncode, counter[0]) == (0, 1), done.stderr
 
 
 def test_all_as_an_unprivileged_user(children: Sequence[Child]) -> None:
@@ -198,7 +228,15 @@ def test_ctrl_c_tells_what_was_done(children: Sequence[Child]) -> None:
         before = vmpte(large.pid)
         # Holds of 1 ns free a table each, which takes its time.
         with subprocess.Popen(
-            [COMMAND, "reclaim", "--max-hold", "1", "--json", str(large.pid), str(children[0].pid)],
+            [
+                COMMAND,
+                "reclaim",
+                "--max-hold",
+                "1ns",
+                "--json",
+                str(large.pid),
+                str(children[0].pid),
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -301,16 +339,16 @@ def test_mappers_of_another_user_are_refused_and_counted() -> None:
             command_in_fork(dumpable_nobody, "reclaim", "--mappers", file, "--json"), 1
         )
         assert found["errors"]["EPERM"] == len(ours)
-        assert of(found, roots.pid)["error"]["name"] == "EACCES"
+        assert of(found, roots.pid)["error"]["errno"] == "EACCES"
 
         identity = partial(dumpable_nobody, CAP_SYS_NICE)
         done = command_in_fork(identity, "reclaim", "--mappers", file, "--json")
         found = document(done)
         for each in ours:
             assert of(found, each.pid)["result"]["freed"]["pte"] == UNITS - 1
-        assert of(found, roots.pid)["error"]["name"] == "EACCES"
+        assert of(found, roots.pid)["error"]["errno"] == "EACCES"
         assert set(found["errors"]) == {"EACCES"}
-        assert "EACCES: what it maps may not be seen" in done.stderr
+        assert "EACCES: its mappings may not be read" in done.stderr
         assert vmpte(roots.pid) == before
 
         found = document(command("reclaim", "--mappers", f"/proc/{roots.pid}/fd/{fd}", "--json"))
