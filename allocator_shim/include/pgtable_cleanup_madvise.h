@@ -6,8 +6,11 @@
  *
  *	pgtable_cleanup_madvise(addr, length, MADV_CLEANUP_PGTABLE);
  *
- * It asks the kernel first, so it is the proposed call itself on a kernel that
- * has it, and below libpgtable_cleanup.so; elsewhere it asks the module.
+ * The kernel is asked first.  So this is the proposed call itself on a kernel
+ * that has it, and under libpgtable_cleanup.so; elsewhere it asks the module.
+ *
+ * One include path is enough: allocator_shim/include in a checkout, or where
+ * `meson install` puts headers.  Any C from C99 on will do, and C++.
  */
 #ifndef PGTABLE_CLEANUP_MADVISE_H
 #define PGTABLE_CLEANUP_MADVISE_H
@@ -26,7 +29,22 @@
 extern "C" {
 #endif
 
-/* By the module; 0 or an errno, EINVAL where there is none, as without the advice. */
+/*
+ * gcc -std=c11 hides from the system's headers what ISO C does not have, and
+ * defining _GNU_SOURCE here would come too late if the program has included any
+ * of them before.
+ */
+#ifndef O_CLOEXEC
+#define O_CLOEXEC	02000000 /* x86-64's */
+#endif
+#if !defined(__cplusplus) && !defined(_DEFAULT_SOURCE)
+extern int madvise(void *addr, size_t length, int advice);
+#endif
+
+/*
+ * Ask the module.  Returns 0 or an errno: EINVAL where there is no module, which
+ * is what a kernel without the advice answers.
+ */
 static inline int pgtable_cleanup_by_module(void *addr, size_t length)
 {
 	struct pgtable_cleanup_range range;
@@ -51,12 +69,15 @@ static inline int pgtable_cleanup_by_module(void *addr, size_t length)
 		err = ioctl(fd, PGTABLE_CLEANUP_IOC_RECLAIM, &args) ? errno : 0;
 	while (!err && args.next_range < args.nr_ranges);
 	close(fd);
-	/* Whose device this is does not know the call either. */
+	/* A device of that name which is not the module's knows no such call. */
 	return err == ENOTTY ? EINVAL : err;
 }
 
 /**
- * pgtable_cleanup_madvise() - madvise(), with MADV_CLEANUP_PGTABLE
+ * pgtable_cleanup_madvise() - madvise() that knows MADV_CLEANUP_PGTABLE
+ * @addr: first byte, page-aligned
+ * @length: bytes, rounded up to whole pages
+ * @advice: MADV_CLEANUP_PGTABLE, or any other, which goes to madvise() alone
  *
  * Return: 0, or -1 with errno set: see MADV_CLEANUP_PGTABLE(2).
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What libpgtable_cleanup.so answers the program that it is preloaded into.
- * Weak, so that the program runs without it, too:
+ * Functions of libpgtable_cleanup.so for the program that it is preloaded into.
+ * They are weak symbols, so that the program runs without the library, too:
  *
  *	if (pgtable_cleanup_drain)
  *		pgtable_cleanup_drain();
@@ -19,15 +19,15 @@ extern "C" {
 /**
  * struct pgtable_cleanup_stats - what the library did in this process so far
  * @notes: calls of the program that released something
- * @units: units of 2 MiB noted, each once until it was looked at
- * @lost: stretches of units not noted for want of room
- * @drains: calls of the module that looked at what was noted
- * @tried: units that they looked at
- * @freed: PTE, PMD and PUD tables that they freed
- * @zero_pages_dropped: zero-page entries that they dropped
+ * @units: units of 2 MiB noted; each counts once until a drain looks at it
+ * @lost: stretches of units that were not noted for want of room
+ * @drains: calls of the module, each of which looked at all that was noted
+ * @tried: units that the drains looked at
+ * @freed: PTE, PMD and PUD tables that the drains freed
+ * @zero_pages_dropped: zero-page entries that the drains dropped
  * @contended: drains that found every lock taken
- * @ns: time that they took
- * @backoff: drains are so many times rarer, as they freed little; 1: are not
+ * @ns: time that the drains took, in nanoseconds
+ * @backoff: how many times rarer drains are than at first, as they freed little
  * @hook_units: units that jemalloc's hooks gave back whole, with hooks:jemalloc
  */
 struct pgtable_cleanup_stats {
@@ -45,21 +45,24 @@ struct pgtable_cleanup_stats {
 };
 
 /*
- * Look at everything noted so far, now.  Nothing where another thread is about
- * it.  Async-signal-safe.
+ * Look at all that was noted so far, now.  This does nothing while another
+ * thread does the same.  It is async-signal-safe.
  */
 void pgtable_cleanup_drain(void) __attribute__((weak));
 
 /*
- * @size: sizeof(*stats) as the program knows it.
- * Return: 0, or -1 if that is longer than what the library knows.
+ * Get what the library did so far.  @size is sizeof(*stats) as the program knows
+ * it.
+ *
+ * Return: 0, or -1 if @size is more than the library knows.
  */
 int pgtable_cleanup_stats(struct pgtable_cleanup_stats *stats, size_t size)
 	__attribute__((weak));
 
 /*
- * What is in force, as PGTABLE_CLEANUP_CONF would say it: all keys.
- * Return: its length, as of snprintf().
+ * Get the configuration in force: all keys, written as in PGTABLE_CLEANUP_CONF.
+ *
+ * Return: the length of the whole text, as snprintf() does.
  */
 size_t pgtable_cleanup_conf(char *conf, size_t size) __attribute__((weak));
 

@@ -24,6 +24,7 @@ SOURCES = sorted(
 WITHOUT_SPDX = {".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
 LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
+    "allocator_shim/include/pgtable_cleanup.h": "GPL-2.0 WITH Linux-syscall-note",  # a link
     "kmod": "GPL-2.0",
     "tests/proof/modules/delay": "GPL-2.0",
     "tests/proof/modules/race": "GPL-2.0",

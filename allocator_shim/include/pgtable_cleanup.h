@@ -1,0 +1,1 @@
+../../kmod/include/uapi/pgtable_cleanup.h
