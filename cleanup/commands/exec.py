@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`pgtable-cleanup exec`: a program with the preload library in front of its allocator."""
+"""`pgtable-cleanup exec`: runs a program with the preload library in front of its allocator."""
 
 import os
 import shutil
@@ -12,15 +12,16 @@ import click
 import allocator_shim
 from allocator_shim.errors import LibraryMissing
 from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path
+from cleanup.commands._output import print_message, quiet_option
 from cleanup.errors import CleanupError
 
-# As env(1) does: a program that can't be run, or found.
+# The exit codes of env(1) for a program that can't be run, or found.
 NOT_RUN, NOT_FOUND = 126, 127
 PT_INTERP = 3
 
 
 class CannotExec(CleanupError):
-    """The program can't be run so; `code` is what to exit with."""
+    """The program can't be run under the library. `code` is what to exit with."""
 
     def __init__(self, message: str, code: int = NOT_RUN) -> None:
         super().__init__(message)
@@ -28,48 +29,63 @@ class CannotExec(CleanupError):
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.option("--jemalloc", is_flag=True, help=f"Have it allocate by jemalloc ({JEMALLOC}), too.")
-@click.option("--stats", is_flag=True, help="Each process says at its end what was freed.")
+@click.option("--jemalloc", is_flag=True, help=f"Also have CMD allocate by jemalloc ({JEMALLOC}).")
+@click.option("--stats", is_flag=True, help="Have each process say at its end what was freed.")
 @click.option(
-    "--syscall", is_flag=True, help="See what it releases by syscall(), too; each of those pays."
+    "--syscall",
+    is_flag=True,
+    help="Also see what CMD releases by syscall(), every call of which then takes a little longer.",
 )
 @click.option(
     "--conf",
     metavar="KEY:VALUE,...",
     default="",
-    help=f"More for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
+    help=f"More keys for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
 )
+@quiet_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
-def exec_(jemalloc: bool, stats: bool, syscall: bool, conf: str, command: Sequence[str]) -> None:
-    """Run CMD so that page tables which its releases empty are freed.
+def exec_(
+    jemalloc: bool,
+    stats: bool,
+    syscall: bool,
+    conf: str,
+    quiet: bool,
+    command: Sequence[str],
+) -> None:
+    """Run CMD so that the page tables are freed which its releases leave empty.
 
-    CMD takes this command's place, and its children inherit the library: signals and the exit code
-    are its own. A release marks its 2 MiB unit; 64 units, or a second, make one call of the module.
-    Without the module it runs as ever, and says so once; but with --conf hooks:jemalloc the page
-    tables of a program that allocates by jemalloc go with their pages all the same.
+    CMD takes this command's place, so that signals and the exit code are its own. Its children
+    inherit the library. A release of memory marks the 2 MiB that it lies in. Once 64 of these are
+    marked, or after a second, the next release makes one call of the module for all of them.
 
-    It sees the madvise(), munmap() and fallocate() of allocators such as jemalloc, tcmalloc and
-    mimalloc. What glibc's malloc, Go and Java do inside can't be seen: `reclaim PID` serves those.
+    Without the module CMD runs as it would by itself, and the library says so once. A program that
+    allocates by jemalloc needs no module: under --conf hooks:jemalloc its page tables go with the
+    last page that they map.
+
+    The library sees the madvise(), munmap() and fallocate() of allocators such as jemalloc,
+    tcmalloc and mimalloc. It can't see what glibc's malloc, Go and Java do inside: `reclaim PID`
+    serves those.
     """
     try:
         program = find(command[0])
         shim = str(allocator_shim.shim_path(syscall=syscall))
         libraries = [shim, *([jemalloc_path()] if jemalloc else [])]
-        env = environment(os.environ, libraries, ["stats:exit"] * stats + [conf] * bool(conf))
+        more = ["verbose:0"] * quiet + ["stats:exit"] * stats + [conf] * bool(conf)
+        env = environment(os.environ, libraries, more)
         os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
     except LibraryMissing as error:
-        click.echo(f"pgtable-cleanup: {error}", err=True)
+        print_message(str(error))
         raise SystemExit(NOT_RUN) from error
     except OSError as error:
-        click.echo(f"pgtable-cleanup: {command[0]}: {error.strerror}", err=True)
+        print_message(f"{command[0]}: {error.strerror}")
         raise SystemExit(NOT_RUN) from error
     except CannotExec as error:
-        click.echo(f"pgtable-cleanup: {error}", err=True)
+        print_message(str(error))
         raise SystemExit(error.code) from error
 
 
 def find(name: str) -> Path:
-    """The program of that name, as a shell finds it, if the library can be loaded into it.
+    """Return the program of that name, as a shell finds it, if the library can be loaded into it.
 
     Raises CannotExec.
     """
@@ -93,7 +109,7 @@ def find(name: str) -> Path:
 
 
 def _is_static(path: Path) -> bool:
-    """An ELF program without an interpreter; scripts have one of their own."""
+    """Say whether it is an ELF program without an interpreter. A script has one of its own."""
     with path.open("rb") as file:
         header = file.read(64)
         if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):

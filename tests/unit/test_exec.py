@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import allocator_shim
 from allocator_shim.preloading import environment
+from cleanup import _uapi
 from cleanup.commands import main
 from cleanup.commands.exec import CannotExec, find
 
@@ -59,6 +60,16 @@ def test_stats_are_said_at_the_end() -> None:
     said = run("--stats", "--conf", "backend:null", sys.executable, "-c", program).stderr
     assert "drains=" in said
     assert "]: notes=" in said
+
+
+@pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module is loaded")
+def test_quiet_has_the_library_say_nothing_of_a_missing_module() -> None:
+    program = "import mmap; mmap.mmap(-1, 4096).madvise(mmap.MADV_DONTNEED)"
+    assert run(sys.executable, "-c", program).stderr
+    quiet = run("-q", sys.executable, "-c", program)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    stats = run("-q", "--stats", "--conf", "backend:null", sys.executable, "-c", program)
+    assert "]: notes=" in stats.stderr
 
 
 def test_what_a_parent_was_told_is_said_again() -> None:
