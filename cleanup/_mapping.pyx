@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, embedsignature=True
-"""What Python's own mmap module can't ask of mmap(): MAP_FIXED, and bytes beyond a file's end."""
+"""mmap() as Python's own module can't call it: with MAP_FIXED, and beyond a file's end."""
 
 import os
 
@@ -41,7 +41,7 @@ def replace(uintptr_t address, size_t length):
 
 
 def map_file(int fd, size_t length):
-    """Map a file of any size, privately and inaccessibly; the address. Raises OSError."""
+    """Map a file of any size, privately and inaccessibly. Returns the address. Raises OSError."""
     cdef void *result
     cdef int number
     with nogil:
@@ -53,7 +53,7 @@ def map_file(int fd, size_t length):
 
 
 def unmap(uintptr_t address, size_t length):
-    """munmap(2). Raises OSError."""
+    """Unmap what is mapped there, by munmap(2). Raises OSError."""
     cdef int result
     cdef int number
     with nogil:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, embedsignature=True
-"""The two ioctls of /dev/pgtable_cleanup and madvise(), one system call a function.
+"""The two ioctls of /dev/pgtable_cleanup, and madvise(): one function for each system call.
 
-Thin: nothing is retried, split or added up here, and nothing is judged but errno. Every constant
-and every struct is the UAPI header's own, taken when this file is compiled.
+Nothing is retried, split or added up here, and nothing is judged but errno. Every constant and
+every struct is the UAPI header's own, taken when this file is compiled.
 """
 
 import os
@@ -111,7 +111,7 @@ WHOLE_MM = _WHOLE_MM
 ZERO_PAGES = _ZERO_PAGES
 FEATURE_UNPROVED = _FEATURE_UNPROVED
 MAX_RANGES = _MAX_RANGES
-# In the order of the counts.
+# Both are in the order of the counts.
 LEVELS = {"pte": _LEVEL_PTE, "pmd": _LEVEL_PMD, "pud": _LEVEL_PUD}
 SKIP_REASONS = {
     _SKIP_MAPPED: "mapped",
@@ -135,6 +135,8 @@ SKIP_REASONS = {
 
 
 class Counts(NamedTuple):
+    """What one reclaim ioctl wrote: where it stopped, and its counts."""
+
     next_range: int
     next_level: int
     next_addr: int
@@ -149,6 +151,8 @@ class Counts(NamedTuple):
 
 
 class ModuleFeatures(NamedTuple):
+    """What the features ioctl wrote; `flags`, `levels` and `features` are bits."""
+
     abi_version: int
     features: int
     flags: int
@@ -159,7 +163,7 @@ class ModuleFeatures(NamedTuple):
 
 
 class CallError(OSError):
-    """The error of `call`; `counts` is what the kernel had done by then."""
+    """A reclaim ioctl failed. `counts` is what the kernel had done by then."""
 
     def __init__(self, number, counts):
         super().__init__(number, os.strerror(number))
@@ -167,12 +171,12 @@ class CallError(OSError):
 
 
 def open_device():
-    """Open the module's device; the caller closes the descriptor. Raises OSError."""
+    """Open the module's device. The caller closes the descriptor. Raises OSError."""
     return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
 
 
 def features(int fd):
-    """What the loaded module can do: the features ioctl. Raises OSError."""
+    """Ask by the features ioctl what the loaded module can do. Raises OSError."""
     cdef pgtable_cleanup_features answer
     cdef int result
     cdef int number
@@ -209,9 +213,10 @@ def call(
     uint64_t max_hold_ns=0,
     cursor=(0, 0, 0),
 ):
-    """One reclaim ioctl over `ranges`, pairs of address and length in bytes, from `cursor` on.
+    """Make one reclaim ioctl over `ranges`, which are pairs of address and length in bytes.
 
-    `cursor` is (next_range, next_level, next_addr) of the counts before. Raises CallError.
+    It goes on from `cursor`: next_range, next_level and next_addr of the counts before. Raises
+    CallError.
     """
     cdef pgtable_cleanup_args args
     cdef pgtable_cleanup_range *vector = NULL
@@ -261,7 +266,7 @@ def call(
 
 
 def madvise(uintptr_t address, size_t length, int advice):
-    """madvise(2) on this process's own memory, by address. Raises OSError."""
+    """Make madvise(2) on this process's own memory, by address. Raises OSError."""
     cdef int result
     cdef int number
     with nogil:
@@ -272,9 +277,9 @@ def madvise(uintptr_t address, size_t length, int advice):
 
 
 def address_of(object buffer):
-    """Where a buffer's bytes begin; good for as long as the caller keeps the buffer.
+    """Return where a buffer's bytes begin. This holds for as long as the caller keeps the buffer.
 
-    Raises TypeError without the buffer protocol, BufferError if it is not contiguous.
+    Raises TypeError for what has no buffer protocol, and BufferError if it is not contiguous.
     """
     cdef Py_buffer view
     PyObject_GetBuffer(buffer, &view, PyBUF_ANY_CONTIGUOUS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ends a command, and what it has started with it."""
+"""Ends a command together with what it has started."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ import sys
 def unwind_when_stopped() -> None:
     """Have SIGTERM and SIGHUP end this program the way Ctrl-C does, with nothing left behind.
 
-    One that was started with a signal ignored, as by nohup, goes on ignoring it.
+    A program that was started with a signal ignored, as nohup does, goes on ignoring it.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
