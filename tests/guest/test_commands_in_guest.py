@@ -129,7 +129,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
         return call(fd, **arguments)
 
     def prepare() -> None:
-        _uapi.call = kill_and_call  # type: ignore[assignment]
+        _uapi.call = kill_and_call
 
     found = document(command_in_fork(prepare, "reclaim", "--all", "--json"))
     doomed.reap()
