@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cleanup
-from cleanup.methods import Features
 from cleanup.errors import CleanupError
+from cleanup.methods import Features
 from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 from experiments import oracle
 from experiments.document import SCHEMA, Document, Freed, Phase, Run
