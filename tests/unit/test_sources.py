@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Rules of the house that no linter knows."""
+"""The rules of the house that no linter checks; each test names all files that break its rule."""
 
 import ast
 import re
 import subprocess
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -20,7 +18,7 @@ SOURCES = sorted(
     ).stdout.splitlines()
     if (ROOT / name).is_file()
 )
-# Have no place for a comment, or are the licences themselves.
+# Files of these kinds have no place for a comment, or are the licences themselves.
 WITHOUT_SPDX = {".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
 LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
@@ -33,30 +31,43 @@ LICENCES = {
 }
 
 
+def test_no_ctypes() -> None:
+    """The kernel is called through cleanup/_uapi.pyx, and C libraries through Cython."""
+    callers = [name(path) for path in SOURCES if path.suffix == ".py" and calls_c(path)]
+    assert not callers, "these import ctypes or cffi"
+
+
+def test_spdx_line() -> None:
+    """The first line, or the one after #!, names the licence that the file's directory has."""
+    wrong = [
+        f"{name(path)}: {found or 'no licence'}, not {licence(path)}"
+        for path in SOURCES
+        if path.suffix not in WITHOUT_SPDX and path.stat().st_size
+        if (found := spdx(path)) != licence(path)
+    ]
+    assert not wrong
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.suffix == ".py"], ids=name)
-def test_no_ctypes(path: Path) -> None:
+def calls_c(path: Path) -> bool:
     imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             imported.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             imported.add(node.module.partition(".")[0])
-    assert not imported & {"ctypes", "cffi"}, "the kernel is called through cleanup/_uapi.pyx"
+    return bool(imported & {"ctypes", "cffi"})
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in SOURCES if path.suffix not in WITHOUT_SPDX and path.stat().st_size],
-    ids=name,
-)
-def test_spdx_line(path: Path) -> None:
-    first, second, *_ = [*path.read_text().splitlines(), ""]
+def spdx(path: Path) -> str | None:
+    first, second, *_ = [*path.read_text().splitlines(), "", ""]
     line = second if first.startswith("#!") else first
     found = re.search(r"SPDX-License-Identifier: (.+?)(?: \*/| -->| #})?$", line)
-    assert found, "the first line, or the one after #!, names the licence"
-    wanted = next(licence for place, licence in LICENCES.items() if name(path).startswith(place))
-    assert found[1] == wanted
+    return found and found[1]
+
+
+def licence(path: Path) -> str:
+    return next(each for place, each in LICENCES.items() if name(path).startswith(place))
