@@ -91,8 +91,8 @@ $(SHAPE_TESTS): test-shape-%: build
 	$(TEST_GUEST) --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
 
-# Where the figures of a proof go.
-RESULTS = results
+# The figures of a proof that passed go there.
+RESULTS = evidence/proofs
 
 # As much of the proofs as there is time for, on one kernel; what they found is not kept.
 .PHONY: test-debug
@@ -219,7 +219,7 @@ $(SELFTESTS): selftests-%: build
 	cd tests && $(CURDIR)/$(BIN)/python -m proof.selftests --kernel $* --results $(abspath $(RESULTS))
 
 .PHONY: proof
-proof: build ## all proofs that have not passed as they are, hours of them, and results/proof.html
+proof: build ## all proofs that have not passed as they are, hours of them, and build/proof.html
 	$(PROOF)
 
 MYPY = MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy

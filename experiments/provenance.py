@@ -6,12 +6,12 @@ from pathlib import Path
 
 # Only this project's checkout has it: not every git checkout that one may stand in is ours.
 _MARK = Path("kmod/include/uapi/pgtable_cleanup.h")
-# What a run writes changes nothing that is measured.
-_CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)results")
+# What a run stores changes nothing that is measured.
+_CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)evidence")
 
 
 def commit() -> str | None:
-    """The commit checked out here, with `-dirty` where files differ from it, results aside.
+    """The commit checked out here, with `-dirty` where files differ from it, evidence/ aside.
 
     None outside a checkout of this project, and without git.
     """

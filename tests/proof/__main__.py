@@ -25,9 +25,9 @@ from cleanup import lab
 from experiments.provenance import commit
 from proof.results import alone, replace
 
-RESULTS = Path("results")
+RESULTS = Path("evidence/proofs")
 STATE = RESULTS / "proof.json"
-PAGE = RESULTS / "proof.html"
+PAGE = Path("build/proof.html")
 # What a proof is made of, beside the module and the debug kernels' configurations; by how long they
 # take, the shortest first.
 EVERYWHERE = {

@@ -18,7 +18,7 @@ def git(*arguments: str) -> None:
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of what could be this project, with a result kept in it."""
     monkeypatch.chdir(tmp_path)
-    for name in ("kmod/include/uapi/pgtable_cleanup.h", "results/kept.json"):
+    for name in ("kmod/include/uapi/pgtable_cleanup.h", "evidence/kept.json"):
         path = tmp_path / name
         path.parent.mkdir(parents=True)
         path.write_text("first\n")
@@ -36,9 +36,9 @@ def test_files_that_differ_are_told(checkout: Path) -> None:
     assert commit() == f"{clean}-dirty"
 
 
-def test_results_are_none_of_what_is_measured(checkout: Path) -> None:
+def test_evidence_is_none_of_what_is_measured(checkout: Path) -> None:
     clean = commit()
-    (checkout / "results/kept.json").write_text("second\n")
+    (checkout / "evidence/kept.json").write_text("second\n")
     assert commit() == clean
 
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Write the figures of README.md and docs/ anew, from the results stored.
 
-Those of experiments are in docs/results/, those of proofs in results/.  A page has them between two
+Those of experiments are in docs/results/, those of proofs in evidence/proofs/.  A page has them between two
 marks, and the first says which:
 
     <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it

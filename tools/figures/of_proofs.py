@@ -11,7 +11,7 @@ import markdown
 from cleanup.lab import SOURCES
 from experiments.document import AnyDocument
 
-PROOFS = Path(__file__).parents[2] / "results"
+PROOFS = Path(__file__).parents[2] / "evidence/proofs"
 
 
 def as_proofs(_: Sequence[AnyDocument]) -> str:

@@ -32,7 +32,7 @@ from proof.mutations.mutate import KMOD, mutate
 from proof.mutations.table import markdown
 from proof.turn import number_of_commits
 
-RESULTS = Path("results/mutations.json")
+RESULTS = Path("evidence/proofs/mutations.json")
 TABLE = Path("docs/mutations.md")
 CAUGHT_SHARE = 0.8
 
