@@ -14,7 +14,7 @@ RACES := races-7.3
 SHIM_STORMS := $(KERNELS:%=shim-storms-%)
 UPSTREAM := $(KERNELS:%=upstream-%)
 SELFTESTS := selftests-6.12
-DEBUG_TESTS := test-debug-kernel test-debug-storm test-debug-mutations test-debug-fuzz
+DEBUG_TESTS := test-debug-storm test-debug-mutations test-debug-fuzz
 
 # Python files are read where they are. Directories count, so that a removed file does; but not
 # kmod's, which may be built in place.
@@ -59,18 +59,30 @@ $(VENV)/installed: $(VENV)/requirements.txt $(SOURCES)
 demo: build ## both headline experiments on 6.12, the table and results/report.html
 	$(BIN)/pgtable-cleanup experiment run series-50g tebibyte --kernel 6.12 --out results
 
-# All of them run, whichever fails; any failure fails the whole.
+# The tiers run two at a time, the longest first, and all of them run whichever fails.
+TIERS := test-host test-debug-mutations $(GUEST_TESTS) test-debug-storm test-debug-fuzz $(SHAPE_TESTS) test-unit
+
 .PHONY: test
 test: build ## every test: unit, host, and the guests of all kernels
-	@MAKE="$(MAKE)" tools/tiers.sh test-unit test-host $(GUEST_TESTS) $(SHAPE_TESTS) $(DEBUG_TESTS)
+	@rm -f build/tiers build/boots
+	@echo "$(TIERS): what each says comes when it ends"
+	@export PGTABLE_CLEANUP_BOOT_LOG=$(CURDIR)/build/boots; \
+	$(MAKE) --keep-going --output-sync -j2 --no-print-directory $(TIERS); code=$$?; \
+	touch build/boots; cat build/tiers; echo "$$(wc -l < build/boots) guests booted"; exit $$code
+
+# Runs a command, and adds a line to build/tiers that says how it ended and how long it took.
+comma := ,
+tier = @begun=$$(date +%s); $(1); code=$$?; \
+	printf '%-20s %s in %d s\n' $@ $$([ $$code = 0 ] && echo passed || echo FAILED) \
+		$$(($$(date +%s) - begun)) >> build/tiers; exit $$code
 
 .PHONY: test-unit
 test-unit: build ## tests that need no kernel feature
-	$(BIN)/pytest tests/unit
+	$(call tier,$(BIN)/pytest tests/unit)
 
 .PHONY: test-host
 test-host: build ## tests that try this machine
-	$(BIN)/pytest tests/host
+	$(call tier,$(BIN)/pytest tests/host)
 
 .PHONY: test-guest
 test-guest: $(GUEST_TESTS) $(SHAPE_TESTS) ## tests of the module on every kernel; test-guest-6.12: on one
@@ -82,36 +94,30 @@ GUEST_PYTEST = $(CURDIR)/$(BIN)/pytest -o faulthandler_timeout=180 -o faulthandl
 
 .PHONY: $(GUEST_TESTS)
 $(GUEST_TESTS): test-guest-%: build
-	$(TEST_GUEST) --kernel $* --memory 3G --disk 1G -- $(GUEST_PYTEST) tests/guest
+	$(call tier,$(TEST_GUEST) --kernel $* --memory 3G --disk 1G -- $(GUEST_PYTEST) tests/guest)
 
 # The tree's other shape: 4 levels where the guests above have 5, and PTI's second copy of the top;
 # and a third CPU, for a race that takes three.
 .PHONY: $(SHAPE_TESTS)
 $(SHAPE_TESTS): test-shape-%: build
-	$(TEST_GUEST) --kernel $* --cpu max,-la57 --cpus 3 --append pti=on -- \
-		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py
+	$(call tier,$(TEST_GUEST) --kernel $* --cpu max$(comma)-la57 --cpus 3 --append pti=on -- \
+		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py)
 
 # The figures of a proof that passed go there.
 RESULTS = evidence/proofs
 
 # As much of the proofs as there is time for, on one kernel; what they found is not kept.
-.PHONY: test-debug
-test-debug: build ## some of the proofs, on the debug kernel whose turn it is
-	@MAKE="$(MAKE)" tools/tiers.sh $(DEBUG_TESTS)
-
 # Of looking at mutations.
 MINUTES = 12
 
 .PHONY: $(DEBUG_TESTS)
 $(DEBUG_TESTS): export KERNEL ?= $(shell $(PROOF).turn)
-test-debug-kernel: build
-	$(BIN)/pgtable-cleanup lab run --debug --kernel $$KERNEL -- uname -r
 test-debug-storm: build
-	$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90 RESULTS=build/results
+	$(call tier,$(MAKE) --no-print-directory storms-$$KERNEL SECONDS=90 RESULTS=build/results)
 test-debug-mutations: build
-	$(PROOF).mutations look --kernel $$KERNEL --runs 8 --minutes $(MINUTES)
+	$(call tier,$(PROOF).mutations look --kernel $$KERNEL --runs 8 --minutes $(MINUTES))
 test-debug-fuzz: build
-	$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=2000 RESULTS=build/results
+	$(call tier,$(MAKE) --no-print-directory fuzz-$$KERNEL DEBUG=--debug CALLS=2000 RESULTS=build/results)
 
 # Of arguments; over layouts an eighth as many. By default a million with all kernels.
 CALLS = 300000
