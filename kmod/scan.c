@@ -7,6 +7,7 @@
 
 #include "compat/mm.h"
 
+#include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/mmap_lock.h>
 #include <linux/rcupdate.h>
@@ -29,10 +30,20 @@ int pgtc_vma_forbids(const struct vm_area_struct *vma)
 	if (vma->vm_userfaultfd_ctx.ctx)
 		return PGTABLE_CLEANUP_SKIP_UFFD;
 	/*
-	 * do_fault() answers SIGBUS where such a VMA without a fault handler
-	 * has no table, and drivers may keep pointers to the entries.
+	 * A driver fills such a VMA, and may go down the tree by a list of VMAs
+	 * of its own, under no lock that we could take: 6.12's BPF arena does so
+	 * to zap user memory, in VMAs that only VM_DONTEXPAND tells from others.
+	 * Drivers may also keep pointers to the entries, and do_fault() answers
+	 * SIGBUS where a VMA without a fault handler has no table.
 	 */
-	if (vma->vm_flags & (VM_PFNMAP | VM_MIXEDMAP | VM_IO))
+	if (vma->vm_flags & VM_SPECIAL)
+		return PGTABLE_CLEANUP_SKIP_PFNMAP;
+	/*
+	 * A DAX fault gets its entry from get_locked_pte(), which makes sure of
+	 * a table and then maps it.  On 7.3 the table may vanish in between: the
+	 * fault takes that for a lack of memory, and fails.
+	 */
+	if (vma_is_dax(vma))
 		return PGTABLE_CLEANUP_SKIP_PFNMAP;
 	return PGTC_ALLOWED;
 }

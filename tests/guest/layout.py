@@ -15,6 +15,8 @@ from pathlib import Path
 
 from _raw import peek, poke, syscall
 
+from cleanup import _uapi
+
 UNIT = 2 << 20  # what one PTE table maps
 GIB = 1 << 30  # what one PMD table maps
 PUD_SPAN = 512 * GIB  # what one PUD table maps
@@ -27,6 +29,7 @@ SHARED_ANON = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | MAP_NORESERVE
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MADVISE, SYS_FALLOCATE = 9, 10, 11, 28, 285
 SYS_MREMAP, SYS_MINCORE, SYS_MLOCK, SYS_USERFAULTFD = 25, 27, 149, 323
+SYS_IO_SETUP, SYS_IO_DESTROY = 206, 207
 
 MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_HUGEPAGE, MADV_NOHUGEPAGE = 4, 8, 9, 14, 15
 MADV_PAGEOUT, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 21, 25, 102, 103
@@ -161,6 +164,36 @@ def userfaultfd(
             fcntl.ioctl(fd, ioctl_unregister, bytearray(struct.pack("=QQ", addr, length)))
     finally:
         os.close(fd)
+
+
+def move_mapping(source: int, length: int, target: int, flags: int = 0) -> None:
+    """mremap() to a fixed place."""
+    may_move_to_fixed = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
+    syscall(SYS_MREMAP, source, length, length, may_move_to_fixed | flags, target)
+
+
+@contextmanager
+def aio_ring(addr: int, events: int = 1) -> Iterator[None]:
+    """The pages through which the kernel tells of finished I/O, in place of what is mapped there.
+
+    Their VMA is VM_DONTEXPAND, and neither VM_PFNMAP nor VM_MIXEDMAP nor VM_IO. There are 64 bytes
+    for each of more than a hundred events, up to 65536.
+    """
+    context = bytearray(8)
+    syscall(SYS_IO_SETUP, events, _uapi.address_of(context))
+    ring = int.from_bytes(context, "little")
+    try:
+        line = next(
+            line
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if line.startswith(f"{ring:x}-")
+        )
+        end = int(line.split()[0].partition("-")[2], 16)
+        move_mapping(ring, end - ring, addr)
+        ring = addr
+        yield
+    finally:
+        syscall(SYS_IO_DESTROY, ring)
 
 
 def anon_huge_bytes(made: Area) -> int:

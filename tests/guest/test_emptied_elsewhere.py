@@ -38,7 +38,6 @@ from guest.layout import (
     PAGE,
     SYS_MINCORE,
     SYS_MLOCK,
-    SYS_MREMAP,
     UFFD_WRITE_PROTECT,
     UNIT,
     Area,
@@ -47,6 +46,7 @@ from guest.layout import (
     child,
     madvise,
     memfd,
+    move_mapping,
     protect,
     punch_hole,
     unmap,
@@ -399,19 +399,13 @@ def test_write_protection_markers_come_and_gone(unregister: bool, series: str) -
         check(made)
 
 
-def move(source: int, target: int, flags: int) -> None:
-    """mremap() of a page to a fixed place."""
-    may_move_to_fixed = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
-    syscall(SYS_MREMAP, source, PAGE, PAGE, may_move_to_fixed | flags, target)
-
-
 @pytest.mark.parametrize("stays", [False, True], ids=["unmapped", "MREMAP_DONTUNMAP"])
 def test_entries_moved_out_of_the_table(stays: bool) -> None:
     """What mremap() moves away by the page leaves the table to the VMA that stays around it."""
     with area(UNITS) as made, area(UNITS) as there:
         fill(made)
         for unit in ODD:
-            move(made.unit(unit), there.unit(unit), 4 if stays else 0)
+            move_mapping(made.unit(unit), PAGE, there.unit(unit), 4 if stays else 0)
         left = pieces(made, EVEN, 0, UNIT) + pieces(made, ODD, 0 if stays else PAGE, UNIT)
         reclaim(made, ODD, {"mapped": len(EVEN)}, ranges=left)
         assert with_entries(there) == set(ODD)

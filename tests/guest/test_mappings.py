@@ -26,6 +26,7 @@ from guest.layout import (
     SHARED_ANON,
     UNIT,
     Area,
+    aio_ring,
     anon_huge_bytes,
     area,
     child,
@@ -216,6 +217,15 @@ def test_io_memory_keeps_the_table_it_shares() -> None:
         map_at(made.addr + UNIT - PAGE, PAGE, mmap.MAP_SHARED, file.fileno())
         answer = abi.call(abi.Args([made.span]))
         assert (answer.tables, answer.freed, answer.skipped) == (2, 1, {"pfnmap": 1})
+
+
+def test_memory_that_may_not_expand_keeps_the_table_it_shares() -> None:
+    with area(2) as made:
+        made.touch()
+        made.release()
+        with aio_ring(made.unit(1) + UNIT // 2):
+            answer = abi.call(abi.Args([made.span]))
+            assert (answer.tables, answer.freed, answer.skipped) == (2, 1, {"pfnmap": 1})
 
 
 def test_userfaultfd_on_any_overlapping_vma_keeps_the_table() -> None:

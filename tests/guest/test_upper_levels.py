@@ -24,6 +24,7 @@ from guest.layout import (
     SHARED_ANON,
     UNIT,
     Area,
+    aio_ring,
     area,
     child,
     madvise,
@@ -144,6 +145,19 @@ def test_a_forbidding_vma_keeps_the_pmd_table() -> None:
             assert (answer.freed, answer.upper_empty, answer.upper_freed) == (2, (2, 0), (1, 0))
             assert answer.skipped == {"vma": 1}
         assert abi.call(abi.Args([made.span], levels=PMD)).upper_freed == (1, 0)
+
+
+def test_memory_that_may_not_expand_keeps_the_pmd_table() -> None:
+    """The ring ends in the next GiB: where it was, its end alone may have shared a PTE table."""
+    with area(2 * GIB // UNIT, align=GIB) as made:
+        touch_each(made, GIB)
+        release_each(made, GIB)
+        with aio_ring(made.addr + GIB - UNIT, events=65536):
+            args = abi.Args([(made.addr, PAGE)], levels=abi.ALL_LEVELS)
+            answer = abi.call(args)
+            assert (answer.freed, answer.upper_empty, answer.upper_freed) == (1, (1, 0), (0, 0))
+            assert answer.skipped == {"vma": 1}
+        assert abi.call(args).upper_freed == (1, 0)
 
 
 def test_all_tables_of_a_process_are_seen() -> None:

@@ -68,7 +68,9 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_MARKER: only state (guard, userfaultfd or poison marker)
  * @PGTABLE_CLEANUP_SKIP_OTHER: some other entry that is not none
  * @PGTABLE_CLEANUP_SKIP_UFFD: userfaultfd on a VMA that overlaps the table
- * @PGTABLE_CLEANUP_SKIP_PFNMAP: a PFNMAP, MIXEDMAP or IO VMA overlaps the table
+ * @PGTABLE_CLEANUP_SKIP_PFNMAP: a VMA that a driver fills (VM_PFNMAP,
+ *	VM_MIXEDMAP, VM_IO or VM_DONTEXPAND), or one of a DAX file, overlaps the
+ *	table
  * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: zero pages alone, and KSM placed some of them
  *	(told under PGTABLE_CLEANUP_ZERO_PAGES; else such a table is MAPPED).
  *	Before Linux 6.6 these can't be told: any in a VM_MERGEABLE VMA count
@@ -81,7 +83,7 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_REFILLED: empty when scanned, not when locked
  * @PGTABLE_CLEANUP_SKIP_CHANGED: the table or its VMAs changed after the scan
  * @PGTABLE_CLEANUP_SKIP_VMA: an empty PMD or PUD table that a VMA forbids to
- *	free: hugetlb, userfaultfd, PFNMAP, MIXEDMAP or IO
+ *	free: hugetlb, or as UFFD and PFNMAP say of PTE tables
  *
  * @PGTABLE_CLEANUP_SKIP_THP: 2 MiB units mapped by a transparent huge page;
  *	an anonymous one keeps a deposited PTE table that can't be freed

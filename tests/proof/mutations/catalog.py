@@ -150,7 +150,14 @@ MUTATIONS = (
     ),
     Mutation(
         "hugetlb skip",
-        [Edit("scan.c", "is_vm_hugetlb_page(vma) || pgtc_vma_forbids", "pgtc_vma_forbids")],
+        # A hugetlb VMA is VM_DONTEXPAND, too, which alone would keep its tables.
+        [
+            Edit(
+                "scan.c",
+                "is_vm_hugetlb_page(vma) || pgtc_vma_forbids",
+                "!is_vm_hugetlb_page(vma) && pgtc_vma_forbids",
+            )
+        ],
         "shared_hugetlb.table_of_another_process_stays",
     ),
     Mutation(
