@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from allocator_shim.errors import LibraryMissing
+from allocator_shim.preloading import jemalloc_path
 from cleanup import _uapi, device, probe
 from cleanup.errors import CallFailed, ModuleMissing
 from cleanup.host import HostKernel
@@ -49,7 +51,7 @@ class Features:
     MADV_CLEANUP_PGTABLE; both are found out by trying.
 
     `module` is None unless the module is loaded and open to this user. `module_obstacles` is what
-    would keep it from being loaded. `methods` has the keys none, zap, remap and module.
+    would keep it from being loaded. `methods` has the keys none, zap, remap, module and hooks.
     """
 
     kernel: str
@@ -117,6 +119,7 @@ def features() -> Features:
                 works=module is not None,
                 reasons=reasons,
             ),
+            "hooks": _hooks(),
         },
     )
 
@@ -147,6 +150,18 @@ def _remap() -> Method:
         works,
         () if works else ("this kernel keeps the tables under mmap: tried on scratch memory",),
     )
+
+
+def _hooks() -> Method:
+    does = (
+        "jemalloc gives whole 2 MiB units back once they are empty: exec --conf hooks:jemalloc, or "
+        "allocator_shim.jemalloc.install_hooks()"
+    )
+    try:
+        jemalloc_path()
+    except LibraryMissing as error:
+        return Method(does, works=False, reasons=(str(error),))
+    return Method(does, works=True)
 
 
 def _module(answer: _uapi.ModuleFeatures) -> Module:

@@ -88,7 +88,7 @@ FEATURES = {
         "default_max_hold_ns": None,
     },
     "module_obstacles": None,
-    "methods": {"none": METHOD, "zap": METHOD, "remap": METHOD, "module": METHOD},
+    "methods": dict.fromkeys(("none", "zap", "remap", "module", "hooks"), METHOD),
     "lab": {"works": None, "reasons": None},
     "kvm": {"works": None, "reasons": None},
 }
@@ -131,6 +131,14 @@ def test_features_with_a_module_of_another_abi(module: "FakeModule") -> None:
 def test_features_with_an_unproved_kernel(module: "FakeModule") -> None:
     module.features = module.features._replace(features=_uapi.FEATURE_UNPROVED)
     assert json.loads(run("features", "--json").stdout)["module"]["proved_kernel"] is False
+
+
+def test_features_names_the_package_that_hooks_lack(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(run("features", "--json").stdout)["methods"]["hooks"]["works"] is True
+    monkeypatch.setattr("allocator_shim.preloading.JEMALLOC", "libnothing.so.9")
+    hooks = json.loads(run("features", "--json").stdout)["methods"]["hooks"]
+    assert hooks["works"] is False
+    assert hooks["reasons"] == ["libnothing.so.9 is not installed (Debian's package libjemalloc2)"]
 
 
 def test_features_names_what_the_lab_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
