@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -191,3 +192,45 @@ def test_help_explains_each_reason_for_which_a_table_is_left_alone(verb: str) ->
     for reason in cleanup.SkipReason:
         assert f"{reason} {reason.__doc__}" in words
     assert '"left alone"' in words
+
+
+def imports(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [
+        (
+            "experiments",
+            "the experiments come with a checkout of pgtable-cleanup: run `make build`",
+        ),
+        ("jinja2", "the experiments need jinja2: run `make build`"),
+    ],
+)
+def test_without_the_experiments_all_else_works(module: str, says: str) -> None:
+    """As in an environment that has the wheel alone."""
+    started = f"""
+        import sys
+        class Lacks:
+            def find_spec(self, name, path, target=None):
+                if name == "experiments":
+                    raise ModuleNotFoundError(name="{module}")
+        sys.meta_path.insert(0, Lacks())
+        from cleanup.commands import main
+        main(%s, prog_name="pgtable-cleanup")
+    """
+    shown = imports(started % ["--help"])
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "experiment" in shown.stdout
+    for arguments in (["experiment"], ["experiment", "run", "tebibyte", "--host"]):
+        ended = imports(started % arguments)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith(f"pgtable-cleanup: {says}")
+    assert imports(started % ["features", "--json"]).returncode == 0
