@@ -25,8 +25,11 @@
 #define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
 /* Two for each of the VMAs of a crowded unit; lockdep can follow 48 in all. */
 #define PGTC_MAX_RMAP_LOCKS		32
-/* A PUD table may be shared by 65530 VMAs: too many to lock in one hold. */
-#define PGTC_MAX_VMAS			256
+/*
+ * As many as can share a PTE table.  A PUD table may be shared by 65530: too
+ * many to lock in one hold.
+ */
+#define PGTC_MAX_VMAS			PTRS_PER_PTE
 
 #define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | \
 			 PGTABLE_CLEANUP_WHOLE_MM | \
@@ -39,13 +42,15 @@
 enum { PGTC_PTE, PGTC_PMD, PGTC_PUD };
 
 /**
- * struct pgtc_rmap_locks - rmap locks held for writing by one hold
- * @sem: the locks, in the order taken
+ * struct pgtc_locks - locks that one hold has beside the mmap lock
+ * @written: the VMA last write-locked, if it filled all that its table maps: a
+ *	table that lies inside it as well needs no other VMA locked
+ * @sem: the rmap locks, held for writing, in the order taken
  * @nr: how many
- * @vma: the VMA last dealt with, if it filled all that its table maps: what is
- *	inside it as well needs no other locks
+ * @vma: the VMA whose rmap locks were taken last, as @written
  */
-struct pgtc_rmap_locks {
+struct pgtc_locks {
+	const struct vm_area_struct *written;
 	struct rw_semaphore *sem[PGTC_MAX_RMAP_LOCKS];
 	unsigned int nr;
 	const struct vm_area_struct *vma;
@@ -67,7 +72,7 @@ struct pgtc_rmap_locks {
  *	upper level, or with zero-page entries to drop
  * @nr_candidates: tables found empty by the scan, not yet reclaimed
  * @candidate: the addresses they begin to map, ascending
- * @locks: rmap locks of the current hold
+ * @locks: locks of the current hold beside the mmap lock
  * @nr_notifier: mmu notifier ranges begun in the current hold
  * @notifier: those ranges
  * @dropped_in_hold: zero-page entries dropped in the current hold
@@ -91,7 +96,7 @@ struct pgtc_call {
 	unsigned int nr_candidates;
 	unsigned long candidate[PGTC_BATCH];
 
-	struct pgtc_rmap_locks locks;
+	struct pgtc_locks locks;
 	unsigned int nr_notifier;
 	struct mmu_notifier_range notifier[PGTC_BATCH];
 	unsigned int dropped_in_hold;

@@ -8,8 +8,7 @@
 #include <linux/fs.h>
 #include <linux/rmap.h>
 
-static bool held(const struct pgtc_rmap_locks *locks,
-		 const struct rw_semaphore *sem)
+static bool held(const struct pgtc_locks *locks, const struct rw_semaphore *sem)
 {
 	unsigned int i;
 
@@ -24,7 +23,7 @@ static bool held(const struct pgtc_rmap_locks *locks,
  * roots there is no order, and mm_take_all_locks() takes them all: waiting for
  * a second one could deadlock.
  */
-static int take(struct pgtc_rmap_locks *locks, struct rw_semaphore *sem)
+static int take(struct pgtc_locks *locks, struct rw_semaphore *sem)
 {
 	if (held(locks, sem))
 		return 0;
@@ -38,7 +37,7 @@ static int take(struct pgtc_rmap_locks *locks, struct rw_semaphore *sem)
 	return 0;
 }
 
-static void release_down_to(struct pgtc_rmap_locks *locks, unsigned int nr)
+static void release_down_to(struct pgtc_locks *locks, unsigned int nr)
 {
 	while (locks->nr > nr)
 		up_write(locks->sem[--locks->nr]);
@@ -63,10 +62,11 @@ static int take_vma(struct pgtc_call *call, struct vm_area_struct *vma)
  * @call: mmap lock held for writing
  * @addr: what the table maps first
  *
- * Page faults (6.4+) and madvise() and smaps (7.x) go down the tree under a VMA
- * lock; they tolerate a PTE table that vanished, but not an upper one, and a
- * fault must not map anything before the flush where zero pages were dropped.
- * Comes before every rmap lock.
+ * A VMA lock alone lets page faults (6.4+), UFFDIO_MOVE (6.8+), madvise() and
+ * smaps (7.x) go down the tree.  None tolerates that an upper table vanishes,
+ * and UFFDIO_MOVE warns where a PTE table does (6.12).  Where zero pages were
+ * dropped, a fault must not map anything before the flush.  VMA locks come
+ * before every rmap lock.
  *
  * Return: 0, or -ENOSPC: too many VMAs share the table.
  */
@@ -76,18 +76,22 @@ int pgtc_lock_vmas(struct pgtc_call *call, unsigned long addr)
 	struct vm_area_struct *vma;
 	unsigned int nr = 0;
 
+	if (pgtc_vma_covers(call->locks.written, addr, end))
+		return 0;
 	for (vma = pgtc_vma_within(call->mm, addr, end); vma;
 	     vma = pgtc_vma_next_within(call->mm, vma, end)) {
 		if (++nr > PGTC_MAX_VMAS)
 			return -ENOSPC;
 		pgtc_vma_start_write(vma);
+		if (pgtc_vma_covers(vma, addr, end))
+			call->locks.written = vma;
 	}
 	return 0;
 }
 
 /**
  * pgtc_lock_table() - take the rmap locks of every VMA that overlaps a table
- * @call: mmap lock held; under pgtc_lock_vmas() for an upper level
+ * @call: mmap lock held; under pgtc_lock_vmas() if it is held for writing
  * @addr: what the table maps first
  *
  * A table is shared by all VMAs that overlap what it maps, so the locks of all
@@ -123,9 +127,13 @@ int pgtc_lock_table(struct pgtc_call *call, unsigned long addr)
 	return err;
 }
 
-/** pgtc_unlock_all() - release every rmap lock of the hold */
+/**
+ * pgtc_unlock_all() - release every rmap lock of the hold
+ * @call: the mmap lock is still held; VMA locks go with it
+ */
 void pgtc_unlock_all(struct pgtc_call *call)
 {
 	release_down_to(&call->locks, 0);
 	call->locks.vma = NULL;
+	call->locks.written = NULL;
 }

@@ -49,7 +49,7 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 {
 	unsigned int i, locked = 0;
 
-	if (call->exclusive)
+	if (pgtc_writes_mmap(call->exclusive))
 		lock_vmas(call, from);
 	for (i = from; i < call->nr_candidates; i++) {
 		int err;

@@ -23,9 +23,10 @@
 int pgtc_vma_forbids(const struct vm_area_struct *vma)
 {
 	/*
-	 * UFFDIO_MOVE (6.8+) moves entries under a VMA lock without a recheck
-	 * of the pmd, and a missing table must go on meaning "not yet faulted"
-	 * to whoever handles the faults.
+	 * UFFDIO_MOVE (6.8+) finds the table of its target, which is registered,
+	 * before it locks it.  7.3's stops with an error where that table went
+	 * meanwhile.  6.12's would move a page into it, were it not for the VMA
+	 * lock.
 	 */
 	if (vma->vm_userfaultfd_ctx.ctx)
 		return PGTABLE_CLEANUP_SKIP_UFFD;

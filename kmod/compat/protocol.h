@@ -23,6 +23,8 @@
  * Every walker maps tables under RCU and rechecks the pmd under the pte lock:
  * PT_RECLAIM (6.14) frees under mmap read or a VMA lock, and khugepaged's
  * collapse_pte_mapped_thp() and retract_page_tables() recheck since then.
+ * UFFDIO_MOVE answers EINVAL where the table of its source vanishes, beside
+ * PT_RECLAIM as beside us; it moves nothing then.
  */
 #define PGTC_MMAP_WRITE	false
 #define PGTC_LOCK_I_MMAP false
@@ -31,7 +33,8 @@
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 /*
  * mmap write: collapse_pte_mapped_thp() clears the pmd under mmap read without
- * a recheck, so two could free one table.
+ * a recheck, so two could free one table.  VMA locks: UFFDIO_MOVE warns where
+ * the table of its source vanishes, which needn't be registered.
  * i_mmap write: retract_page_tables() takes pte_lockptr(*pmd) under i_mmap read
  * without looking whether the pmd still points to a table.
  * The rest of the rmap walks under RCU and tolerates a vanished table.
@@ -54,19 +57,25 @@
 #endif
 
 /*
- * The mmap lock a reclaim needs: to keep every fault out, upper tables and zero
- * pages need it for writing on every kernel.  Either way only SIGKILL ends the
- * wait.
+ * Does a reclaim need the mmap lock for writing?  Upper tables and zero pages
+ * do on every kernel, to keep every fault out.  Such a hold write-locks each VMA
+ * as well: since 6.4 the mmap lock alone keeps nobody out who has a VMA lock.
  */
+static inline bool pgtc_writes_mmap(bool exclusive)
+{
+	return PGTC_MMAP_WRITE || exclusive;
+}
+
+/* Only SIGKILL ends the wait for it. */
 static inline int pgtc_mmap_lock_killable(struct mm_struct *mm, bool exclusive)
 {
-	return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm) :
-					      mmap_read_lock_killable(mm);
+	return pgtc_writes_mmap(exclusive) ? mmap_write_lock_killable(mm) :
+					     mmap_read_lock_killable(mm);
 }
 
 static inline void pgtc_mmap_unlock(struct mm_struct *mm, bool exclusive)
 {
-	if (PGTC_MMAP_WRITE || exclusive)
+	if (pgtc_writes_mmap(exclusive))
 		mmap_write_unlock(mm);
 	else
 		mmap_read_unlock(mm);

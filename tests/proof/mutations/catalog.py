@@ -35,15 +35,18 @@ class Mutation:
 FOR_READING = (
     Edit(
         "compat/protocol.h",
-        "return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm)",
-        "return exclusive ? mmap_write_lock_killable(mm)",
-    ),
-    Edit(
-        "compat/protocol.h",
-        "if (PGTC_MMAP_WRITE || exclusive)\n\t\tmmap_write_unlock",
-        "if (exclusive)\n\t\tmmap_write_unlock",
+        "return PGTC_MMAP_WRITE || exclusive;",
+        "return exclusive;",
     ),
 )
+# Of PTE tables without zero pages to drop, on a kernel where they need the lock for writing.
+NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
+    "reclaim.c",
+    "if (pgtc_writes_mmap(call->exclusive))\n\t\tlock_vmas(call, from);",
+    "if (call->exclusive)\n\t\tlock_vmas(call, from);",
+)
+
+NO_USERFAULTFD_SKIP = Edit("scan.c", "if (vma->vm_userfaultfd_ctx.ctx)", "if (false)")
 
 MUTATIONS = (
     Mutation(
@@ -65,13 +68,13 @@ MUTATIONS = (
         [
             Edit(
                 "compat/protocol.h",
-                "return PGTC_MMAP_WRITE || exclusive ? mmap_write_lock_killable(mm) :\n"
-                "\t\t\t\t\t      mmap_read_lock_killable(mm);",
+                "return pgtc_writes_mmap(exclusive) ? mmap_write_lock_killable(mm) :\n"
+                "\t\t\t\t\t     mmap_read_lock_killable(mm);",
                 "return mmap_read_lock_killable(mm);",
             ),
             Edit(
                 "compat/protocol.h",
-                "if (PGTC_MMAP_WRITE || exclusive)\n\t\tmmap_write_unlock(mm);\n"
+                "if (pgtc_writes_mmap(exclusive))\n\t\tmmap_write_unlock(mm);\n"
                 "\telse\n\t\tmmap_read_unlock(mm);",
                 "mmap_read_unlock(mm);",
             ),
@@ -80,10 +83,23 @@ MUTATIONS = (
     ),
     Mutation(
         "VMA locks",
-        [Edit("reclaim.c", "if (call->exclusive)\n\t\tlock_vmas(call, from);", "")],
+        [
+            Edit(
+                "reclaim.c",
+                "if (pgtc_writes_mmap(call->exclusive))\n\t\tlock_vmas(call, from);",
+                "",
+            )
+        ],
         "faults.no_write_is_lost_below_an_upper_table",
         kernels=("6.12", "7.3"),
         elsewhere="6.4 brought VMA locks",
+    ),
+    Mutation(
+        "VMA locks, PTE tables",
+        [NO_VMA_LOCKS_FOR_PTE_TABLES],
+        "userfaultfd_move.table_of_the_source_stays",
+        kernels=("6.12",),
+        elsewhere="6.8 brought UFFDIO_MOVE, and 7.3's tolerates that the table of its source goes",
     ),
     Mutation(
         "anon_vma lock",
@@ -143,7 +159,14 @@ MUTATIONS = (
     ),
     Mutation(
         "userfaultfd skip",
-        [Edit("scan.c", "if (vma->vm_userfaultfd_ctx.ctx)", "if (false)")],
+        [NO_USERFAULTFD_SKIP],
+        "userfaultfd_move.table_of_the_target_stays",
+        kernels=("7.3",),
+        elsewhere="6.8 brought UFFDIO_MOVE, and VMA locks keep 6.12's out as well",
+    ),
+    Mutation(
+        "userfaultfd skip, and VMA locks of PTE tables",
+        [NO_USERFAULTFD_SKIP, NO_VMA_LOCKS_FOR_PTE_TABLES],
         "userfaultfd_move.moved_page_arrives",
         kernels=("6.12",),
         elsewhere="6.8 brought UFFDIO_MOVE, and 7.3's looks at the pmd again",
