@@ -6,7 +6,7 @@ from typing import IO, Any
 
 import click
 
-from cleanup.commands._output import PROGRAM, error_document, print_document, wants_json
+from cleanup.commands._output import PROGRAM, print_failure
 from cleanup.errors import CleanupError
 
 VERBS = ("features", "scan", "reclaim", "exec", "lab", "experiment")
@@ -51,8 +51,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except (CleanupError, click.ClickException) as error:
-            if wants_json(ctx, ctx.obj):
-                print_document(error_document(error))
+            print_failure(ctx, ctx.obj, error)
             if isinstance(error, CleanupError):
                 raise Failure(str(error)) from error
             raise

@@ -5,6 +5,7 @@
 and progress; errors stay.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ import click
 from cleanup.errors import CleanupError
 
 PROGRAM = "pgtable-cleanup"
+# Keys of what a context remembers.
+_JSON, _PRINTED = f"{__name__}.json", f"{__name__}.printed"
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -41,23 +44,28 @@ def quiet_option(function: Function) -> Function:
 
 def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
     # The group that shows failures shares `meta` with the verb below it.
-    ctx.meta[__name__] = value
+    ctx.meta[_JSON] = value
     return value
 
 
-def wants_json(ctx: click.Context, arguments: list[str]) -> bool:
-    """Say whether a failure under this context is to be a document.
+def print_failure(
+    ctx: click.Context, arguments: list[str], error: CleanupError | click.ClickException
+) -> None:
+    """Print the document of a command that failed, if --json was given and none is printed yet.
 
-    The command line itself is looked at where it can't be parsed. What follows -- is not the
-    command's.
+    A verb that has printed its report says there why it failed. `arguments` are looked at where
+    they can't be parsed; what follows -- in them is not this command's.
     """
-    if __name__ in ctx.meta:
-        return bool(ctx.meta[__name__])
-    return "--json" in arguments[: (*arguments, "--").index("--")]
+    wanted = isinstance(error, click.UsageError) and "--json" in itertools.takewhile(
+        lambda argument: argument != "--", arguments
+    )
+    if ctx.meta.get(_JSON, wanted) and not ctx.meta.get(_PRINTED):
+        print_document(error_document(error))
 
 
 def print_document(content: Any) -> None:  # noqa: ANN401 -- JSON
-    """Print a JSON document on standard output."""
+    """Print the one JSON document of a command on standard output."""
+    click.get_current_context().meta[_PRINTED] = True
     click.echo(json.dumps(content, indent=2))
 
 

@@ -12,13 +12,13 @@ from cleanup.cleaning import level_mask
 class Size(click.ParamType[int]):
     """A size in bytes, written as `cleanup.units.parse_size` has it: 64g; a bare number is bytes.
 
-    `least` is the smallest that makes sense, and `because` says why; `multiple_of` what it has to
-    be a multiple of.
+    `least` is the smallest size that makes sense, and a size has to be a multiple of `multiple_of`.
+    `because` says why.
     """
 
     name = "size"
 
-    def __init__(self, least: int = 1, because: str = "", multiple_of: int = 1) -> None:
+    def __init__(self, least: int = 1, because: str = "it is empty", multiple_of: int = 1) -> None:
         self.least = least
         self.because = because
         self.multiple_of = multiple_of
@@ -31,15 +31,13 @@ class Size(click.ParamType[int]):
             size = value if isinstance(value, int) else units.parse_size(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if size < self.least:
-            because = self.because or "that is too little"
-            bytes_ = f" ({size} bytes)" if str(value).isdigit() else ""
-            least = units.format_size(self.least)
-            self.fail(f"{value}{bytes_}: {because}: give {least} or more", param, ctx)
-        if size % self.multiple_of:
-            multiple = units.format_size(self.multiple_of)
-            self.fail(f"{value} is not a multiple of {multiple}, as 64g is", param, ctx)
-        return size
+        if size >= self.least and not size % self.multiple_of:
+            return size
+        shown = f"{value} ({size} bytes)" if str(value).isdigit() else value
+        wanted = f"{units.format_size(self.least)} or more"
+        if self.multiple_of > 1:
+            wanted = f"a multiple of {units.format_size(self.multiple_of)}, such as 64g"
+        return self.fail(f"{shown}: {self.because}: give {wanted}", param, ctx)
 
 
 class Duration(click.ParamType[int]):

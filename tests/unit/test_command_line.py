@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 import cleanup
 from cleanup import _uapi
 from cleanup.commands import main
+from cleanup.commands._output import json_option, print_document
 from cleanup.commands._params import Size
 
 if TYPE_CHECKING:
@@ -117,6 +118,24 @@ def test_under_json_a_missing_module_is_a_document_too(monkeypatch: pytest.Monke
     assert "insmod" in error["hint"]
 
 
+def test_a_report_that_says_why_the_command_failed_is_the_one_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of a command that prints what it has, and raises."""
+
+    @click.command("fails")
+    @json_option
+    def fails(as_json: bool) -> None:
+        print_document({"error": {"message": "so", "errno": None, "hint": None}})
+        raise cleanup.CleanupError("so")
+
+    monkeypatch.setattr(main, "get_command", lambda *_: fails)
+    result = run("fails", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["message"] == "so"
+    assert result.stderr == "pgtable-cleanup: so\n"
+
+
 def test_what_follows_two_dashes_is_no_option_of_ours() -> None:
     assert run("scan", "--nonsense", "--", "--json").stdout == ""
 
@@ -170,9 +189,8 @@ def test_a_wrong_value_is_refused_with_a_right_one(arguments: tuple[str, ...], s
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("10", "10 (10 bytes): a guest needs that much: give 256m or more"),
-        ("255m", "255m: a guest needs that much: give 256m or more"),
-        ("257m", "257m is not a multiple of 2m, as 64g is"),
+        ("10", "10 (10 bytes): a guest needs that much: give a multiple of 2m, such as 64g"),
+        ("257m", "257m: a guest needs that much: give a multiple of 2m, such as 64g"),
         ("much", "'much' is no size"),
     ],
 )
@@ -182,6 +200,8 @@ def test_a_size_that_makes_no_sense_is_refused_with_one_that_does(value: str, sa
         size.convert(value, None, None)
     assert caught.value.message.startswith(says)
     assert size.convert("1g", None, None) == 1 << 30
+    with pytest.raises(click.BadParameter, match=r"^255m: so much it needs: give 256m or more$"):
+        Size(256 << 20, "so much it needs").convert("255m", None, None)
 
 
 @pytest.mark.parametrize("verb", ["scan", "reclaim"])
