@@ -1,155 +1,201 @@
 # SPDX-License-Identifier: MIT
-"""All proofs, on all kernels, and one page that says what came of them.
+"""Prove the module: python -m proof NAME --kernel K, or `all` that was not proved yet.
 
-    make proof
-
-Each proof is a target of the Makefile.  One that passed already, with the module and the proof as
-they are, is not run again; a proof that fails does not keep the others from running.  Ctrl-C ends
-it: what has passed is kept.
+A proof that passed is stored in evidence/proofs, with hashes of the module and of the proof.  While
+these stay the same, `all` does not run it again.  Ctrl-C ends it; what has passed is kept.
 """
 
-import hashlib
-import json
-import subprocess
+import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cleanup import lab
+from cleanup.errors import CleanupError
+from cleanup.lab.progress import Progress, on_stderr
 from experiments.provenance import commit
-from proof.results import alone, replace
+from proof import evidence
+from proof.evidence import STORED, Document, Scale
+from proof.proofs import HOST, KERNELS, PROOFS, Proof
+from proof.standing import standings
+from proof.task import Figures, ProofFailed, Task
 
-RESULTS = Path("evidence/proofs")
-STATE = RESULTS / "proof.json"
-PAGE = Path("build/proof.html")
-# What a proof is made of, beside the module and the debug kernels' configurations; by how long they
-# take, the shortest first.
-EVERYWHERE = {
-    "storms": ("storms", "modules/shadow", "modules/race"),
-    "upstream": ("upstream.py", "guests.py", "scenarios"),
-    "fuzz": ("fuzz",),
-    "zeros": ("stale_zeros.py",),
-    "mutations": ("mutations", "guests.py", "scenarios", "modules/delay", "modules/shadow"),
-}
-PROOFS = {
-    **{f"{name}-{kernel}": parts for name, parts in EVERYWHERE.items() for kernel in lab.SOURCES},
-    "races-7.3": EVERYWHERE["storms"],
-    "selftests-6.12": ("selftests",),
-}
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CODE = (".c", ".h", ".py", ".config")
+# What guests write, and what an interrupted proof goes on from.
+WORK = Path("build/proofs")
 FAILED = 2
-# Of a document: what stands in columns of its own, or is too long for the page.
-NO_FIGURES = ("proof", "commit", "kernel", "seed", "seconds")
 
-State = dict[str, dict[str, Any]]
+_long = click.option("--long", "long_", is_flag=True, help="Take hours, not minutes.")
+_stored = click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=STORED,
+    help="Store what passed there (default: evidence/proofs).",
+)
 
 
-@click.command()
-@click.argument("targets", nargs=-1, type=click.Choice(list(PROOFS)), metavar="[TARGET]...")
-@click.option("--again", is_flag=True, help="Run those that passed already, too.")
-def main(targets: Sequence[str], again: bool) -> None:
-    """See the module."""
-    state = _state()
-    wanted = targets or tuple(PROOFS)
-    for number, target in enumerate(wanted, 1):
-        if not again and _passed(target, state):
-            click.echo(f"{target}: passed already", err=True)
+@click.group()
+def main() -> None:
+    """Prove that the module breaks nothing, and that whatever would is noticed."""
+
+
+@main.command("all")
+@click.option("--kernel", "lines", multiple=True, type=click.Choice(KERNELS), help="Default: all.")
+@_long
+@_stored
+@click.option("--again", is_flag=True, help="Run what passed already, too.")
+def all_command(lines: Sequence[str], long_: bool, out: Path, again: bool) -> None:
+    """Run all proofs of the kernels that did not pass yet with the module as it is."""
+    scale: Scale = "long" if long_ else "short"
+    failed = []
+    for one in standings(scale, stored=out):
+        if one.line not in (lines or KERNELS):
             continue
-        click.echo(f"{target} ({number} of {len(wanted)}) ...", err=True)
+        _say(str(one))
+        if one.obstacle is None and not again:
+            continue
         begun = time.monotonic()
-        code = subprocess.run(["make", "--no-print-directory", target], check=False).returncode
-        ended = {
-            "commit": commit(),
-            "made_of": made_of(target),
-            "passed": code == 0,
-            "seconds": round(time.monotonic() - begun, 1),
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with alone(STATE):
-            state = _state() | {target: ended}
-            replace(STATE, state)
-        PAGE.write_text(page(state, _documents(), _mutations()))
-    PAGE.write_text(page(state, _documents(), _mutations()))
-    failed = [target for target in wanted if not _passed(target, state)]
-    click.echo(f"{len(wanted) - len(failed)} of {len(wanted)} proofs passed: {PAGE}", err=True)
+        try:
+            prove(one.proof, one.line, scale, out=out)
+        except (ProofFailed, CleanupError) as error:
+            failed.append(f"{one.proof.name} on {one.line}")
+            _say(f"FAILED: {error}")
+        _say(f"{one.proof.name} on {one.line}: {time.monotonic() - begun:.0f} s")
     if failed:
-        click.echo(f"failed: {', '.join(failed)}", err=True)
+        _say(f"failed: {', '.join(failed)}")
         sys.exit(FAILED)
 
 
-def page(
-    state: State, documents: Sequence[Mapping[str, Any]], mutations: Sequence[Mapping[str, Any]]
-) -> str:
-    """The summary, as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+@main.command("standing")
+@_long
+@_stored
+def standing_command(long_: bool, out: Path) -> None:
+    """Say which stored proofs count for the module as it is; fail where one does not."""
+    found = list(standings("long" if long_ else "short", stored=out))
+    for one in found:
+        click.echo(str(one))
+    sys.exit(any(one.obstacle for one in found))
+
+
+def prove(
+    proof: Proof,
+    line: str,
+    scale: Scale,
+    *,
+    out: Path,
+    seed: int | None = None,
+    amount: int | None = None,
+    only: str = "",
+    hardware: dict[str, Any] | None = None,
+) -> None:
+    """Run a proof on a kernel, and store it if it passed and was complete.
+
+    Raises ProofFailed if it did not pass, and LabError if it could not be run.
+    """
+    begun = time.monotonic()
+    progress = on_stderr()
+    about = proof.about(line, scale)
+    task = Task(
+        line=line,
+        kernel=None if line == HOST else _kernel(line, proof.build_at(scale), progress),
+        scale=scale,
+        amount=proof.amounts[scale] if amount is None else amount,
+        seed=secrets.randbits(32) if seed is None else seed,
+        work=(WORK / scale / f"{proof.name}-{line}").resolve(),
+        progress=progress,
+        only=only,
+        hardware=hardware or {},
     )
-    return environment.get_template("page.html.j2").render(
-        targets=[(target, state.get(target), _passed(target, state)) for target in PROOFS],
-        documents=[(one, _figures(one)) for one in documents],
-        mutations=mutations,
+    complete = not only and not hardware and task.amount >= proof.amounts[scale]
+    task = task.resumed(evidence.read(proof.name, line, scale, out) or {})
+    outcome = proof.run(task)
+    if not complete:
+        _say("it passed; a part of a proof is not stored")
+        return
+    figures = _document(proof, task, begun, outcome.figures)
+    document = {**figures, "module": about.module, "sources": about.sources}
+    if proof.about(line, scale) != about:
+        raise ProofFailed("the module or the proof was changed meanwhile")
+    _say(f"stored: {evidence.store(document, evidence.trimmed(outcome.log), out)}")
+    task.clear()
+
+
+def _document(proof: Proof, task: Task, begun: float, figures: Figures) -> Document:
+    kernel = task.kernel
+    return {
+        "proof": proof.name,
+        "scale": task.scale,
+        "line": task.line,
+        "kernel": kernel.release if kernel else _own_release(),
+        "configuration": evidence.configuration(kernel) if kernel else None,
+        "commit": commit(),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": task.seed,
+        "seconds": round(time.monotonic() - begun, 3),
+        "amount": f"{task.amount} {proof.unit}",
+        **figures,
+    }
+
+
+def _kernel(line: str, build: str | None, progress: Progress) -> lab.Kernel:
+    if build is None:
+        return lab.get_kernel(line, progress=progress)
+    return lab.get_debug_kernel(line, build, progress=progress)
+
+
+def _own_release() -> str:
+    return Path("/proc/sys/kernel/osrelease").read_text().strip()
+
+
+def _say(line: str) -> None:
+    click.echo(f"proof: {line}", err=True)
+
+
+def _command(proof: Proof) -> click.Command:
+    """Make the command that runs one proof; it has all flags, so that no other place needs any."""
+
+    @click.command(proof.name, help=f"{proof.description}", short_help=proof.description)
+    @click.option("--kernel", "line", type=click.Choice(proof.kernels), required=True)
+    @_long
+    @_stored
+    @click.option("--seed", type=int, help="Repeat a run; a new one by default.")
+    @click.option("--amount", type=click.IntRange(1), help=f"So many {proof.unit}.")
+    @click.option("--only", default="", help="Parts with this text in their names.")
+    @click.option("--memory", help="Of the guest, such as 3G.")
+    @click.option("--cpus", type=click.IntRange(1), help="Of the guest.")
+    @click.option("--append", help="Arguments for the guest's kernel, in place of the proof's.")
+    @click.option(
+        "--icount", is_flag=True, default=None, help="The guest's clock counts instructions."
     )
+    def command(
+        line: str,
+        long_: bool,
+        out: Path,
+        seed: int | None,
+        amount: int | None,
+        only: str,
+        **hardware: Any,  # noqa: ANN401 -- fields of Machine
+    ) -> None:
+        scale: Scale = "long" if long_ or "short" not in proof.amounts else "short"
+        given = {name: value for name, value in hardware.items() if value is not None}
+        try:
+            prove(proof, line, scale, out=out, seed=seed, amount=amount, only=only, hardware=given)
+        except ProofFailed as error:
+            raise click.ClickException(str(error)) from error
+
+    return command
 
 
-def _figures(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name.replace("_", " "), _text(value))
-        for name, value in document.items()
-        if name not in NO_FIGURES
-    ]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
-    if isinstance(value, list):
-        return f"{len(value)}" if value else "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def made_of(target: str) -> str:
-    """A hash of the module and of the proof."""
-    parts = [ROOT / "kmod", ROOT / "cleanup/lab/configs", *(HERE / part for part in PROOFS[target])]
-    files = [file for part in parts for file in ([part] if part.is_file() else part.rglob("*"))]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        if file.suffix in CODE and not file.name.endswith(".mod.c"):
-            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _passed(target: str, state: State) -> bool:
-    known = state.get(target)
-    return known is not None and known["passed"] and known["made_of"] == made_of(target)
-
-
-def _state() -> State:
-    found: State = json.loads(STATE.read_text()) if STATE.exists() else {}
-    return found
-
-
-def _documents() -> list[dict[str, Any]]:
-    read = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    return [one for one in read if "proof" in one]
-
-
-def _mutations() -> list[dict[str, Any]]:
-    path = RESULTS / "mutations.json"
-    found: list[dict[str, Any]] = json.loads(path.read_text())["mutations"] if path.exists() else []
-    return found
+for each in PROOFS.values():
+    main.add_command(_command(each))
 
 
 if __name__ == "__main__":
-    main.main(prog_name="proof")
+    try:
+        main.main(prog_name="proof")
+    except CleanupError as error:
+        sys.exit(f"proof: {error}")

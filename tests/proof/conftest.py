@@ -40,11 +40,11 @@ Record = Callable[..., None]
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest, seed: int) -> Iterator[Record]:
-    """Takes a proof's figures; they go to PGTABLE_CLEANUP_RESULTS once it has passed."""
-    figures: dict[str, object] = {}
+    """Take a fuzzer's figures, which are kept once it has passed."""
+    figures: results.Figures = {}
     begun = time.monotonic()
     yield figures.update
     if figures:
-        test = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
-        name = f"{request.node.path.parent.name}-{test}"
-        results.keep(results.document(name, seed, begun, figures))
+        name = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+        seconds = round(time.monotonic() - begun, 3)
+        results.keep(name, {"seed": seed, "seconds": seconds, **figures})

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Scenarios run in guests of the lab, with this build of the module or that."""
+"""Scenarios played in guests of the lab, with this build of the module or that."""
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import _raw
 
@@ -15,14 +17,13 @@ from proof.scenarios.__main__ import CUT, KERNEL_COMPLAINED, READY
 
 PROOF = Path(__file__).parent
 MODULES = PROOF / "modules"
-# Of them, those that scenarios use.
+# The modules that help scenarios; `mutations` has one more of each mutation.
 HELPERS = ("delay", "shadow")
 SCENARIOS = PROOF / "scenarios"
-CPUS = 3
-# Beside what a scenario may take: to boot, start Python and end, on a busy machine.
+# Beside what a scenario may take: to start Python and end, on a busy machine.
 SPARE_SECONDS = 300
 # The scenarios bring up the other CPUs: see Delays.  What comes after a report says nothing more.
-ARGUMENTS = "maxcpus=1 panic_on_warn=1"
+MACHINE = lab.Machine(cpus=3, numa=2, append="maxcpus=1 panic_on_warn=1")
 
 
 @dataclass(frozen=True)
@@ -42,78 +43,134 @@ class Seen:
 
     outcome: str
     report: str
+    complained: bool = False
+    """Whether the kernel is not to be trusted since."""
 
 
-def run(
-    jobs: Sequence[Job],
-    kernel: lab.Kernel,
-    *,
-    module: Path | None = None,
-    seconds: float = 5.0,
-    progress: Progress | None = None,
-) -> dict[Job, Seen]:
-    """Run jobs one after the other, each for so many seconds or until it fails.
+@dataclass
+class Stage:
+    """Plays scenarios in one guest, and in another once the kernel of the first complained.
 
-    They share guests until a kernel complains, which fails the job: the next one has a kernel
-    that was just booted.  Raises LabError where a guest does not come up or dies without a word,
-    which says nothing of the module.
+    `builds` are the modules that it may be told to play with beside the module as it is: a guest
+    sees what was named when it booted.
     """
-    seen: dict[Job, Seen] = {}
-    while len(seen) < len(jobs):
-        seen |= _run_in_one_guest(jobs[len(seen) :], kernel, module, seconds, progress)
-    return seen
 
+    kernel: lab.Kernel
+    builds: Sequence[Path] = ()
+    seconds: float = 5.0
+    """How long a job takes that does not fail."""
+    progress: Progress | None = None
+    logs: list[str] = field(default_factory=list)
+    """What the kernels logged, command by command."""
+    mutated: bool = False
+    """Whether another build than the module as it is was loaded in the open guest."""
+    _guest: lab.Guest | None = None
+    _loaded: Path | None = None
 
-def _run_in_one_guest(
-    jobs: Sequence[Job],
-    kernel: lab.Kernel,
-    module: Path | None,
-    seconds: float,
-    progress: Progress | None,
-) -> dict[Job, Seen]:
-    """As `run`; of at least one job, and of no more once the kernel complained."""
-    module = module or lab.build_module(kernel, progress=progress)
-    helpers = {
-        name: lab.build_module(kernel, source=MODULES / name, progress=progress) for name in HELPERS
-    }
-    said = bytearray()
-    ready = f"{READY}\n".encode()
-    report = ""
-    try:
-        result = lab.run(
-            [
-                *[sys.executable, "-P", "-m", "proof.scenarios", f"--seconds={seconds}"],
-                *map(str, jobs),
-            ],
-            kernel=kernel,
-            module=module,
-            cpus=CPUS,
-            numa=2,
-            append=ARGUMENTS,
-            env={
-                "PYTHONPATH": f"{PROOF.parent}:{Path(_raw.__file__).parent}",
-                "PGTABLE_CLEANUP_MODULE": str(module),
-                "PGTABLE_CLEANUP_DELAY_MODULE": str(helpers["delay"]),
-                "PGTABLE_CLEANUP_SHADOW_MODULE": str(helpers["shadow"]),
-            },
-            visible=[one.parent for one in (module, *helpers.values())],
-            timeout=SPARE_SECONDS + 4 * seconds * len(jobs),
-            on_stdout=said.extend,
-            progress=progress,
-        )
-        if result.exit_code not in (0, KERNEL_COMPLAINED):
-            errors = result.stderr.decode(errors="replace")
-            raise lab.LabError(f"the scenarios did not run:\n{errors}")
-    except lab.KernelReportError as error:
-        if not said.startswith(ready):
-            raise
-        report = next((line for line in error.reports if CUT not in line), error.reports[0])
-    answers = [json.loads(line) for line in said.removeprefix(ready).splitlines()]
-    seen = {
-        job: Seen(answer["outcome"], answer["report"])
-        for job, answer in zip(jobs, answers, strict=False)
-    }
-    if report and not any(answer["complained"] for answer in answers):
-        # In the job that was running, or when the guest ended.
-        seen[jobs[min(len(seen), len(jobs) - 1)]] = Seen("failed", report)
-    return seen
+    def __post_init__(self) -> None:
+        """Build the module and the helpers."""
+        self.module = lab.build_module(self.kernel, progress=self.progress)
+        self._helpers = {
+            name: lab.build_module(self.kernel, source=MODULES / name, progress=self.progress)
+            for name in HELPERS
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._guest is None:
+            return
+        if error is None and not self.mutated:
+            # The dmesg gate has a last look.
+            self._guest.close()
+        self.leave()
+
+    def leave(self) -> None:
+        """End the guest: the next job has one that was just booted."""
+        if self._guest is not None:
+            self._guest.end("another is to be played in")
+        self._guest = None
+        self.mutated = False
+
+    def play(
+        self, jobs: Sequence[Job], build: Path | None = None, *, until: str | None = None
+    ) -> dict[Job, Seen]:
+        """Play jobs one after the other with a build, until the outcome of one is `until`.
+
+        A complaint of the kernel fails the job that was being played: the next one has a guest
+        that was just booted.  Raises LabError where a guest does not come up or dies without a
+        word, which says nothing of the module.
+        """
+        seen: dict[Job, Seen] = {}
+        while len(seen) < len(jobs):
+            seen |= self._play_in_one_guest(jobs[len(seen) :], build or self.module, until)
+            last = list(seen.values())[-1]
+            if last.complained:
+                self.leave()
+            if last.outcome == until:
+                break
+        return seen
+
+    def _play_in_one_guest(
+        self, jobs: Sequence[Job], build: Path, until: str | None
+    ) -> dict[Job, Seen]:
+        """As `play`; at least one job, and no more once the kernel complained."""
+        said = bytearray()
+        ready = f"{READY}\n".encode()
+        report = ""
+        try:
+            guest = self._booted()
+            loaded, self._loaded = self._loaded, build
+            self.mutated = self.mutated or build != self.module
+            result = guest.run(
+                self._command(jobs, [] if loaded == build else [f"--load={build}"], until),
+                env=self._environment(build),
+                timeout=SPARE_SECONDS + 4 * self.seconds * len(jobs),
+                on_stdout=said.extend,
+            )
+            self.logs.append(result.dmesg)
+            if result.exit_code not in (0, KERNEL_COMPLAINED):
+                errors = result.stderr.decode(errors="replace")
+                raise lab.LabError(f"the scenarios did not run:\n{errors}")
+        except lab.KernelReportError as error:
+            self.leave()
+            self.logs.append(str(error))
+            if not said.startswith(ready):
+                raise
+            report = next((line for line in error.reports if CUT not in line), error.reports[0])
+        answers = [json.loads(line) for line in said.removeprefix(ready).splitlines()]
+        seen = {
+            job: Seen(answer["outcome"], answer["report"], answer["complained"])
+            for job, answer in zip(jobs, answers, strict=False)
+        }
+        if report and not any(one.complained for one in seen.values()):
+            # In the job that was being played, or after the last.
+            seen[jobs[min(len(seen), len(jobs) - 1)]] = Seen("failed", report, complained=True)
+        return seen
+
+    def _booted(self) -> lab.Guest:
+        if self._guest is None or self._guest.ended:
+            visible = [one.parent for one in (self.module, *self._helpers.values(), *self.builds)]
+            self._guest = lab.boot(self.kernel, MACHINE, visible=visible, progress=self.progress)
+            self._loaded = self.module
+            self.mutated = False
+        return self._guest
+
+    def _command(self, jobs: Sequence[Job], options: Sequence[str], until: str | None) -> list[str]:
+        command = [sys.executable, "-P", "-m", "proof.scenarios", f"--seconds={self.seconds}"]
+        ends = [f"--until={until}"] if until else []
+        return [*command, *options, *ends, *map(str, jobs)]
+
+    def _environment(self, build: Path) -> dict[str, str]:
+        return {
+            "PYTHONPATH": f"{PROOF.parent}:{Path(_raw.__file__).parent}",
+            "PGTABLE_CLEANUP_MODULE": str(build),
+            "PGTABLE_CLEANUP_DELAY_MODULE": str(self._helpers["delay"]),
+            "PGTABLE_CLEANUP_SHADOW_MODULE": str(self._helpers["shadow"]),
+        }

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The catalog of mutations, and what is made of verdicts; the mutations run by make mutations."""
+"""The catalog of mutations, and what is made of verdicts; the mutations run by make prove."""
 
 import inspect
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cleanup import lab
 from cleanup.lab.progress import Silent
-from proof import guests
-from proof.guests import Job, Seen
-from proof.mutations.__main__ import Bench
+from proof.guests import Job, Seen, Stage
+from proof.mutations.bench import Bench, Verdict, made_of, standing, wanted
 from proof.mutations.catalog import ALL, MUTATIONS, Edit, Mutation
 from proof.mutations.mutate import KMOD, mutate
 from proof.mutations.table import markdown
@@ -56,36 +55,104 @@ def test_the_table_says_where_a_protection_does_not_matter() -> None:
     )
 
 
-def look_at(
-    monkeypatch: pytest.MonkeyPatch, outcomes: dict[tuple[int, bool], str]
-) -> tuple[bool, str]:
-    """`Bench.look` with these outcomes by seed, and whether the protection was off."""
+class FakeStage:
+    """Gives outcomes by seed and whether the protection is off."""
 
-    def run(jobs: Sequence[Job], *_: object, module: Path | None, **__: object) -> dict[Job, Seen]:
-        found = {job: outcomes[job.seed, module is not None] for job in jobs}
-        return {job: Seen(outcome, f"{outcome} {job.seed}") for job, outcome in found.items()}
+    def __init__(self, outcomes: dict[tuple[int, bool], str], *, mutated: bool = False) -> None:
+        self.outcomes = outcomes
+        self.mutated = mutated
+        self.played: list[tuple[int, bool]] = []
 
-    monkeypatch.setattr(guests, "run", run)
-    monkeypatch.setattr(lab, "build_module", lambda *_, **__: Path("module.ko"))
+    def play(
+        self, jobs: Sequence[Job], build: Path | None = None, *, until: str | None = None
+    ) -> dict[Job, Seen]:
+        seen = {}
+        for job in jobs:
+            key = job.seed, build is not None
+            self.played.append(key)
+            outcome = self.outcomes[key]
+            seen[job] = Seen(outcome, f"{outcome} {job.seed}")
+            if outcome == until:
+                break
+        return seen
+
+    def leave(self) -> None:
+        """Boot another guest, in which nothing was left behind."""
+        self.outcomes = {**self.outcomes, **dict.fromkeys(((1, False),), "passed")}
+        self.mutated = False
+
+
+@pytest.fixture
+def bench() -> Bench:
     kernel = lab.Kernel("6.12", "6.12.1-debug", Path(), Path(), Path())
-    bench = Bench(kernel, range(1, 4), 1.0, Silent())
-    return bench.look(MUTATIONS[0])
+    return Bench("6.12", kernel, 3, Silent())
 
 
-def test_a_look_ends_with_the_run_that_catches(monkeypatch: pytest.MonkeyPatch) -> None:
+def look(bench: Bench, stage: FakeStage) -> Verdict:
+    return bench._look(cast(Stage, stage), MUTATIONS[0], Path("mutated.ko"))
+
+
+def test_a_look_ends_with_the_run_that_catches(bench: Bench) -> None:
     outcomes = {
         (1, False): "inconclusive",
         (2, False): "passed",
-        (2, True): "passed",
-        (3, False): "passed",
-        (3, True): "failed",
+        (1, True): "passed",
+        (2, True): "failed",
     }
-    assert look_at(monkeypatch, outcomes) == (True, "failed 3")
+    stage = FakeStage(outcomes)
+    found = look(bench, stage)
+    assert (found["caught"], found["caught_runs"], found["runs"]) == (True, 1, 2)
+    assert found["report"] == "failed 2"
+    assert stage.played == list(outcomes)
+    # Another mutation of the same scenario need not have the module play it again.
+    look(bench, stage)
+    assert stage.played == [*outcomes, (1, True), (2, True)]
 
 
-def test_a_look_catches_nothing_where_the_module_itself_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    caught, report = look_at(monkeypatch, {(1, False): "failed", (1, True): "failed"})
-    assert not caught
-    assert report == "the module as it is failed: failed 1"
+def test_what_is_never_caught_is_tried_with_each_seed(bench: Bench) -> None:
+    outcomes = {(1, False): "passed", **{(seed, True): "passed" for seed in (1, 2, 3)}}
+    found = look(bench, FakeStage(outcomes))
+    assert (found["caught"], found["runs"]) == (False, 3)
+
+
+def test_a_look_catches_nothing_where_the_module_itself_fails(bench: Bench) -> None:
+    """Else every mutation would be caught by a scenario that always fails."""
+    always = dict.fromkeys(((seed, off) for seed in (1, 2, 3) for off in (True, False)), "failed")
+    found = look(bench, FakeStage(always))
+    assert not found["caught"]
+    assert found["report"] == "the module as it is failed: failed 1"
+
+
+def test_one_failure_of_the_module_itself_is_enough(bench: Bench) -> None:
+    found = look(bench, FakeStage({(1, False): "failed", (2, False): "passed"}))
+    assert not found["caught"]
+
+
+def test_a_look_catches_nothing_where_there_is_no_race(bench: Bench) -> None:
+    never = {(seed, False): "inconclusive" for seed in (1, 2, 3)}
+    assert not look(bench, FakeStage(never))["caught"]
+
+
+def test_what_a_mutation_left_in_its_guest_is_not_the_modules_fault(bench: Bench) -> None:
+    outcomes = {(1, False): "failed", (2, False): "passed", (1, True): "failed"}
+    assert look(bench, FakeStage(outcomes, mutated=True))["caught"]
+
+
+def test_at_length_four_of_five_runs_must_catch(bench: Bench) -> None:
+    usual = {(seed, False): "passed" for seed in (1, 2, 3)}
+    for outcomes, caught in ((("failed", "failed", "passed"), False), (("failed",) * 3, True)):
+        mutated = {(seed, True): outcome for seed, outcome in enumerate(outcomes, 1)}
+        stage = cast(Stage, FakeStage(usual | mutated))
+        assert bench._judge(stage, MUTATIONS[0], Path("mutated.ko"))["caught"] == caught
+
+
+def test_a_verdict_stands_until_something_changes() -> None:
+    kernel = lab.Kernel("6.12", "6.12.1-debug", Path(), Path(), Path())
+    mutation = wanted("6.12")[0]
+    stands: Any = verdict(name=mutation.name, made_of=made_of(mutation, "6.12"))
+    changed = {**stands, "made_of": "another module"}
+    missed = {**stands, "caught": False}
+    elsewhere = {**stands, "kernel": "6.12.2-debug"}
+    without = {name: value for name, value in stands.items() if name != "made_of"}
+    assert standing(kernel, "6.12", [stands]) == {mutation.name: stands}
+    assert standing(kernel, "6.12", [changed, missed, elsewhere, without]) == {}

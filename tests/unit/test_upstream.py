@@ -2,43 +2,40 @@
 """Which runs of upstream's bugs are made again; the guests are faked."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import cast
 
-import pytest
-
-from cleanup import lab
-from cleanup.lab.progress import Silent
-from proof import guests
-from proof.guests import Job, Seen
+from proof.guests import Job, Seen, Stage
 from proof.upstream import ATTEMPTS, _not_passed
 
-KERNEL = lab.Kernel("6.12-debug", "6.12.1", Path(), Path(), Path())
 FIRST, SECOND = Job("upstream.a", 1), Job("upstream.a", 2)
 
 
-def not_passed(
-    monkeypatch: pytest.MonkeyPatch, outcomes: dict[int, str]
-) -> tuple[list[Job], list[list[int]]]:
-    """Of two runs, with these outcomes by seed; and the seeds of each round."""
-    rounds: list[list[int]] = []
+class FakeStage:
+    """Gives outcomes by seed, and remembers the seeds of each round."""
 
-    def run(jobs: Sequence[Job], *_: object, **__: object) -> dict[Job, Seen]:
-        rounds.append([job.seed for job in jobs])
-        return {job: Seen(outcomes.get(job.seed, "passed"), "") for job in jobs}
+    def __init__(self, outcomes: dict[int, str]) -> None:
+        self.outcomes = outcomes
+        self.rounds: list[list[int]] = []
 
-    monkeypatch.setattr(guests, "run", run)
-    return _not_passed([FIRST, SECOND], 2, KERNEL, Silent()), rounds
+    def play(self, jobs: Sequence[Job]) -> dict[Job, Seen]:
+        self.rounds.append([job.seed for job in jobs])
+        return {job: Seen(self.outcomes.get(job.seed, "passed"), "") for job in jobs}
 
 
-def test_what_decided_nothing_runs_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not_passed(monkeypatch, {1: "inconclusive"}) == ([], [[1, 2], [3]])
+def not_passed(outcomes: dict[int, str]) -> tuple[list[Job], list[list[int]]]:
+    stage = FakeStage(outcomes)
+    return _not_passed([FIRST, SECOND], 2, cast(Stage, stage)), stage.rounds
 
 
-def test_what_failed_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not_passed(monkeypatch, {2: "failed"}) == ([SECOND], [[1, 2]])
+def test_what_decided_nothing_runs_again() -> None:
+    assert not_passed({1: "inconclusive"}) == ([], [[1, 2], [3]])
 
 
-def test_what_never_decides_has_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong, rounds = not_passed(monkeypatch, dict.fromkeys(range(1, 99, 2), "inconclusive"))
+def test_what_failed_does_not() -> None:
+    assert not_passed({2: "failed"}) == ([SECOND], [[1, 2]])
+
+
+def test_what_never_decides_has_not_passed() -> None:
+    wrong, rounds = not_passed(dict.fromkeys(range(1, 99, 2), "inconclusive"))
     assert len(rounds) == ATTEMPTS
     assert len(wrong) == 1

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Write the figures of README.md and docs/ anew, from the results stored.
 
-Those of experiments are in docs/results/, those of proofs in evidence/proofs/.  A page has them between two
-marks, and the first says which:
+Those of experiments are in docs/results/, those of proofs in evidence/proofs/.  A page has them
+between two marks, and the first says which:
 
     <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it
     <!-- figures: savings 7.3 -->                        what each workload leaves, and is freed
@@ -12,6 +12,7 @@ marks, and the first says which:
     <!-- figures: scale tebibyte-empty 7.3 -->           how it grows with the mapping
     <!-- figures: designs -->                            the table of all designs
     <!-- figures: proofs -->                             what the proofs of full length found
+    <!-- figures: mutations -->                          which protection was missed by what
     <!-- /figures -->
 
 With --check nothing is written, and the exit code is 1 where something would be.
@@ -33,7 +34,7 @@ from of_experiments import (
     as_savings,
     as_scale,
 )
-from of_proofs import as_proofs
+from of_proofs import as_mutations, as_proofs
 from pictures import pictures
 
 from experiments import document as documents
@@ -82,6 +83,7 @@ def renewed(text: str, stored: Sequence[AnyDocument]) -> str:
 KINDS: dict[str, Callable[..., str]] = {
     "extrapolation": as_extrapolation,
     "designs": as_designs,
+    "mutations": as_mutations,
     "proofs": as_proofs,
     "table": as_printed,
     "savings": as_savings,

@@ -1,54 +1,54 @@
 # SPDX-License-Identifier: MIT
 """Figures of stored proofs, as Markdown."""
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import markdown
 
-from cleanup.lab import SOURCES
 from experiments.document import AnyDocument
-
-PROOFS = Path(__file__).parents[2] / "evidence/proofs"
+from proof import evidence
+from proof.mutations import table
 
 
 def as_proofs(_: Sequence[AnyDocument]) -> str:
-    """A line for each proof and kernel."""
-    found = [(path.name, json.loads(path.read_text())) for path in sorted(PROOFS.glob("*.json"))]
+    """A line for each proof and kernel that was proved at length, and for each fuzzer."""
     rows = [
-        (
-            one["kernel"],
-            f"`make {target(name)}`",
-            f"{one['seconds']:,.0f}",
-            FOUND[one["proof"].partition("-")[0]](one),
-        )
-        for name, one in found
-        if "proof" in one
+        (one["kernel"], f"`make prove-{one['proof']}-{one['line']}`", seconds, found)
+        for one in evidence.read_all()
+        if one["scale"] == "long"
+        for seconds, found in _lines(one)
     ]
-    verdicts = dict(found)["mutations.json"]["mutations"]
-    for kernel in sorted({one["kernel"] for one in verdicts}):
-        those = [one for one in verdicts if one["kernel"] == kernel]
-        caught = sum(one["caught"] for one in those)
-        runs = min(one["caught_runs"] for one in those)
-        series = ".".join(kernel.split(".")[:2])
-        told = f"{caught} of {len(those)} caught, in {runs} of {those[0]['runs']} runs at least"
-        rows.append((kernel, f"`make mutations-{series}`", "", told))
     headings = ("kernel", "proof", "seconds", "found")
     return "\n".join(markdown.table(headings, ("---", "---", "---:", "---"), sorted(rows)))
 
 
-def target(name: str) -> str:
-    """The Makefile's, of a proof's document by its file's name."""
-    proof, _, kernel = name.removesuffix(".json").removesuffix("-kcsan").rpartition("-")
-    if name.endswith("-kcsan.json"):
-        proof = "races"
-    elif proof == "stale-zeros":
-        proof = "zeros"
-    elif proof.startswith("fuzz-"):
-        proof = "fuzz"
-    return f"{proof}-{kernel}" if kernel in SOURCES else proof
+def as_mutations(_: Sequence[AnyDocument]) -> str:
+    """The table of docs/mutations.md: a line for each protection and kernel."""
+    return table.markdown(
+        [
+            verdict
+            for one in evidence.read_all()
+            if one["proof"] == "mutations" and one["scale"] == "long"
+            for verdict in one["mutations"]
+        ]
+    )
+
+
+def _lines(one: dict[str, Any]) -> list[tuple[str, str]]:
+    """The seconds that a proof took, and what it found."""
+    if one["proof"] == "fuzz":
+        return [(f"{each['seconds']:,.0f}", _of_fuzzing(each)) for each in one["fuzzers"].values()]
+    seconds = "" if one["seconds"] is None else f"{one['seconds']:,.0f}"
+    return [(seconds, FOUND[one["proof"]](one))]
+
+
+def _of_mutations(one: dict[str, Any]) -> str:
+    verdicts = one["mutations"]
+    caught = sum(each["caught"] for each in verdicts)
+    fewest = min(each["caught_runs"] for each in verdicts)
+    runs = verdicts[0]["runs"]
+    return f"{caught} of {len(verdicts)} caught, in {fewest} of {runs} runs at least"
 
 
 def _of_storms(one: dict[str, Any]) -> str:
@@ -115,12 +115,13 @@ def _of_fuzzing(one: dict[str, Any]) -> str:
     return f"{one['calls']:,} calls {of}: every answer is one that the model allows"
 
 
-# By the first word of a document's `proof`.  Only what passed is kept.
+# By a document's `proof`.  Only what passed is stored.
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
-    "fuzz": _of_fuzzing,
+    "mutations": _of_mutations,
+    "races": _of_storms,
     "selftests": _of_selftests,
-    "shim": _of_shim_storms,
-    "stale": _of_zeros,
+    "shim-storms": _of_shim_storms,
     "storms": _of_storms,
     "upstream": _of_upstream,
+    "zeros": _of_zeros,
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docs/mutations.md, of the verdicts."""
+"""The table of docs/mutations.md, made of verdicts."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,12 +7,6 @@ from typing import Any
 from proof.mutations.catalog import ALL, MUTATIONS
 
 HEAD = """\
-# Mutations
-
-Each protection of the module switched off alone, in a build made for this only, and the scenario
-that notices. A verdict is of as many runs in a guest with a debug kernel as it says, with
-seeds of their own; the module as it is passed every one of them.
-
 | protection | kernel | caught | the report that caught it |
 |---|---|---|---|
 """
@@ -35,4 +29,4 @@ def markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:
                 for verdict in verdicts
                 if verdict["name"] == mutation.name and verdict["kernel"].startswith(f"{kernel}.")
             ]
-    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return HEAD + "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -5,7 +5,7 @@
 
 Each SCENARIO:SEED passes with the module and fails, or has the kernel complain, where the
 protection that it is about is switched off: see tests/proof/mutations.  What came of it is a line
-of JSON.  All CPUs but one may be offline at first: see Delays.
+of JSON.  With --load the module is replaced first.
 """
 
 import argparse
@@ -14,12 +14,13 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import traceback
 from functools import partial
-from pathlib import Path
 
 from cleanup.lab.dmesg import Mark
+from guest.settings import one_cpu
 from proof.scenarios.races import Delays, Inconclusive, Race, Scenario
 
 READY = "ready"
@@ -37,12 +38,16 @@ def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m proof.scenarios")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each (default: 5)")
+    parser.add_argument("--load", metavar="KO", help="replace the module by this build first")
+    parser.add_argument("--until", metavar="OUTCOME", help="end with the first that has it")
     parser.add_argument("jobs", nargs="+", metavar="SCENARIO:SEED")
     given = parser.parse_args()
     jobs = [Job(text) for text in given.jobs]
-    delays = Delays(job.scenario for job in jobs)
-    for cpu in Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"):
-        cpu.write_text("1")
+    with one_cpu():
+        if given.load:
+            subprocess.run(["rmmod", "pgtable_cleanup"], check=True)
+            subprocess.run(["insmod", given.load], check=True)
+        delays = Delays(job.scenario for job in jobs)
     # From here on what the kernel complains of is a scenario's doing.
     say(READY)
     for job in jobs:
@@ -61,6 +66,8 @@ def main() -> int:
         say(json.dumps(answer))
         if not ended or any(LOST_PAGE not in line for line in reports):
             return KERNEL_COMPLAINED
+        if outcome == given.until:
+            break
     return 0
 
 

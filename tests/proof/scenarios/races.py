@@ -67,13 +67,16 @@ def delayed(*points: str) -> Callable[[Scenario], Scenario]:
 
 
 class Delays:
-    """The points of all scenarios that a guest is to play, none of them active yet.
+    """The points of all scenarios that a command is to play, none of them active yet.
 
-    To be made while there is one CPU only, whose code is changed: QEMU's TCG may have another one
-    run into a breakpoint that Linux has taken away again.
+    They replace those of the last command in this guest.  To be made while there is one CPU only,
+    whose code is changed: QEMU's TCG may have another one run into a breakpoint that Linux has
+    taken away again.
     """
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
+        if DELAY.exists():
+            subprocess.run(["rmmod", "delay"], check=True)
         wanted = [point for scenario in scenarios for point in POINTS.get(scenario, ())]
         self._points = list(dict.fromkeys(wanted))
         if not self._points:

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The programs in guests: without a cleaner, and beside one."""
 
-import sys
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from cleanup import _uapi, lab
-from experiments.in_lab import run_json
 from proof.selftests.programs import PROGRAMS
 from proof.selftests.verdicts import (
     Difference,
@@ -18,10 +17,13 @@ from proof.selftests.verdicts import (
     of_program,
     of_tests,
 )
+from proof.task import PYTHON, PYTHONPATH, pass_on
 
 # Of a program whose verdicts differ, on each side.
 MORE_RUNS = 3
-# Seconds for a guest's boot, and for what it does between programs.
+# The tests of migration take three processors on two nodes at least.
+MACHINE = lab.Machine(memory="3G", disk="1G", cpus=3, numa=2)
+# Seconds for what a guest does between programs.
 BESIDES = 180.0
 
 
@@ -32,6 +34,8 @@ class Side:
         self._kernel = kernel
         self._programs = programs
         self._cleaner = cleaner
+        self.log = ""
+        """What the kernels of its guests logged."""
         self.rounds = 0
         """How often the cleaner went over all processes."""
         self.accelerator = ""
@@ -41,25 +45,24 @@ class Side:
     def run(self, commands: Sequence[str], times: int = 1) -> None:
         """Run each of these so many times, in one guest.
 
-        Raises LabError and ExperimentError as `run_json` does.
+        Raises LabError if the guest does not come up, or its kernel reports a bug.
         """
         limits = sum(program.limit for program in PROGRAMS if program.command in commands)
         options = ["--cleaner"] if self._cleaner else []
-        document, result = run_json(
-            "selftests",
-            [
-                *(sys.executable, "-m", "proof.selftests.in_guest", str(self._programs)),
-                *(*options, f"--times={times}", "--", *commands),
-            ],
-            kernel=self._kernel,
-            memory="3G",
-            disk="1G",
-            # What the tests of migration take at least.
-            cpus=3,
-            numa=2,
-            timeout=BESIDES + times * limits,
-            visible=[self._programs],
-        )
+        with lab.boot(self._kernel, MACHINE, visible=[self._programs]) as guest:
+            result = guest.run(
+                [
+                    *(*PYTHON, "proof.selftests.in_guest", str(self._programs)),
+                    *(*options, f"--times={times}", "--", *commands),
+                ],
+                env={"PYTHONPATH": PYTHONPATH},
+                timeout=BESIDES + times * limits,
+                on_stderr=pass_on,
+            )
+        if result.exit_code:
+            raise lab.LabError(f"the programs did not run: exit code {result.exit_code}")
+        self.log += result.dmesg
+        document = json.loads(result.stdout)
         self.rounds += document["rounds"]
         self.accelerator = result.accelerator
         for run in document["runs"]:

@@ -1,26 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's own selftests/mm in guests, without a cleaner and beside one: see README.md."""
+"""The proof by the kernel's own selftests/mm, without a cleaner and beside one: see README.md."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from cleanup import lab
-from cleanup.lab.progress import on_stderr
-from experiments import provenance
-from experiments.measure import ExperimentError
-from proof.results import replace
 from proof.selftests.build import get_programs
 from proof.selftests.programs import LEFT_OUT, PROGRAMS
 from proof.selftests.sides import Side, both, executed, found
 from proof.selftests.verdicts import TIMEOUT, Difference, Report
+from proof.task import Figures, Outcome, ProofFailed, Task
 
 # Different programs that must have run on both sides.
 FEWEST = 25
@@ -28,14 +22,9 @@ FEWEST = 25
 LAST_LINES = 20
 
 
-def document(
-    kernel: lab.Kernel, without: Side, beside: Side, differences: Sequence[Difference]
-) -> dict[str, Any]:
-    """The figures."""
+def document(without: Side, beside: Side, differences: Sequence[Difference]) -> Figures:
+    """Collect the figures of both sides."""
     return {
-        "proof": "selftests",
-        "commit": provenance.commit(),
-        "kernel": kernel.release,
         "accelerator": without.accelerator,
         "programs": executed(without, beside),
         "tests": sum(len(first.verdicts) for first, *_ in without.reports.values()),
@@ -111,44 +100,18 @@ def complaints(without: Side, beside: Side, differences: Sequence[Difference]) -
     return told
 
 
-@click.command()
-@click.option("--kernel", "name", default=lab.DEFAULT, show_default=True, help="As of lab run.")
-@click.option(
-    "--results",
-    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    metavar="DIR",
-    help="Leave the figures there.",
-)
-def main(name: str, results: Path | None) -> None:
-    """Run a kernel's selftests/mm without a cleaner and beside one, and compare the verdicts."""
-    begun = time.monotonic()
-    progress = on_stderr()
-    try:
-        kernel = lab.get_kernel(name, progress=progress)
-        programs = get_programs(kernel, progress)
-        without, beside = both(kernel, programs)
-    except (lab.LabError, ExperimentError) as error:
-        raise click.ClickException(str(error)) from error
+def prove(task: Task) -> Outcome:
+    """Run the kernel's selftests/mm without a cleaner and beside one, and compare the verdicts."""
+    programs = get_programs(task.guests_kernel, task.progress)
+    without, beside = both(task.guests_kernel, programs)
     differences = found(without, beside)
-    figures = document(kernel, without, beside, differences)
-    figures["seconds"] = round(time.monotonic() - begun, 3)
-    if results:
-        replace(results / f"selftests-{name}.json", figures)
-    Console(width=120).print(table(without, beside))
+    figures = document(without, beside, differences)
+    Console(width=120, stderr=True).print(table(without, beside))
     for difference in differences:
-        click.echo(described(difference, beside))
+        click.echo(described(difference, beside), err=True)
     known = {program.executable for program in PROGRAMS} | set(LEFT_OUT)
     if unknown := {path.name for path in programs.iterdir()} - known:
-        click.echo(f"neither run nor left out for a reason: {', '.join(sorted(unknown))}")
-    click.echo(
-        f"{kernel.release}: {len(figures['programs'])} programs ran on both sides, "
-        f"{figures['tests']} verdicts, {len(differences)} not always the same; the cleaner freed "
-        f"{sum(beside.freed.values())} tables in {beside.rounds} rounds; "
-        f"{figures['seconds']:.0f} s"
-    )
+        click.echo(f"neither run nor left out for a reason: {', '.join(sorted(unknown))}", err=True)
     if told := complaints(without, beside, differences):
-        raise click.ClickException("; ".join(told))
-
-
-if __name__ == "__main__":
-    main()
+        raise ProofFailed("; ".join(told))
+    return Outcome(figures, "\n".join([without.log, beside.log]))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""One proof on one kernel: what it is given, how it runs a command in a guest, what it returns."""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import _raw
+
+from cleanup import lab
+from cleanup.lab.progress import Progress
+from proof.evidence import Scale
+
+TESTS = Path(__file__).parents[1]
+MODULES = TESTS / "proof/modules"
+# Extensions that only tests use are built beside each other.
+PYTHONPATH = f"{TESTS}:{Path(_raw.__file__).parent}"
+PYTHON = (sys.executable, "-P", "-m")
+# A test that hangs ends its guest, with the stacks of all threads.
+PYTEST = (*PYTHON, "pytest", "-o", "faulthandler_exit_on_timeout=true")
+
+Figures = dict[str, Any]
+
+
+class ProofFailed(Exception):
+    """The module, or the proof, did not do what it must; the message says what."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a proof that passed came to."""
+
+    figures: Figures
+    log: str
+    """What the kernels of its guests logged."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a proof is given."""
+
+    line: str
+    """The line of kernels, such as ``6.12``, or ``host``."""
+    kernel: lab.Kernel | None
+    """None on the host."""
+    scale: Scale
+    amount: int
+    """How much is to be done, in the proof's own unit."""
+    seed: int
+    work: Path
+    """An empty directory for what the guest writes."""
+    progress: Progress
+    only: str = ""
+    """Of several parts, those with this text in their names; nothing is stored then."""
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the machine that are to be others than the proof's."""
+    known: Mapping[str, Any] = field(default_factory=dict)
+    """What this proof stored before, or kept when it was interrupted."""
+
+    @property
+    def guests_kernel(self) -> lab.Kernel:
+        """The kernel, of a proof that runs in guests."""
+        assert self.kernel is not None
+        return self.kernel
+
+    def helper(self, name: str) -> Path:
+        """Build a module of proof/modules for the kernel, and return the .ko."""
+        return lab.build_module(self.guests_kernel, source=MODULES / name, progress=self.progress)
+
+    def in_guest(
+        self,
+        machine: lab.Machine,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        visible: Sequence[Path] = (),
+    ) -> Outcome:
+        """Run a command in a guest of its own, and collect the figures that it leaves.
+
+        Raises ProofFailed if the command fails, and LabError as the lab does.
+        """
+        with lab.boot(
+            self.guests_kernel,
+            replace(machine, **self.hardware),
+            visible=visible,
+            writable=self.work,
+            progress=self.progress,
+        ) as guest:
+            done = guest.run(
+                command,
+                env={"PYTHONPATH": PYTHONPATH},
+                timeout=timeout,
+                results=self.work,
+                on_stdout=pass_on,
+                on_stderr=pass_on,
+            )
+        if done.exit_code:
+            raise ProofFailed(f"exit code {done.exit_code}: {command[-1]}")
+        return Outcome(self.left(), done.dmesg)
+
+    def left(self) -> Figures:
+        """Read the figures that were kept: those of the name "figures", and parts by name."""
+        files = sorted(self.work.glob("*.json"))
+        found: Figures = {file.stem: json.loads(file.read_text()) for file in files}
+        return {**found.pop("figures", {}), **found}
+
+    def resumed(self, stored: Mapping[str, Any]) -> Self:
+        """Return this task with what was stored or kept before, and an empty directory."""
+        known = {**stored, **self.left()}
+        self.clear()
+        return replace(self, known=known)
+
+    def clear(self) -> None:
+        """Empty the work directory."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+
+
+def pass_on(data: bytes) -> None:
+    """Show what a guest says as it comes."""
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
