@@ -16,7 +16,7 @@ SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tes
 C_SOURCES := $(shell find kmod allocator_shim tests -name '*.[ch]' -not -name '*.mod.c')
 MAKE_QUIETLY := $(MAKE) --keep-going --output-sync --no-print-directory
 
-.PHONY: help venv build demo test test-unit test-host test-guest prove prove-long evidence docs \
+.PHONY: help venv build demo test test-unit test-host test-guest prove prove-long evidence figures docs \
 	lint lint-python lint-types lint-c clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,7 +98,12 @@ prove-long: build ## all proofs that did not pass with the module as it is: hour
 prove-%: build ## one proof on one kernel: prove-storms-6.12
 	$(PROOF) $(patsubst %-$(kernel),%,$*) --kernel $(kernel) $(ARGS)
 
-evidence: build ## the figures of README.md and docs/, from what is stored
+# Results by this commit are not measured again.
+evidence: build ## measure all experiments at full size on every kernel, and then figures: hours
+	$(BIN)/pgtable-cleanup experiment run --all $(KERNELS:%=--kernel %) --resume --out evidence/experiments
+	$(MAKE) figures
+
+figures: build ## the figures of README.md and docs/, from what is stored
 	PYTHONPATH=tests $(BIN)/python -P tools/figures
 
 docs: build ## the documentation site and the man pages, in build/docs

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Experiments: what page tables cost, and what each backend gives back.
+"""Experiments: what page tables cost, and what each method of freeing them gives back.
 
-A workload (``workloads/``, one file each) runs in a process of its own (``target``),
-which halts at every phase while ``measure`` reads its figures from outside and judges
-its page tables (``oracle``) by what the kernel exports, never by this project's own
-scan.  A suite is made of parts instead, which measure by themselves (``suite``).
-``plot`` and ``report`` draw.
+Each experiment is a part (``part.Part``), found by being there (``registry``). It is measured on a
+kernel at some scale, here or in a guest of the lab (``runner``), and that makes one document
+(``document``). ``table`` makes of a document what people read; ``report`` draws and writes pages.
+
+A workload (``workloads/``, one file each) is a part that runs in a process of its own (``target``),
+which halts at every phase while ``measure`` reads its figures from outside and judges its page
+tables (``oracle``) by what the kernel exports, never by this project's own scan.
 """

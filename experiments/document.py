@@ -1,122 +1,108 @@
 # SPDX-License-Identifier: MIT
-"""An experiment's JSON: sizes in bytes, times in seconds."""
-
-from __future__ import annotations
+"""A document: what one part measured on one kernel, as it is stored in JSON."""
 
 import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypeAlias, TypedDict, cast
+from typing import Any, TypedDict, cast
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+import cleanup
+from cleanup.errors import CleanupError
+from experiments import registry
+from experiments.part import Claim, ExperimentError, Measured, Part, Scale
 
-SCHEMA = 1
-
-
-class Phase(TypedDict):
-    """Figures at the end of a phase; `seconds` is the time the workload's own work took."""
-
-    vmpte_bytes: int
-    pagetables_bytes: int
-    rss_bytes: int
-    seconds: float
+SCHEMA = 2
+_EMULATED = (
+    "it takes a processor's times, and an emulator's say nothing of those: run it with --host, or "
+    "where the lab has KVM"
+)
+_UNCOUNTED = "it counts instructions, which takes a guest of the lab: leave out --host"
 
 
-class Freed(TypedDict):
-    """Tables by level."""
+class Document(TypedDict):
+    """One part on one kernel: sizes in bytes, times in seconds.
 
-    pte: int
-    pmd: int
-    pud: int
-
-
-class EmptyUpper(TypedDict):
-    """PMD and PUD tables without an entry below them, which go once the PTE tables are gone."""
-
-    pmd: int
-    pud: int
-
-
-class Run(TypedDict):
-    """One run of the workload under one backend.
-
-    `empty_tables` are the PTE tables empty before the cleaning and `empty_tables_after`
-    (after the module: the tables of any level) those after it, `empty_upper_tables` the
-    PMD and PUD tables that map nothing, all by the oracle; `freed` is the backend's own
-    count where it has one, else the difference of the oracle's.  `tlb_shootdowns` were
-    counted in a rehearsal over `tlb_tables` empty tables.  `counts` are the workload's
-    own.  `violations` says which invariant failed.
-
-    Where the backend drops zero pages, tables that hold nothing else count as empty.
+    `scale` is what was asked for. `machine` is the guest's, and None on the host. `clock` compares
+    the guest's clock with the host's: times count only where both agree. `unavailable` says by
+    name what was left out and why, be it a method or the whole part. `measured` is None where
+    nothing was measured. `claims` are judged at full scale alone. `failures` make a run fail.
     """
 
-    backend: str
-    granularity: str
-    repeat: int
-    phases: dict[str, Phase]
-    empty_tables: int
-    empty_tables_after: int
-    empty_upper_tables: EmptyUpper
-    freed: Freed
-    skipped: dict[str, int]
-    contents_intact: bool
-    survivors: int
-    counts: dict[str, int]
-    tlb_shootdowns: int
-    tlb_tables: int
-    flushes: NotRequired[int]
-    longest_hold_ns: NotRequired[int]
-    violations: list[str]
-
-
-class Header(TypedDict):
-    """What every document says: one experiment on one kernel."""
-
-    experiment: str
     schema: int
+    part: str
     description: str
     kernel: str
     kernel_pt_reclaim: bool
     accelerator: str
     commit: str | None
     seed: int
-    parameters: dict[str, Any]
+    scale: dict[str, Any]
+    machine: dict[str, Any] | None
+    clock: dict[str, Any] | None
     unavailable: dict[str, str]
+    measured: Measured | None
+    claims: list[Claim]
+    failures: list[str]
 
 
-class Document(Header):
-    """A workload's.
-
-    `unavailable` says why a backend was left out; `clock` compares the guest's with the
-    host's, for times count only where both agree.
-    """
-
-    runs: list[Run]
-    clock: NotRequired[dict[str, float]]
-
-
-class SuiteDocument(Header):
-    """That of a suite: results by part, of which `suite.part` says more.
-
-    `unavailable` says why a part was left out, `failures` why one measured nothing;
-    `guests` are the machines that were booted, with the parts that ran in each.
-    """
-
-    parts: dict[str, dict[str, Any]]
-    failures: dict[str, str]
-    guests: list[dict[str, Any]]
-
-
-AnyDocument: TypeAlias = Document | SuiteDocument
+def empty(part: Part, scale: Scale, kernel: str) -> Document:
+    """Return a document of a part that has measured nothing."""
+    asked = scale.to_json()
+    return {
+        "schema": SCHEMA,
+        "part": part.name,
+        "description": part.description,
+        "kernel": kernel,
+        "kernel_pt_reclaim": False,
+        "accelerator": os.environ.get("PGTABLE_CLEANUP_ACCELERATOR", "host"),
+        "commit": None,
+        "seed": asked.pop("seed"),
+        "scale": asked,
+        "machine": None,
+        "clock": None,
+        "unavailable": {},
+        "measured": None,
+        "claims": [],
+        "failures": [],
+    }
 
 
-def is_suite(document: AnyDocument) -> TypeIs[SuiteDocument]:
-    """Whether it is that of a suite, and not a workload's."""
-    return "parts" in document
+def measure(part: Part, scale: Scale) -> Document:
+    """Measure a part on this machine; what fails is in the document."""
+    features = cleanup.features()
+    document = empty(part, scale, features.kernel)
+    document["kernel_pt_reclaim"] = features.pt_reclaim
+    if part.needs.icount and "PGTABLE_CLEANUP_ICOUNT" not in os.environ:
+        document["unavailable"] = {part.name: _UNCOUNTED}
+        return document
+    if part.needs.hardware and document["accelerator"] == "tcg":
+        document["unavailable"] = {part.name: _EMULATED}
+        return document
+    say = scale.progress
+    try:
+        measured = part.measure(replace(scale, progress=lambda said: say(f"{part.name}: {said}")))
+    except (CleanupError, OSError) as error:
+        document["failures"] = [str(error)]
+        return document
+    document["unavailable"] = measured.pop("unavailable", {})
+    document["measured"] = measured
+    document["failures"] = part.violations(measured)
+    if not scale.quick:
+        document["claims"] = part.claims(measured)
+    return document
 
 
-def write(document: AnyDocument, path: Path) -> None:
-    """Write one document, whole or not at all."""
+def file_name(document: Document) -> str:
+    """Return the name of the document's file among those of other parts and kernels."""
+    where = "host" if document["accelerator"] == "host" else "lab"
+    major_minor = ".".join(document["kernel"].split(".")[:2])
+    return f"{document['part'].replace('/', '-')}-{where}-{major_minor}.json"
+
+
+def write(document: Document, path: Path) -> None:
+    """Write a document, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -126,45 +112,52 @@ def write(document: AnyDocument, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def with_other_parts(document: AnyDocument, earlier: AnyDocument) -> AnyDocument:
-    """A suite's, with what came of its other parts by the same commit in the same way.
+def read_all(directory: Path) -> list[Document]:
+    """Return the documents in a directory, by part and kernel.
 
-    A commit that was changed is not the same as any, nor is none.
+    Other JSON files are left out, and so are documents of parts that are no more.
     """
-    alike = ("experiment", "schema", "kernel", "accelerator", "commit", "seed", "parameters")
-    same = all(document.get(name) == earlier.get(name) for name in alike)
-    changed = (document["commit"] or "-dirty").endswith("-dirty")
-    if changed or not same or not is_suite(document) or not is_suite(earlier):
-        return document
-    new = {*document["parts"], *document["failures"], *document["unavailable"]}
-
-    def old(said: dict[str, Any]) -> dict[str, Any]:
-        return {name: what for name, what in said.items() if name not in new}
-
-    parts = old(earlier["parts"])
-    guests = [one for one in earlier["guests"] if {*one["parts"]} & {*parts}]
-    return {
-        **document,
-        "unavailable": old(earlier["unavailable"]) | document["unavailable"],
-        "parts": parts | document["parts"],
-        "failures": old(earlier["failures"]) | document["failures"],
-        "guests": guests + document["guests"],
-    }
-
-
-def read_all(directory: Path) -> list[AnyDocument]:
-    """The experiments among the JSON files of a directory, by name and kernel."""
-    found: list[AnyDocument] = []
+    found: list[Document] = []
     for path in directory.glob("*.json"):
         try:
             content = json.loads(path.read_bytes())
-        except ValueError:  # none that `write` wrote
+        except ValueError:  # `write` has not written it
             continue
-        if isinstance(content, dict) and content.get("schema") == SCHEMA:
-            found.append(cast(AnyDocument, content))
-    return sorted(found, key=lambda document: (document["experiment"], _version(document)))
+        if isinstance(content, dict) and content.get("schema") == SCHEMA and "part" in content:
+            found.append(cast(Document, content))
+    known = [one for one in found if registry.find(one["part"])]
+    return sorted(known, key=lambda one: (one["part"], _version(one)))
 
 
-def _version(document: Header) -> list[int]:
+def read_some(directory: Path) -> list[Document]:
+    """Return the documents in a directory.  Raises ExperimentError if there is none."""
+    found = read_all(directory)
+    if not found:
+        raise ExperimentError(
+            f"no results in {directory.absolute()}: let PGTABLE_CLEANUP_RESULTS name a directory "
+            "that `pgtable-cleanup experiment run --out` has written to"
+        )
+    return found
+
+
+def read(path: Path) -> Document:
+    """Return the document in a file that `write` has written."""
+    return cast(Document, json.loads(path.read_bytes()))
+
+
+def of(documents: Sequence[Document], name: str) -> list[Document]:
+    """Return the documents of a part."""
+    return [one for one in documents if one["part"] == name]
+
+
+def measured_of(document: Document) -> tuple[Part, Measured]:
+    """Return a document's part and what it measured, which is to be there."""
+    part, measured = registry.find(document["part"]), document["measured"]
+    if part is None or measured is None:
+        raise ExperimentError(f"{document['part']} is not known, or nothing was measured")
+    return part, measured
+
+
+def _version(document: Document) -> list[int]:
     numbers = document["kernel"].split("-")[0].split(".")
     return [int(number) for number in numbers if number.isdigit()]

@@ -1,29 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Runs a workload in a process of its own and measures that from outside."""
+"""Runs of a workload, each in a process of its own that is measured from outside."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cleanup
-from cleanup.errors import CleanupError
 from cleanup.methods import Features
 from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 from experiments import oracle
-from experiments.document import SCHEMA, Document, Freed, Phase, Run
-from experiments.workload import NO_RELEASE, PHASES, Parameters, Workload
-
-BACKENDS = ("none", "zap", "module")
-
-Progress = Callable[[str], None]
-
-
-class ExperimentError(CleanupError):
-    """An experiment that could not be run."""
+from experiments.part import ExperimentError
+from experiments.phases import METHODS, PHASES, Freed, Parameters, Phase, Run
 
 
 @dataclass
@@ -57,73 +48,36 @@ class _Observed:
             )
 
 
-def usable_backends(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
-    """Backends to run, and why others are not among them; by default all that work.
+def usable(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
+    """Return the methods to run, and by name why others are left out.
 
-    ExperimentError where one asked for can't be run.
+    By default all that work are run. Raises ExperimentError for one that can't be.
     """
     unavailable = {
         name: "; ".join(features.methods[name].reasons)
-        for name in BACKENDS
+        for name in METHODS
         if not features.methods[name].works
     }
     if not wanted:
-        return [name for name in BACKENDS if name not in unavailable], unavailable
+        return [name for name in METHODS if name not in unavailable], unavailable
     if "module" in wanted and "module" in unavailable:
         raise ExperimentError(
-            f"backend module does not work here: {unavailable['module']}: "
-            "leave out --host to run in the lab, or choose another --backend"
+            f"method module does not work here: {unavailable['module']}: "
+            "leave out --host to run in the lab, or choose another --method"
         )
     # A zap that frees nothing can be measured, too.
-    return [name for name in BACKENDS if name in wanted], {}
+    return [name for name in METHODS if name in wanted], {}
 
 
-def run(
-    workload: Workload,
-    *,
-    parameters: Sequence[Parameters],
-    backends: Sequence[str],
-    repeats: int,
-    accelerator: str,
-    progress: Progress,
-) -> Document:
-    """Run the workload by each of `parameters` (which differ in granularity) and backends.
+def run_once(
+    workload: str, parameters: Parameters, method: str, repeat: int, *, zero_pages: bool
+) -> Run:
+    """Run a workload in a process of its own; broken invariants are in the result.
 
-    Raises ExperimentError where a run fails; broken invariants are in the document.
+    Raises ExperimentError if the run fails.
     """
-    features = cleanup.features()
-    chosen, unavailable = usable_backends(backends, features)
-    runs = []
-    for setting in parameters:
-        for backend in chosen:
-            for repeat in range(repeats):
-                progress(
-                    f"{workload.name}: {backend}"
-                    + (f" at {setting.granularity}" if setting.granularity != NO_RELEASE else "")
-                    + (f", {repeat + 1} of {repeats}" if repeats > 1 else "")
-                )
-                runs.append(_run_once(workload, setting, backend, repeat))
-    common = asdict(parameters[0])
-    seed = common.pop("seed")
-    common["granularity"] = [setting.granularity for setting in parameters]
-    return {
-        "experiment": workload.name,
-        "schema": SCHEMA,
-        "description": workload.description,
-        "kernel": features.kernel,
-        "kernel_pt_reclaim": features.pt_reclaim,
-        "accelerator": accelerator,
-        "commit": None,
-        "seed": seed,
-        "parameters": {**common, **workload.details(parameters[0]), "repeats": repeats},
-        "unavailable": unavailable,
-        "runs": runs,
-    }
-
-
-def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: int) -> Run:
-    observed = _Observed(workload.zero_pages)
-    order = {"workload": workload.name, "backend": backend, "parameters": asdict(parameters)}
+    observed = _Observed(zero_pages)
+    order = {"workload": workload, "method": method, "parameters": asdict(parameters)}
     # A session of its own: Ctrl-C is for this process, which then ends the target.
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "experiments.target"],
@@ -137,8 +91,8 @@ def _run_once(workload: Workload, parameters: Parameters, backend: str, repeat: 
         finally:
             target.kill()
     if missing := [phase for phase in PHASES if phase not in observed.phases]:
-        raise ExperimentError(f"{workload.name} never reached {missing[0]}: this is a bug in it")
-    return _result(backend, parameters.granularity, repeat, observed, outcome)
+        raise ExperimentError(f"{workload} never reached {missing[0]}: this is a bug in it")
+    return _result(method, parameters.granularity, repeat, observed, outcome)
 
 
 def _converse(
@@ -147,7 +101,7 @@ def _converse(
     """Give the order, read the target at each halt, and return its report."""
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
-    what = f"{order['workload']} by {order['backend']}"
+    what = f"{order['workload']} by {order['method']}"
     # Unbuffered: what a buffer kept for a dead process would fail once more at its closing.
     answers = target.stdin.fileno()
     try:
@@ -171,7 +125,7 @@ def _converse(
 
 
 def _result(
-    backend: str, granularity: str, repeat: int, observed: _Observed, outcome: dict[str, Any]
+    method: str, granularity: str, repeat: int, observed: _Observed, outcome: dict[str, Any]
 ) -> Run:
     phases = observed.phases
     # Tables that were empty before the mapping was made are none of the workload's.
@@ -182,7 +136,7 @@ def _result(
     reported: dict[str, Any] = outcome["result"] or {}
     freed: Freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
     result: Run = {
-        "backend": backend,
+        "method": method,
         "granularity": granularity,
         "repeat": repeat,
         "phases": {phase: phases[phase] for phase in PHASES},
@@ -217,7 +171,7 @@ def violations(run: Run) -> list[str]:
     tables = freed["pte"] + freed["pmd"] + freed["pud"]
     if tables * oracle.PAGE != fall:
         found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
-    if run["backend"] == "module":
+    if run["method"] == "module":
         empty = {"pte": run["empty_tables"], **run["empty_upper_tables"]}
         found += [
             f"freed {count} {level.upper()} tables, but {empty[level]} were empty"

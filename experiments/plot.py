@@ -2,16 +2,15 @@
 """Plots of an experiment, a panel for each kernel and granularity."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
-from experiments.document import Document
+from experiments.document import Document, measured_of
+from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES
 from experiments.summary import Spread, Summary, duration_text, size_text, summaries
-from experiments.workload import GRANULARITIES, NO_RELEASE, PHASES
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
 STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
@@ -19,16 +18,12 @@ _GROUP_WIDTH = 0.84
 _MIB = 1 << 20
 
 
-def draw(documents: Sequence[Document], out: Path) -> list[Path]:
-    """Draw the documents of one experiment, one a kernel, into PNG files in `out`."""
-    name = documents[0]["experiment"]
-    sizes = out / f"{name}-vmpte.png"
-    _grid(documents, _sizes, "page tables of the process:\nVmPTE (MiB)").savefig(sizes, dpi=150)
-    times = out / f"{name}-seconds.png"
-    _grid(documents, _times, "time in the phase (s):\nmedian, least to most").savefig(
-        times, dpi=150
-    )
-    return [sizes, times]
+def draw(documents: Sequence[Document]) -> dict[str, Figure]:
+    """Draw sizes and times of one workload by phase, from a document a kernel."""
+    return {
+        "vmpte": _grid(documents, _sizes, "page tables of the process:\nVmPTE (MiB)"),
+        "seconds": _grid(documents, _times, "time in the phase (s):\nmedian, least to most"),
+    }
 
 
 def _grid(
@@ -36,7 +31,7 @@ def _grid(
     panel: Callable[[Axes, Sequence[Summary]], None],
     label: str,
 ) -> Figure:
-    rows = [(document, summaries(document)) for document in documents]
+    rows = [(one, summaries(measured_of(one)[1]["runs"])) for one in documents]
     present = {summary.granularity for _, row in rows for summary in row}
     granularities = [name for name in (NO_RELEASE, *GRANULARITIES) if name in present]
     figure = Figure(
@@ -58,22 +53,23 @@ def _grid(
         line[0].set_ylabel(label)
     for axis in axes[-1]:
         axis.set_xlabel("phase")
-    # Every backend once, though not every kernel has all.
+    # Every method once, though not every kernel has all.
     handles = {
         text: handle
         for axis in figure.axes
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    backends = [name for name in STYLES if name in handles]
+    methods = [name for name in STYLES if name in handles]
     figure.legend(
-        [handles[name] for name in backends],
-        backends,
+        [handles[name] for name in methods],
+        methods,
         loc="outside lower center",
-        ncols=len(backends),
-        title="backend",
+        ncols=len(methods),
+        title="method",
     )
-    size = size_text(documents[0]["parameters"]["size_bytes"])
-    figure.suptitle(f"{documents[0]['experiment']}: {size} mapped", fontweight="bold")
+    part, measured = measured_of(documents[0])
+    size = size_text(measured["parameters"]["size_bytes"])
+    figure.suptitle(f"{part.name}: {size} mapped", fontweight="bold")
     return figure
 
 
@@ -123,9 +119,9 @@ def _places(shown: Sequence[Summary], groups: int) -> Iterator[tuple[Summary, li
 
 
 def _style(summary: Summary) -> dict[str, Any]:
-    colour, hatch = STYLES[summary.backend]
+    colour, hatch = STYLES[summary.method]
     return {
-        "label": summary.backend,
+        "label": summary.method,
         "facecolor": colour,
         "hatch": hatch,
         "edgecolor": "black",

@@ -23,6 +23,11 @@ def commit() -> str | None:
     return f"{found}-dirty" if changed else found
 
 
+def is_certain(commit: str | None) -> bool:
+    """Tell whether a commit says all about what made a result."""
+    return commit is not None and not commit.endswith("-dirty")
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True)

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Who saves how much: the tables that each workload leaves empty, and what is freed of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.document import AnyDocument, Document, SuiteDocument, is_suite
+from experiments.document import Document, measured_of
+from experiments.part import Saving
 from experiments.plot import STYLES
-from experiments.suite.part import Saves, Saving
-from experiments.suite.registry import SUITES
-from experiments.summary import size_text, summaries
-from experiments.workload import NO_RELEASE
-from experiments.workloads import registry
+from experiments.summary import size_text
 
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
 _TABLE = 4096
@@ -31,12 +28,13 @@ class OnKernel:
     savings: Sequence[Saving]
 
 
-def on_kernels(documents: Sequence[AnyDocument]) -> list[OnKernel]:
+def on_kernels(documents: Sequence[Document]) -> list[OnKernel]:
     """One for each kernel of the documents, in their order."""
     found: dict[str, tuple[bool, list[Saving]]] = {}
     for document in documents:
         _, savings = found.setdefault(document["kernel"], (document["kernel_pt_reclaim"], []))
-        savings += _of_suite(document) if is_suite(document) else _of_workload(document)
+        part, measured = measured_of(document)
+        savings += part.savings(measured)
     return [
         OnKernel(
             kernel, pt_reclaim, sorted(savings, key=lambda one: (one.control, -one.empty, one.name))
@@ -44,33 +42,6 @@ def on_kernels(documents: Sequence[AnyDocument]) -> list[OnKernel]:
         for kernel, (pt_reclaim, savings) in found.items()
         if savings
     ]
-
-
-def _of_workload(document: Document) -> Iterator[Saving]:
-    workload = registry().get(document["experiment"])
-    by_granularity = {}
-    for summary in summaries(document):
-        # The module's run says both; where there is none, what is left says enough.
-        if summary.backend in ("none", "module"):
-            by_granularity[summary.granularity] = summary
-    for granularity, summary in by_granularity.items():
-        name = document["experiment"]
-        if granularity != NO_RELEASE:
-            name += f", {granularity} a call"
-        yield Saving(
-            name=name,
-            tables=summary.vmpte_bytes["released"] // _TABLE,
-            empty=summary.empty_tables,
-            freed=summary.freed_tables if summary.backend == "module" else None,
-            control=workload is not None and workload.control,
-        )
-
-
-def _of_suite(document: SuiteDocument) -> Iterator[Saving]:
-    suite = SUITES.get(document["experiment"])
-    for name, part in suite.parts().items() if suite else ():
-        if name in document["parts"] and isinstance(part, Saves):
-            yield from part.savings(document["parts"][name])
 
 
 def row(saving: Saving) -> tuple[str, str, str, str, str]:

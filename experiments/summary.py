@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The repeats of a run taken together, for tables, plots and the report."""
+"""The repeats of a workload's run taken together, for tables, plots and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from experiments.document import Document, Run
-from experiments.workload import PHASES
+from experiments.phases import PHASES, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +19,19 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One backend at one granularity.
+    """One method at one granularity.
 
     Sizes, in bytes, and counts are those of the first run; `vmpte_spread_bytes` is the
     largest difference that the others made to VmPTE of any phase.
     """
 
-    backend: str
+    method: str
     granularity: str
     repeats: int
     first: Run
     vmpte_bytes: dict[str, int]
     vmpte_spread_bytes: int
     seconds: dict[str, Spread]
-    violations: list[str]
 
     @property
     def remaining_bytes(self) -> int:
@@ -42,7 +40,7 @@ class Summary:
 
     @property
     def freed_tables(self) -> int:
-        """Tables of all levels that the backend freed."""
+        """Tables of all levels that the method freed."""
         freed = self.first["freed"]
         return freed["pte"] + freed["pmd"] + freed["pud"]
 
@@ -53,12 +51,12 @@ class Summary:
         return self.first["empty_tables"] + upper["pmd"] + upper["pud"]
 
 
-def summaries(document: Document) -> list[Summary]:
-    """One for each backend and granularity, in the order they were run."""
+def summaries(runs: Sequence[Run]) -> list[Summary]:
+    """Return one for each method and granularity, in the order they were run."""
     groups: dict[tuple[str, str], list[Run]] = {}
-    for run in document["runs"]:
-        groups.setdefault((run["granularity"], run["backend"]), []).append(run)
-    return [_summary(runs) for runs in groups.values()]
+    for run in runs:
+        groups.setdefault((run["granularity"], run["method"]), []).append(run)
+    return [_summary(group) for group in groups.values()]
 
 
 def _summary(runs: Sequence[Run]) -> Summary:
@@ -66,7 +64,7 @@ def _summary(runs: Sequence[Run]) -> Summary:
     sizes = {phase: [run["phases"][phase]["vmpte_bytes"] for run in runs] for phase in PHASES}
     times = {phase: [run["phases"][phase]["seconds"] for run in runs] for phase in PHASES}
     return Summary(
-        backend=first["backend"],
+        method=first["method"],
         granularity=first["granularity"],
         repeats=len(runs),
         first=first,
@@ -76,12 +74,40 @@ def _summary(runs: Sequence[Run]) -> Summary:
             phase: Spread(median(values), min(values), max(values))
             for phase, values in times.items()
         },
-        violations=[violation for run in runs for violation in run["violations"]],
     )
 
 
+def details(one: Summary) -> str:
+    """Return what a table of phases has no room for, in a sentence."""
+    first, phases = one.first, one.first["phases"]
+    said = [
+        f"touching took {seconds_text(one.seconds['touched'])}",
+        f"releasing {seconds_text(one.seconds['released'])}",
+    ]
+    if one.method != "none":
+        said += [
+            f"cleaning {seconds_text(one.seconds['cleaned'])}",
+            f"{first['tlb_shootdowns']} TLB shootdowns for {first['tlb_tables']} tables",
+        ]
+    if "flushes" in first:
+        said += [
+            f"{first['flushes']} flushes",
+            f"the longest lock hold {first['longest_hold_ns'] / 1e6:.1f} ms",
+        ]
+    resident = (size_text(phases[phase]["rss_bytes"]) for phase in ("touched", "cleaned"))
+    said += [
+        "resident " + " touched and ".join(resident) + " cleaned",
+        f"the machine's page tables {size_text(phases['cleaned']['pagetables_bytes'])} at the end",
+        *(f"{name} {count}" for name, count in first["counts"].items()),
+    ]
+    if one.repeats > 1:
+        spread = size_text(one.vmpte_spread_bytes)
+        said.append(f"over {one.repeats} runs VmPTE of a phase differed by at most {spread}")
+    return ", ".join(said)
+
+
 def size_text(size_bytes: float) -> str:
-    """A size for people, to three digits: 4.60 MiB; kB are of 1024 bytes."""
+    """Return a size for people, to three digits: 4.60 MiB; kB are of 1024 bytes."""
     size, unit = size_bytes / 1024, "kB"
     for larger in ("MiB", "GiB", "TiB"):
         if size >= 1024:
@@ -92,7 +118,7 @@ def size_text(size_bytes: float) -> str:
 
 
 def seconds_text(spread: Spread) -> str:
-    """A time for people, with its spread where the repeats differ."""
+    """Return a time for people, with its spread where the repeats differ."""
     text = duration_text(spread.median)
     if spread.least == spread.most:
         return text
@@ -100,5 +126,5 @@ def seconds_text(spread: Spread) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time for people: 1.15 s, 13 ms."""
+    """Return a time for people: 1.15 s, 13 ms."""
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"

@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: MIT
-"""Many runs, each for itself, side by side where there are workers for them.
+"""A workload at many sizes, by many methods, on many kernels: each combination is a run of its own.
 
-The scheduler is Dask's: a cluster of this machine's own processes, or any that is named.  What a
+The scheduler is Dask's: a cluster of this machine's own processes, or any that is named. What a
 worker measured is written here as it comes; what was written already is not run again.
 """
 
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from cleanup.errors import CleanupError
-from experiments import measure
-from experiments.document import Document, write
-from experiments.measure import ExperimentError, Progress
-from experiments.provenance import commit
-from experiments.summary import size_text
-from experiments.workload import Parameters
-from experiments.workloads import registry
+from experiments import document as documents
+from experiments import provenance, runner
+from experiments.document import Document
+from experiments.part import ExperimentError, Progress, Scale
+from experiments.workload import Workload
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,20 +30,21 @@ HOST = "host"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run, or `repeats` of it."""
+    """One run, or as many as the scale says, of one size by one method."""
 
-    workload: str
+    workload: Workload
     kernel: str
-    backend: str
-    parameters: Parameters
-    repeats: int
+    scale: Scale
 
     @property
     def name(self) -> str:
-        """Of its result's file, without the extension."""
-        size = size_text(self.parameters.size_bytes).replace(" ", "").replace(".00", "")
-        parts = [self.workload, self.kernel, self.backend, self.parameters.granularity, size]
-        parts += [self.parameters.touch, f"seed{self.parameters.seed}", f"x{self.repeats}"]
+        """What tells the point from all others; a result's file adds the commit.
+
+        The size is in bytes, so that no two sizes are taken for one.
+        """
+        scale = self.scale
+        parts = [self.workload.name, self.kernel, *scale.methods, *scale.granularities]
+        parts += [str(scale.size_bytes), str(scale.touch), f"seed{scale.seed}", f"x{scale.repeats}"]
         return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts)
 
 
@@ -59,32 +57,72 @@ class Ended:
     failed: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The directory that results are kept in.
+
+    A result of another commit does not count, unless `other_commits` are asked for; nor does one of
+    files that differ from their commit, for nobody knows how.
+    """
+
+    directory: Path
+    commit: str | None
+    other_commits: bool = False
+
+    def path(self, point: Point) -> Path:
+        """Return where the point's result is to be written."""
+        commit, _, dirty = (self.commit or "unknown").partition("-")
+        return self.directory / f"{point.name}_{commit[:12]}{'-dirty' if dirty else ''}.json"
+
+    def kept(self, point: Point) -> Path | None:
+        """Return where the point has a result already, or None."""
+        own = self.path(point)
+        if own.exists() and provenance.is_certain(self.commit):
+            return own
+        if self.other_commits:
+            return max(self.directory.glob(f"{point.name}_*.json"), key=_age, default=None)
+        return None
+
+    def results(self, points: Iterable[Point]) -> list[Document]:
+        """Return what there is of these points, of one commit each."""
+        paths = (self.kept(point) or self.path(point) for point in points)
+        return [documents.read(path) for path in paths if path.exists()]
+
+
+def _age(path: Path) -> float:
+    return path.stat().st_mtime
+
+
 def points(
-    workloads: Sequence[str],
+    workloads: Sequence[Workload],
     kernels: Sequence[str],
-    backends: Sequence[str],
+    methods: Sequence[str],
     sizes: Sequence[int],
     granularities: Sequence[str],
     *,
     seed: int,
     repeats: int,
 ) -> list[Point]:
-    """Every combination that there is; sizes and granularities are a workload's own by default."""
+    """Return every combination; sizes and granularities are a workload's own by default."""
     found = []
-    for name in workloads:
-        workload = registry()[name]
+    for workload in workloads:
         fitting = [one for one in granularities if one in workload.granularities]
         found += [
             Point(
-                name,
+                workload,
                 kernel,
-                backend,
-                Parameters(size, granularity, workload.touches[0], seed),
-                repeats,
+                Scale(
+                    size_bytes=size,
+                    granularities=(granularity,),
+                    touch=workload.touches[0],
+                    repeats=repeats,
+                    methods=(method,),
+                    seed=seed,
+                ),
             )
-            for kernel, backend, size, granularity in itertools.product(
+            for kernel, method, size, granularity in itertools.product(
                 kernels,
-                backends,
+                methods,
                 sizes or [workload.size_bytes],
                 fitting or workload.granularities[:1],
             )
@@ -94,21 +132,21 @@ def points(
 
 def run(
     wanted: Iterable[Point],
-    out: Path,
+    store: Store,
     *,
     scheduler: str | None,
     workers: int | None,
     progress: Progress,
 ) -> Ended:
-    """Measure what has no result in `out` yet; one that fails costs no other's result.
+    """Measure what has no result yet; one that fails costs no other's result.
 
     `scheduler` is the address of a Dask scheduler; without one, so many `workers` are started
-    here, by default as many as have two CPUs each.  Raises ExperimentError without Dask.
+    here, by default as many as have two CPUs each. Raises ExperimentError without Dask.
     """
     missing: list[Point] = []
     kept: list[Point] = []
     for point in wanted:
-        (kept if _path(out, point).exists() else missing).append(point)
+        (kept if store.kept(point) else missing).append(point)
     measured: list[str] = []
     failed: dict[str, str] = {}
     if missing:
@@ -117,7 +155,7 @@ def run(
                 if isinstance(answer, str):
                     failed[point.name] = answer
                 else:
-                    write(answer, _path(out, point))
+                    documents.write({**answer, "commit": store.commit}, store.path(point))
                     measured.append(point.name)
                 progress(
                     f"{len(measured) + len(failed)} of {len(missing)}: {point.name}"
@@ -126,23 +164,13 @@ def run(
     return Ended(tuple(measured), tuple(point.name for point in kept), failed)
 
 
-def results(out: Path, wanted: Iterable[Point]) -> list[Document]:
-    """Those that are there."""
-    paths = [_path(out, point) for point in wanted]
-    return [cast(Document, json.loads(path.read_bytes())) for path in paths if path.exists()]
-
-
-def _path(out: Path, point: Point) -> Path:
-    return out / f"{point.name}.json"
-
-
 @contextmanager
 def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
     try:
         from distributed import Client, LocalCluster  # noqa: PLC0415 -- an extra
     except ImportError as error:
         raise ExperimentError(
-            "a sweep takes Dask's scheduler: pip install 'pgtable-cleanup[sweep]'"
+            "a sweep takes Dask's scheduler: pip install 'pgtable-cleanup[experiments]'"
         ) from error
     if scheduler is not None:
         try:
@@ -163,7 +191,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
 
 
 def _measured(client: "Client", missing: Sequence[Point]) -> Iterator[tuple[Point, Document | str]]:
-    """Each with its result, or why it has none, as they come."""
+    """Yield each point with its result, or why it has none, as they come."""
     from distributed import as_completed  # noqa: PLC0415 -- an extra
 
     # The run of a worker that is lost is another's; one that fails would fail again.
@@ -179,29 +207,13 @@ def _measured(client: "Client", missing: Sequence[Point]) -> Iterator[tuple[Poin
 
 
 def _measure(point: Point) -> Document:
-    """In a worker."""
-    workload = registry()[point.workload]
-    if point.kernel == HOST:
-        document = measure.run(
-            workload,
-            parameters=[point.parameters],
-            backends=[point.backend],
-            repeats=point.repeats,
-            accelerator=HOST,
-            progress=lambda _: None,
-        )
-    else:
-        # Guests have no use for the lab, nor what imports this.
-        from experiments import in_lab  # noqa: PLC0415
-
-        document = in_lab.run(
-            workload,
-            parameters=[point.parameters],
-            backends=[point.backend],
-            repeats=point.repeats,
-            kernel=point.kernel,
-        )
-    if broken := [each for one in document["runs"] for each in one["violations"]]:
-        raise CleanupError("; ".join(broken))
-    document["commit"] = commit()
+    """Measure a point in a worker."""
+    run = (
+        runner.here([point.workload], point.scale)
+        if point.kernel == HOST
+        else runner.in_lab([(point.workload, point.kernel)], point.scale)
+    )
+    (document,) = run
+    if document["failures"]:
+        raise CleanupError("; ".join(document["failures"]))
     return document

@@ -18,9 +18,9 @@ from typing import IO, Any
 import cleanup
 from cleanup.errors import CleanupError
 from cleanup.proc import tlb_shootdowns
-from experiments import _memory
-from experiments.workload import Mapped, Measure, Parameters
-from experiments.workloads import registry
+from experiments import _memory, registry
+from experiments.phases import Parameters
+from experiments.workload import Mapped, Measure, Workload
 
 
 class _Pipe:
@@ -51,14 +51,14 @@ class _Pipe:
 
 
 @dataclass(frozen=True, slots=True)
-class _Backend:
+class _Method:
     name: str
     zero_pages: bool
 
     def clean(
         self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int]
     ) -> dict[str, Any] | None:
-        """Clean, and return what the backend says of it; OSError.
+        """Clean, and return what the method says of it; OSError.
 
         A zap reaches this process alone.
         """
@@ -78,17 +78,17 @@ class _Backend:
 class _Timed:
     """Cleans in the run proper."""
 
-    def __init__(self, backend: _Backend, measure: Measure) -> None:
-        self._backend, self._measure = backend, measure
+    def __init__(self, method: _Method, measure: Measure) -> None:
+        self._method, self._measure = method, measure
         self.result: dict[str, Any] | None = None
 
     def __call__(
         self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
     ) -> None:
         begin = time.monotonic()
-        self.result = self._backend.clean(mapping, empty, pids)
+        self.result = self._method.clean(mapping, empty, pids)
         # The module frees upper tables too: what is left of them is for the oracle to find.
-        populated = [] if self._backend.name == "module" else [mapping.range]
+        populated = [] if self._method.name == "module" else [mapping.range]
         self._measure("cleaned", time.monotonic() - begin, populated, pids)
 
 
@@ -100,8 +100,8 @@ class _Counted:
     a busy host, each interrupt waits for its CPU's turn there.
     """
 
-    def __init__(self, backend: _Backend) -> None:
-        self._backend = backend
+    def __init__(self, method: _Method) -> None:
+        self._method = method
         self.shootdowns = self.tables = 0
 
     def __call__(
@@ -109,7 +109,7 @@ class _Counted:
     ) -> None:
         with second_thread():
             before = tlb_shootdowns()
-            self._backend.clean(mapping, empty, pids)
+            self._method.clean(mapping, empty, pids)
             self.shootdowns = tlb_shootdowns() - before
         self.tables = sum(last - first for first, last in empty)
 
@@ -141,14 +141,17 @@ def main() -> int:
     pipe = _Pipe(sys.stdin, sys.stdout)
     order = pipe.receive()
     try:
-        workload = registry()[order["workload"]]
+        workload = registry.find(order["workload"])
+        assert isinstance(workload, Workload)  # noqa: S101 -- `measure` asks for no other
         parameters = Parameters(**order["parameters"])
-        backend = _Backend(order["backend"], workload.zero_pages)
+        method = _Method(order["method"], workload.zero_pages)
         # What a first run alone does, such as growing the heap, would show in VmPTE.
-        counted = _Counted(backend)
-        rehearsal = replace(parameters, size_bytes=workload.rehearsal_bytes)
+        counted = _Counted(method)
+        rehearsal = replace(
+            parameters, size_bytes=min(workload.rehearsal_bytes, parameters.size_bytes)
+        )
         workload.run(_unmeasured, counted, rehearsal)
-        timed = _Timed(backend, pipe.measure)
+        timed = _Timed(method, pipe.measure)
         outcome = workload.run(pipe.measure, timed, parameters)
     except (CleanupError, OSError) as error:
         pipe.send(error=str(error))

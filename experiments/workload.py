@@ -1,30 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""What a workload is, to those who write one and to those who run it."""
+"""A workload: a part that makes page tables, releases their memory, and has them cleaned."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-PHASES = ("start", "touched", "released", "cleaned")
-GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
-# The granularity of a workload that releases nothing.
-NO_RELEASE = "-"
-TOUCHES = ("one", "all")
+import cleanup
+from experiments import measure as measuring
+from experiments import oracle, summary
+from experiments.part import Measured, Needs, Part, Row, Saving, Scale
+from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES, Parameters
 
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What a run depends on.
-
-    `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
-    are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and
-    contents.
-    """
-
-    size_bytes: int
-    granularity: str
-    touch: str
-    seed: int
+if TYPE_CHECKING:
+    from experiments.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +57,7 @@ class Mapped(Protocol):
 
 
 class Clean(Protocol):
-    """Has the backend free page tables, and measures the phase `cleaned`."""
+    """Has the method free page tables, and measures the phase `cleaned`."""
 
     def __call__(
         self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
@@ -80,31 +68,142 @@ class Clean(Protocol):
         """
 
 
-class Workload(Protocol):
+class Workload(Part):
     """Makes page tables, releases the memory under them, and has them cleaned.
 
-    `size_bytes` and `repeats` are its defaults, as are the first of `touches` and of
-    `granularities`; --quick runs it once.  `rehearsal_bytes` suffice for each thing a run
-    does to happen once; `guest_memory` and `guest_disk`, a scratch disk, are what a lab
-    guest needs.  With `zero_pages` its tables hold the shared zero page: the module drops
-    such entries, and the oracle judges tables that hold no other as empty.  A `control` is
-    one where nothing is to be gained.
+    `size_bytes` are mapped, and `quick_bytes` in a quick measurement; the first of `touches` and of
+    `granularities` are the defaults. `rehearsal_bytes` suffice for each thing that a run does to
+    happen once. With `zero_pages` its tables hold the shared zero page: the module drops such
+    entries, and the oracle judges tables that hold no other as empty.
     """
 
-    name: str
-    description: str
     size_bytes: int
+    quick_bytes: int
     touches: tuple[str, ...] = ("one",)
     granularities: tuple[str, ...] = tuple(GRANULARITIES)
     repeats: int = 1
     rehearsal_bytes: int
-    guest_memory: str = "2G"
-    guest_disk: str | None = None
     zero_pages: bool = False
-    control: bool = False
-
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
-        """What else of the run's make-up belongs in the JSON's parameters."""
+    options: ClassVar[frozenset[str]] = frozenset(
+        {"methods", "granularities", "touch", "size_bytes", "repeats"}
+    )
+    # Eighty columns hold all of it; `call` is the size of each release call.
+    headings: ClassVar[Row] = (
+        *("call", "method", "before", "peak", "released", "cleaned", "freed/empty", "time", "data"),
+    )
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
         """Run once, measuring every phase in order: start, touched, released, cleaned."""
+        raise NotImplementedError
+
+    def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
+        """Return what else of a run's make-up is worth to be known."""
+        return {}
+
+    def size_at(self, scale: Scale) -> int:
+        """Return how much is mapped."""
+        return scale.size_bytes or scale.pick(self.size_bytes, self.quick_bytes)
+
+    def needs_at(self, scale: Scale) -> Needs:
+        """Beyond the workload's own size, a guest's memory grows with the size."""
+        times = max(1, -(-self.size_at(scale) // self.size_bytes))
+        return replace(self.needs, memory=f"{times * int(self.needs.memory.rstrip('G'))}G")
+
+    def check(self, scale: Scale) -> None:
+        """Raise ValueError if there is no such variant."""
+        super().check(scale)
+        if scale.touch and scale.touch not in self.touches:
+            raise ValueError(f"{self.name} has no --touch {scale.touch}")
+        for granularity in scale.granularities:
+            if granularity not in self.granularities:
+                raise ValueError(f"{self.name} has no --granularity {granularity}")
+
+    def measure(self, scale: Scale) -> Measured:
+        """Run it at each granularity by each method, as often as the scale says."""
+        features = cleanup.features()
+        quick = scale.quick and features.methods["module"].works
+        # The module's run says what is left, and what is saved: what is quick needs no more.
+        wanted = scale.methods or (("module",) if quick else ())
+        methods, unavailable = measuring.usable(wanted, features)
+        repeats = scale.runs(self.repeats)
+        granularities = scale.granularities or self.granularities[:1]
+        touch = scale.touch or self.touches[0]
+        common = Parameters(self.size_at(scale), granularities[0], touch, scale.seed)
+        runs = []
+        for granularity in granularities:
+            at = f" at {granularity}" if granularity != NO_RELEASE else ""
+            for method in methods:
+                for repeat in range(repeats):
+                    count = f", {repeat + 1} of {repeats}" if repeats > 1 else ""
+                    scale.progress(f"{method}{at}{count}")
+                    parameters = replace(common, granularity=granularity)
+                    runs.append(
+                        measuring.run_once(
+                            self.name, parameters, method, repeat, zero_pages=self.zero_pages
+                        )
+                    )
+        shown = {**asdict(common), "granularity": list(granularities), **self.details_of(common)}
+        del shown["seed"]
+        return {
+            "parameters": {**shown, "repeats": repeats},
+            "runs": runs,
+            "unavailable": unavailable,
+        }
+
+    def title(self, measured: Measured) -> str:
+        """Say what the sizes are of."""
+        size = summary.size_text(measured["parameters"]["size_bytes"])
+        return f"VmPTE under {size} mapped"
+
+    def rows(self, measured: Measured) -> list[Row]:
+        """Return VmPTE by phase, what was freed of what was empty, and the median time."""
+        return [
+            (
+                one.granularity,
+                one.method,
+                *(summary.size_text(one.vmpte_bytes[phase]) for phase in PHASES),
+                f"{one.freed_tables}/{one.empty_tables}",
+                "" if one.method == "none" else f"{one.seconds['cleaned'].median:.3f} s",
+                "intact" if one.first["contents_intact"] else "CHANGED",
+            )
+            for one in summary.summaries(measured["runs"])
+        ]
+
+    def details(self, measured: Measured) -> list[str]:
+        """Say what the table has no room for."""
+        return [
+            f"{one.granularity}, {one.method}: {summary.details(one)}"
+            for one in summary.summaries(measured["runs"])
+        ]
+
+    def violations(self, measured: Measured) -> list[str]:
+        """Return those of each run."""
+        return [
+            f"{run['method']} at {run['granularity']}: {violation}"
+            for run in measured["runs"]
+            for violation in run["violations"]
+        ]
+
+    def savings(self, measured: Measured) -> list[Saving]:
+        """Return one for each granularity: the module's run says all, that without it enough."""
+        by_granularity = {
+            one.granularity: one
+            for one in summary.summaries(measured["runs"])
+            if one.method in ("none", "module")
+        }
+        return [
+            Saving(
+                name=self.name if at == NO_RELEASE else f"{self.name}, {at} a call",
+                tables=one.vmpte_bytes["released"] // oracle.PAGE,
+                empty=one.empty_tables,
+                freed=one.freed_tables if one.method == "module" else None,
+                control=self.control,
+            )
+            for at, one in by_granularity.items()
+        ]
+
+    def draw(self, documents: "Sequence[Document]") -> Mapping[str, Any]:
+        """Draw sizes and times by phase, a panel for each kernel and granularity."""
+        from experiments import plot  # noqa: PLC0415 -- a guest draws nothing
+
+        return plot.draw(documents)

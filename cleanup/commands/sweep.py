@@ -1,43 +1,33 @@
 # SPDX-License-Identifier: MIT
 """`pgtable-cleanup experiment sweep`: many runs, resumed where they stopped."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cleanup.commands._sizes import DEFAULT_KERNEL, Size
-from cleanup.errors import CleanupError
-from experiments import measure
-from experiments.workload import GRANULARITIES
-from experiments.workloads import registry
+from cleanup.commands import _scale
+from cleanup.commands._output import json_option, print_document, print_message
+from cleanup.lab import DEFAULT
+from experiments import provenance, registry
+from experiments.workload import Workload
+
+
+def _workloads() -> dict[str, Workload]:
+    return {name: part for name, part in registry.all_parts().items() if isinstance(part, Workload)}
 
 
 @click.command("sweep")
-@click.argument("workloads", metavar="WORKLOAD...", nargs=-1, type=click.Choice(list(registry())))
+@click.argument("names", metavar="WORKLOAD...", nargs=-1, type=click.Choice(list(_workloads())))
+@_scale.kernel_option
+@click.option("--host", is_flag=True, help="Run where the workers are, not in the lab.")
+@_scale.method_option("none and module")
 @click.option(
-    "--kernel",
-    "kernels",
-    multiple=True,
-    default=[DEFAULT_KERNEL],
-    show_default=True,
-    metavar="6.1|6.12|7.3|PATH|host",
-    help="Several times for several; host: not in the lab, but where the worker is.",
+    "--size", "sizes", multiple=True, type=_scale.Size(), help="Several times for several: 64g."
 )
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    type=click.Choice(measure.BACKENDS),
-    default=["none", "module"],
-    show_default=True,
-)
-@click.option("--size", "sizes", multiple=True, type=Size(), help="Several times for several: 64g.")
-@click.option(
-    "--granularity", "granularities", multiple=True, type=click.Choice(list(GRANULARITIES))
-)
-@click.option("--seed", type=click.IntRange(min=0, max=2**64 - 1), default=1, show_default=True)
+@_scale.granularity_option
+@_scale.seed_option
 @click.option("--repeat", "repeats", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Runs at once, here; by default CPUs / 2."
@@ -45,60 +35,66 @@ from experiments.workloads import registry
 @click.option(
     "--scheduler", metavar="ADDRESS", help="A Dask scheduler whose workers are to run it."
 )
+@_scale.out_option("results/sweep")
 @click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default="results/sweep",
-    show_default=True,
-    help="Directory for the JSON, a file each run.",
+    "--keep-other-commits",
+    is_flag=True,
+    help="Run nothing again that another commit has measured, or files that differ from it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="What was run, as JSON on standard output.")
+@json_option
+@click.pass_context
 def sweep(
-    workloads: tuple[str, ...],
+    ctx: click.Context,
+    /,
+    names: tuple[str, ...],
     kernels: tuple[str, ...],
+    host: bool,
+    methods: tuple[str, ...],
     backends: tuple[str, ...],
     sizes: tuple[int, ...],
-    granularities: tuple[str, ...],
-    seed: int,
-    repeats: int,
     workers: int | None,
     scheduler: str | None,
     out: Path,
+    keep_other_commits: bool,
     as_json: bool,
+    **options: Any,  # noqa: ANN401 -- those of `points`
 ) -> None:
-    """Run every combination of kernel, backend, WORKLOAD and size that has no result yet.
+    """Run every combination of kernel, method, WORKLOAD and size that has no result yet.
 
-    All workloads by default, at their own sizes; of three sizes or more a plot shows how page
-    tables and times grow with them. Stopped or killed, a sweep goes on where it was when it is
-    started again. On more machines: start `dask scheduler` on one and `dask worker` on each, with
-    this package in their environments, and name the first by --scheduler.
+    All workloads are run by default, each at its own size; of three sizes or more a plot shows how
+    page tables and times grow with them. Stopped or killed, a sweep goes on where it was when it is
+    started again. For more machines, start `dask scheduler` on one and `dask worker` on each, with
+    this checkout in their environments, and name the first by --scheduler.
     """
-    # Dask takes long to import.
+    if host and kernels:
+        raise click.UsageError("--host runs on the kernel that is there: leave out --kernel")
+    # Dask and matplotlib take long to import.
+    from experiments import growth  # noqa: PLC0415
     from experiments import sweep as engine  # noqa: PLC0415
 
+    known = _workloads()
     wanted = engine.points(
-        workloads or list(registry()),
-        kernels,
-        backends,
+        [known[name] for name in names or known],
+        [engine.HOST] if host else list(kernels or [DEFAULT]),
+        (*methods, *backends) or ("none", "module"),
         sizes,
-        granularities,
-        seed=seed,
-        repeats=repeats,
+        **options,
     )
+    store = engine.Store(out, provenance.commit(), keep_other_commits)
     ended = engine.run(
         wanted,
-        out,
+        store,
         scheduler=scheduler,
         workers=workers,
         progress=lambda said: click.echo(said, err=True),
     )
-    # matplotlib takes long to import, too.
-    from experiments import scale  # noqa: PLC0415
-
-    for path in scale.draw_all(engine.results(out, wanted), out):
+    for path in growth.draw_all(store.results(wanted), out):
         click.echo(f"written: {path}", err=True)
     click.echo(f"{len(ended.measured)} measured, {len(ended.kept)} kept in {out}", err=True)
     if as_json:
-        click.echo(json.dumps(asdict(ended), indent=1))
+        print_document(asdict(ended))
+    for name, reason in ended.failed.items():
+        print_message(f"{name}: {reason}")
     if ended.failed:
-        raise CleanupError("\n".join(f"{name}: {reason}" for name, reason in ended.failed.items()))
+        # What failed is in the document: --json shows no other.
+        ctx.exit(1)

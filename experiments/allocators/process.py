@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from experiments import oracle
-from experiments.allocators.ways import Way
-from experiments.measure import ExperimentError
+from experiments.allocators.methods import ProgramMethod
+from experiments.part import ExperimentError
 
 
 class Process:
     """See `started`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", way: Way) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", method: ProgramMethod) -> None:
         self._process = process
-        self._way = way
+        self._method = method
 
     def tell(self, order: str, *arguments: float | Sequence[float]) -> Any:  # noqa: ANN401 -- each order's own
         """Have it done, and return the answer; ExperimentError where that fails."""
@@ -33,12 +33,12 @@ class Process:
             line = ""
         if not line:
             raise ExperimentError(
-                f"{self._way.name}: the program ended with status {self._process.wait()} at "
+                f"{self._method.name}: the program ended with status {self._process.wait()} at "
                 f"{order!r}: see its messages above"
             )
         answer = json.loads(line)
         if "error" in answer:
-            raise ExperimentError(f"{self._way.name}: {answer['error']}")
+            raise ExperimentError(f"{self._method.name}: {answer['error']}")
         return answer["answer"]
 
     @property
@@ -52,18 +52,18 @@ class Process:
 
 
 @contextmanager
-def started(way: Way, libraries: Sequence[str]) -> Iterator[Process]:
-    """The program, run that way, once it waits for orders; it ends with the block."""
+def started(method: ProgramMethod, libraries: Sequence[str]) -> Iterator[Process]:
+    """The program, run by that method, once it waits for orders; it ends with the block."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "experiments.allocators.program"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=way.environment(libraries),
+        env=method.environment(libraries),
         start_new_session=True,
     ) as process:
         try:
-            found = Process(process, way)
+            found = Process(process, method)
             # Who looks at it before that sees its start.
             found.tell("started")
             yield found

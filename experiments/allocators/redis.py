@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from experiments import oracle
-from experiments.measure import ExperimentError
+from experiments.part import ExperimentError
 
 _START_SECONDS = 60
 _ANSWER_SECONDS = 600

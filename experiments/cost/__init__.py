@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The experiment `reclaim-cost`: what freeing tables costs, side by side in one guest."""
 
-from experiments.suite.suite import Suite
+from experiments.part import Group
 
-SUITE = Suite(
+GROUP = Group(
     "reclaim-cost",
-    __name__,
+    f"{__name__}.parts",
     "cost of freeing empty page tables by the module and by what a program can do without it: "
     "instructions, shootdowns, lock holds",
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 from experiments.cost import _calls
-from experiments.measure import ExperimentError
+from experiments.part import ExperimentError
 
 _BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
 # The kernel lets one through every HZ / 16, in seconds; a later one waits.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.measure import ExperimentError
+from experiments.part import ExperimentError
 
 _INSTANCE = Path("/sys/kernel/tracing/instances/pgtable-cleanup-holds")
 _ACQUIRED, _RELEASED = "mmap_lock_acquire_returned", "mmap_lock_released"

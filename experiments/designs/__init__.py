@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `designs`: the ways to be rid of empty page tables that were weighed in 2021."""
+"""The experiment `designs`: what was weighed in 2021 to be rid of empty page tables."""
 
-from experiments.suite.suite import Suite
+from experiments.part import Group
 
-SUITE = Suite(
+GROUP = Group(
     "designs",
-    __name__,
-    "ways to be rid of empty page tables, side by side: memory left, cost of a release "
+    f"{__name__}.parts",
+    "methods to be rid of empty page tables, side by side: memory left, cost of a release "
     "and of a fault, longest hold of a lock",
 )

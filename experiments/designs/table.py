@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""One table of all designs: what was measured, what is modelled, and what others published."""
+"""One table of all methods: what was measured, what is modelled, and what others published."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.document import SuiteDocument
+from experiments.document import Document, of
 
 HEADINGS = (
-    "design",
+    "method",
     "memory left",
     "a release",
     "the fault path",
@@ -22,26 +22,26 @@ _SERIES = (
 Cells = tuple[str, str, str, str, str, str, str]
 
 
-def rows(documents: Sequence[SuiteDocument]) -> list[Cells]:
+def rows(documents: Sequence[Document]) -> list[Cells]:
     """Of the last kernel on which `when` was measured, and of the host's atomics."""
-    when = [(one["kernel"], one["parts"]["when"]) for one in documents if "when" in one["parts"]]
+    when = [(one["kernel"], one["measured"] or {}) for one in of(documents, "designs/when")]
     atomics = [
-        one["parts"]["atomics"]
-        for one in documents
-        if "atomics" in one["parts"] and one["accelerator"] != "tcg"
+        one["measured"] or {}
+        for one in of(documents, "designs/atomics")
+        if one["accelerator"] != "tcg"
     ]
     found: list[Cells] = []
     if when:
         kernel, result = when[-1]
         found += [
-            _measured(result["designs"][name], result["units"], reach, f"measured, Linux {kernel}")
+            _measured(result["methods"][name], result["units"], reach, f"measured, Linux {kernel}")
             for name, reach in (
-                ("nothing", "everything"),
-                ("whole", "releases of less than 2 MiB, holes in files, page reclaim, PMD tables"),
-                ("eager", "what nobody asks for"),
-                ("deferred", "likewise, and the last ones until the next release"),
-                ("once", "likewise, until it is asked; by pid it serves every program"),
-                ("flush_each", "as khugepaged would: what it has not come to yet"),
+                ("none", "everything"),
+                ("zap", "releases of less than 2 MiB, holes in files, page reclaim, PMD tables"),
+                ("module_each", "what nobody asks for"),
+                ("module_each_64", "likewise, and the last ones until the next release"),
+                ("module_once", "likewise, until it is asked; by pid it serves every program"),
+                ("module_flush_each", "as khugepaged would: what it has not come to yet"),
             )
         ]
     found.append(

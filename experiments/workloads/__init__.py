@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The workloads; a module takes part by defining `WORKLOAD`, or `WORKLOADS` of one kind."""
+"""The workloads: page tables made and emptied as programs do it, one module each."""
 
-import importlib
-import pkgutil
-from collections.abc import Sequence
+from experiments.part import Group
 
-from experiments.workload import Workload
-
-
-def registry() -> dict[str, Workload]:
-    """Every workload of this package by its name."""
-    found: dict[str, Workload] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
-        workloads: Sequence[Workload] = getattr(module, "WORKLOADS", None) or (module.WORKLOAD,)
-        found |= {workload.name: workload for workload in workloads}
-    return dict(sorted(found.items()))
+GROUP = Group(
+    "workloads",
+    __name__,
+    "page tables that programs leave empty, and what each method frees of them",
+    plain=True,
+)

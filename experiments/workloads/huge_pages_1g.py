@@ -7,15 +7,9 @@ from typing import Any
 
 from cleanup.errors import CleanupError
 from cleanup.proc import kilobytes
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import UNIT, sparse_mapping
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _SAMPLE = 64
 
@@ -31,12 +25,12 @@ class HugePages(Workload):
         "touch 1 GiB in huge pages, release a part of each or all: nothing is to be gained"
     )
     size_bytes = 1 << 30
+    quick_bytes = 128 << 20
     granularities = ("4k", "64k", "2m")
     rehearsal_bytes = 64 << 20
-    guest_memory = "3G"
     control = True
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many huge pages are made."""
         return {"units": parameters.size_bytes >> 21}
 
@@ -65,4 +59,4 @@ class HugePages(Workload):
             )
 
 
-WORKLOAD: Workload = HugePages()
+PART = HugePages()

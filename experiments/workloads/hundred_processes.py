@@ -5,16 +5,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import SparseMapping, sparse_mapping
 from experiments.workers import Obey, workers
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _PROCESSES = 100
 _SAMPLE = 4
@@ -27,10 +21,10 @@ class HundredProcesses(Workload):
     name = "hundred-processes"
     description = "a hundred processes touch one page per 2 MiB of 512 MiB each, and release it"
     size_bytes = 512 << 20
+    quick_bytes = 64 << 20
     rehearsal_bytes = 64 << 20
-    guest_memory = "4G"
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables each process gets."""
         return {"units": parameters.size_bytes >> 21, "processes": _PROCESSES}
 
@@ -73,4 +67,4 @@ def _obeying(mapping: SparseMapping) -> Obey:
     return obey
 
 
-WORKLOAD: Workload = HundredProcesses()
+PART = HundredProcesses()

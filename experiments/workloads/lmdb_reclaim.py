@@ -15,16 +15,10 @@ from typing import Any
 from cleanup import _uapi
 from cleanup.errors import CleanupError
 from experiments import _memory
+from experiments.phases import NO_RELEASE, Parameters
 from experiments.scratch import scratch_directory
 from experiments.sparse import UNIT
-from experiments.workload import (
-    NO_RELEASE,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _RECORD = 2000
 _BATCH = 4096
@@ -39,12 +33,11 @@ class Lmdb(Workload):
     name = "lmdb-reclaim"
     description = "write 512 MiB of records to LMDB, read them all, page the database out"
     size_bytes = 512 << 20
+    quick_bytes = 32 << 20
     granularities = (NO_RELEASE,)
     rehearsal_bytes = 16 << 20
-    guest_memory = "3G"
-    guest_disk = "2G"
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many records, of how many bytes."""
         return {"records": parameters.size_bytes // _RECORD, "record_bytes": _RECORD}
 
@@ -162,4 +155,4 @@ def _figures_of(address: int) -> dict[str, int]:
     return found
 
 
-WORKLOAD: Workload = Lmdb()
+PART = Lmdb()

@@ -4,15 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import GIB_UNITS, sparse_mapping
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _SAMPLE = 64
 
@@ -23,11 +17,12 @@ class Series(Workload):
     name = "series-50g"
     description = "touch and release 50 GiB, 2 MiB at a time: the kernel series' own workload"
     size_bytes = 50 << 30
+    quick_bytes = 2 << 30
     touches = ("one", "all")
     repeats = 3
     rehearsal_bytes = 8 << 30
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """The units that are touched before they are released."""
         return {"units": parameters.size_bytes >> 21, "stretch_units": 1}
 
@@ -54,4 +49,4 @@ class Series(Workload):
             return Outcome(mapping.released_reads_zero(empty, _SAMPLE))
 
 
-WORKLOAD: Workload = Series()
+PART = Series()

@@ -7,16 +7,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import PAGE, SparseMapping, between, sparse_mapping
 from experiments.workers import Obey, workers
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _WORKERS = 4
 # Of the touched pages, so many hold data that stays.
@@ -31,10 +25,10 @@ class SharedMemfd(Workload):
     name = "shared-memfd-32g"
     description = "five processes map a memfd of 32 GiB and read it here and there, one punches it"
     size_bytes = 32 << 30
+    quick_bytes = 4 << 30
     rehearsal_bytes = 4 << 30
-    guest_memory = "3G"
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables each process gets, and how many pages are kept."""
         return {
             "units": parameters.size_bytes >> 21,
@@ -92,4 +86,4 @@ def _obeying(mapping: SparseMapping, checksums: Mapping[int, bytes]) -> Obey:
     return obey
 
 
-WORKLOAD: Workload = SharedMemfd()
+PART = SharedMemfd()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleanup.errors import CleanupError
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.scratch import (
     WRITTEN_ONE_IN,
     contents,
@@ -14,14 +15,7 @@ from experiments.scratch import (
     write,
 )
 from experiments.sparse import sparse_mapping
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 # A page that another CPU has yet to put on its LRU list is passed over.
 _ROUNDS = 5
@@ -37,11 +31,11 @@ class SparseFile(Workload):
     name = "sparse-file-256g"
     description = "read one page per 2 MiB of a sparse file of 256 GiB, page them out"
     size_bytes = 256 << 30
+    quick_bytes = 4 << 30
     granularities = ("2m", "64k", "4k")
     rehearsal_bytes = 8 << 30
-    guest_disk = "1G"
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables are made, and how much of the file holds data."""
         return {"units": parameters.size_bytes >> 21, "written_one_in": WRITTEN_ONE_IN}
 
@@ -84,4 +78,4 @@ class SparseFile(Workload):
             )
 
 
-WORKLOAD: Workload = SparseFile()
+PART = SparseFile()

@@ -5,15 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import runs_of, sparse_mapping
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 # So many units are touched before they are released, so that the guest needs memory for the
 # tables and what survives, and little more.
@@ -29,14 +23,14 @@ class Survivors(Workload):
     per_million: int
     description: str
     size_bytes: int = 1 << 30
+    quick_bytes: int = 64 << 20
     touches: tuple[str, ...] = ("all",)
     granularities: tuple[str, ...] = ("4k", "64k", "2m")
     rehearsal_bytes: int = 64 << 20
-    guest_memory: str = "2G"
     control: bool = False
     memfd: bool = False
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables are made, and how much is kept."""
         return {
             "units": parameters.size_bytes >> 21,
@@ -74,7 +68,7 @@ class Survivors(Workload):
             )
 
 
-WORKLOADS: tuple[Workload, ...] = (
+PARTS = (
     Survivors(
         "survivors-none",
         0,

@@ -6,15 +6,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.phases import GRANULARITIES, Parameters
 from experiments.sparse import PAGE, UNIT, between, sparse_mapping
-from experiments.workload import (
-    GRANULARITIES,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 # So many units are touched before they are released, so that the guest needs memory for
 # the tables and little more.
@@ -28,12 +22,12 @@ class Tebibyte(Workload):
     name = "tebibyte"
     description = "touch one page per 2 MiB of 1 TiB, release each alone, keep 1 in 4096"
     size_bytes = 1 << 40
+    quick_bytes = 16 << 30
     rehearsal_bytes = _STRETCH * UNIT
-    guest_memory = "4G"
     # Of each whole stretch, one touched page.
     keeps = True
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How much is touched before it is released, and how much is kept."""
         return {
             "units": parameters.size_bytes >> 21,
@@ -77,4 +71,4 @@ class Tebibyte(Workload):
             )
 
 
-WORKLOAD: Workload = Tebibyte()
+PART = Tebibyte()

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The tebibyte without survivors: all of its tables become empty, those of upper levels too."""
 
-from experiments.workload import Workload
 from experiments.workloads.tebibyte import Tebibyte
 
 
@@ -13,4 +12,4 @@ class TebibyteEmpty(Tebibyte):
     keeps = False
 
 
-WORKLOAD: Workload = TebibyteEmpty()
+PART = TebibyteEmpty()

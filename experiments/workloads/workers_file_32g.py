@@ -9,6 +9,7 @@ from typing import Any
 
 from cleanup import cgroup
 from cleanup.errors import CleanupError
+from experiments.phases import NO_RELEASE, Parameters
 from experiments.scratch import (
     WRITTEN_ONE_IN,
     contents,
@@ -19,14 +20,7 @@ from experiments.scratch import (
 )
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
 from experiments.workers import Obey, workers
-from experiments.workload import (
-    NO_RELEASE,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _WORKERS = 8
 _READ, _CHECK = b"r", b"c"
@@ -44,12 +38,11 @@ class WorkersFile(Workload):
     name = "workers-file-32g"
     description = "nine processes read a file of 32 GiB here and there, page reclaim takes it"
     size_bytes = 32 << 30
+    quick_bytes = 2 << 30
     granularities = (NO_RELEASE,)
     rehearsal_bytes = 1 << 30
-    guest_memory = "3G"
-    guest_disk = "1G"
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables each process gets, and how much of the file holds data."""
         return {
             "units": parameters.size_bytes >> 21,
@@ -140,4 +133,4 @@ def _reclaim(group: Path, size_bytes: int) -> None:
         ) from error
 
 
-WORKLOAD: Workload = WorkersFile()
+PART = WorkersFile()

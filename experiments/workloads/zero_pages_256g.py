@@ -4,15 +4,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.phases import NO_RELEASE, Parameters
 from experiments.sparse import sparse_mapping
-from experiments.workload import (
-    NO_RELEASE,
-    Clean,
-    Measure,
-    Outcome,
-    Parameters,
-    Workload,
-)
+from experiments.workload import Clean, Measure, Outcome, Workload
 
 _SAMPLE = 64
 
@@ -23,11 +17,12 @@ class ZeroPages(Workload):
     name = "zero-pages-256g"
     description = "read one page per 2 MiB of 256 GiB, drop the zero pages that answered"
     size_bytes = 256 << 30
+    quick_bytes = 4 << 30
     granularities = (NO_RELEASE,)
     rehearsal_bytes = 8 << 30
     zero_pages = True
 
-    def details(self, parameters: Parameters) -> Mapping[str, Any]:
+    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
         """How many tables are made."""
         return {"units": parameters.size_bytes >> 21}
 
@@ -42,4 +37,4 @@ class ZeroPages(Workload):
             return Outcome(mapping.released_reads_zero(empty, _SAMPLE))
 
 
-WORKLOAD: Workload = ZeroPages()
+PART = ZeroPages()

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "experiments/notebooks").glob("*.ipynb"))
@@ -36,7 +37,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for arguments in (
         ["survivors-0.1-percent", "--size=256m"],
         ["dense-1g", "--size=256m"],
-        ["designs", "--part=atomics"],
+        ["designs/atomics"],
     ):
         subprocess.run(
             [PROGRAM, "experiment", "run", "--host", "--quick", f"--out={out}", *arguments],
@@ -63,6 +64,16 @@ def test_stored_results(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None
     printed, pictures = executed(notebook)
     assert "7.3." in printed
     assert pictures >= 1
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_without_results_it_says_so(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever opens it elsewhere has it: no table that is empty, and no figure without bars."""
+    monkeypatch.setenv("PGTABLE_CLEANUP_RESULTS", str(tmp_path))
+    with pytest.raises(CellExecutionError, match=f"no results in {tmp_path}"):
+        executed(notebook)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

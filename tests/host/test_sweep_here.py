@@ -16,13 +16,18 @@ from typing import Any
 import psutil
 import pytest
 
-from host.test_costs_in_lab import PROGRAM
+from host.test_experiments_here import PROGRAM
 
 SIZES = ("512m", "1g", "2g")
 WORKLOADS = ("series-50g", "tebibyte")
 COMMAND = [
-    *[PROGRAM, "experiment", "sweep", *WORKLOADS, "--kernel=host", "--granularity=4k"],
-    *["--backend=none", "--backend=zap", *(f"--size={size}" for size in SIZES)],
+    *[PROGRAM, "experiment", "sweep", *WORKLOADS, "--host", "--granularity=4k"],
+    *[
+        "--method=none",
+        "--method=zap",
+        "--keep-other-commits",
+        *(f"--size={size}" for size in SIZES),
+    ],
 ]
 POINTS = 2 * len(WORKLOADS) * len(SIZES)
 

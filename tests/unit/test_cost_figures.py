@@ -8,7 +8,7 @@ import pytest
 
 from experiments.cost import latencies
 from experiments.cost.parts import faults, whole_process
-from experiments.cost.plots.faults import survival
+from experiments.cost.survival import survival
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from experiments.cost.latencies import summary
-from experiments.suite.registry import SUITES
-from experiments.suite.spread import spread
-
-COST = SUITES["reclaim-cost"]
+from experiments.document import measured_of
+from experiments.spread import spread
+from unit.stored import rows as rows_of
+from unit.stored import stored
 
 FIGURE = spread([1_000_000, 1_000_007, 999_995])
 
@@ -51,33 +51,37 @@ def faults(*, emulated: bool) -> dict[str, Any]:
 
 
 def test_what_is_extrapolated_says_so() -> None:
-    rows = COST.parts()["whole_process"].rows(whole_process())
+    rows = list(rows_of(stored("reclaim-cost/whole-process", measured=whole_process())).items())
     assert [label for label, value in rows if "1,920,000,000 " in value] == [
         "read pagemap of 120 TiB, extrapolated"
     ]
 
 
 def test_a_kernel_without_pagemap_scan_says_so() -> None:
-    rows = COST.parts()["whole_process"].rows(whole_process(pagemap_scan_instructions=None))
-    assert ("PAGEMAP_SCAN: 120 TiB", "not in this kernel (6.7 brought it)") in rows
+    rows = rows_of(
+        stored("reclaim-cost/whole-process", measured=whole_process(pagemap_scan_instructions=None))
+    )
+    assert rows["PAGEMAP_SCAN: 120 TiB"] == "not in this kernel (6.7 brought it)"
 
 
 @pytest.mark.parametrize("emulated", [True, False])
 def test_an_emulators_times_are_called_so(emulated: bool) -> None:
-    rows = dict(COST.parts()["faults"].rows(faults(emulated=emulated)))
+    document = stored("reclaim-cost/faults", measured=faults(emulated=emulated))
+    rows = rows_of(document)
     clock = ", times of an emulator" if emulated else ""
     assert rows[f"faults, PTE tables freed{clock}"] == (
         "median 2.0 p99 3.0 longest 3.0 µs; 2.50 % stalled; longest hold 4,000.0 µs; "
         "longer than p99 and a hold 6 in 1.5 s, with nothing freed 3 in 1.5 s"
     )
     assert rows[f"faults, nothing freed{clock}"] == "median 2.0 p99 3.0 longest 3.0 µs"
-    axes = COST.plots()["faults"]([("7.3.4", faults(emulated=emulated))]).axes
+    part, _ = measured_of(document)
+    axes = part.draw([document])[""].axes
     assert [one.get_xlabel() for one in axes] == ["µs, an emulator's" if emulated else "µs"]
 
 
 def test_refaults_are_shown_by_threads() -> None:
     freed = {"kept": FIGURE, "pte_freed": FIGURE, "pmd_freed": FIGURE}
     result = {"fault_instructions_by_threads": {"1": freed, "4": freed}}
-    labels = [label for label, _ in COST.parts()["refault"].rows(result)]
+    labels = list(rows_of(stored("reclaim-cost/refault", measured=result)))
     assert labels[0] == "fault, 1 thread, tables kept"
     assert labels[-1] == "fault, 4 threads, PTE and PMD tables freed"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `experiment`: its arguments, its failures, and what it asks of the lab."""
+"""The command `experiment`: its arguments, its failures, what it keeps, and what it asks for."""
 
 import json
 import sys
@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from cleanup import lab
 from cleanup.commands import main
-from experiments import side_by_side
-from experiments.suite.registry import SUITES
-from experiments.workloads import registry
-from unit.test_experiment_report import made_document, made_run
-from unit.test_lab_guest import made_result
+from experiments import document as documents
+from experiments import provenance, registry, report, runner
+from experiments.document import Document
+from experiments.part import Part, Scale
+from unit.stored import stored
+
+WRITE_ALL = report.write_all
 
 
 def invoke(*arguments: str) -> Result:
@@ -24,47 +25,40 @@ def invoke(*arguments: str) -> Result:
 
 
 def test_list() -> None:
-    """Every module of the package is found."""
-    assert set(registry()) == {
-        *["balloon-2g", "dense-1g", "huge-pages-1g", "hundred-processes", "lmdb-reclaim"],
-        *[
-            "series-50g",
-            "shared-memfd-32g",
-            "sparse-file-256g",
-            "survivors-0.1-percent",
-            "survivors-1-percent",
-        ],
-        *["survivors-none", "tebibyte", "tebibyte-empty", "workers-file-32g", "zero-pages-256g"],
-    }
+    """Every part, under its group; in JSON with the machine that it needs."""
     shown = invoke("list")
     assert shown.exit_code == 0
-    named = sorted([*SUITES, *registry()])
-    assert [line.split()[0] for line in shown.stdout.splitlines()] == named
-    described = json.loads(invoke("list", "--json").stdout)["experiments"]
-    assert [one["name"] for one in described] == named
+    named = {line.split()[0] for line in shown.stdout.splitlines() if line.startswith(" ")}
+    assert named == set(registry.all_parts())
+    described = {
+        one["name"]: one for one in json.loads(invoke("list", "--json").stdout)["experiments"]
+    }
+    assert set(described) == named
+    assert described["reclaim-cost/holds"]["machine"]["icount"] is True
+    assert described["tebibyte"]["size_bytes"] == 1 << 40
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "tebibit"], "choose from allocators, balloon-2g, dense-1g"),
-        (["run"], "name an experiment, or give --all"),
-        (["run", "tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
-        (["run", "tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
-        (["run", "tebibyte", "--size", "3k"], "such as 64g"),
-        (["run", "tebibyte", "--size", "3m"], "such as 64g"),
-        (["run", "tebibyte", "--size", "0g"], "such as 64g"),
-        (["run", "tebibyte", "--backend", "remap"], "remap"),
-        (["run", "tebibyte", "--granularity", "8k"], "8k"),
-        (["run", "zero-pages-256g", "--granularity", "4k"], "has no --granularity 4k"),
-        (["run", "tebibyte", "--repeat", "0"], "repeat"),
+        (["tebibit"], "choose from allocators, allocators/calls, "),
+        ([], "name an experiment, or give --all"),
+        (["tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
+        (["tebibyte", "--host", "--jobs=2"], "leave out --jobs"),
+        (["tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
+        (["reclaim-cost", "--size", "64g"], "reclaim-cost/faults has no --size"),
+        (["tebibyte", "--size", "3k"], "one page table maps 2 MiB"),
+        (["tebibyte", "--size", "3m"], "not a multiple of 2m"),
+        (["tebibyte", "--method", "remap"], "remap"),
+        (["tebibyte", "--granularity", "8k"], "8k"),
+        (["tebibyte", "--repeat", "0"], "repeat"),
     ],
 )
 def test_bad_usage(arguments: list[str], said: str) -> None:
     """Exit code 2, and what to do instead; nothing on standard output."""
-    result = invoke(*arguments)
+    result = invoke("run", *arguments)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert said in " ".join(result.stderr.split())
     assert result.stdout == ""
 
 
@@ -76,136 +70,156 @@ def test_an_out_that_cannot_be_is_found_early(tmp_path: Path) -> None:
     assert "choose another --out" in result.stderr
 
 
-class FakeLab:
-    """Answers with a document and remembers what it was asked."""
+class FakeRunner:
+    """Answers with stored documents, and remembers what it was asked."""
 
-    def __init__(self, stdout: bytes, exit_code: int = 0) -> None:
-        self.stdout, self.exit_code = stdout, exit_code
-        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+    def __init__(self, **changed: Any) -> None:  # noqa: ANN401
+        self.changed = changed
+        self.asked: list[tuple[str, str]] = []
+        self.scale = Scale()
+        self.jobs = 0
 
-    def run(self, command: list[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
-        """In place of `lab.run`."""
-        self.asked.append((command, options))
-        return made_result(exit_code=self.exit_code, stdout=self.stdout)
+    def in_lab(
+        self, wanted: Sequence[tuple[Part, str]], scale: Scale, *, jobs: int
+    ) -> Iterator[Document]:
+        """In place of `runner.in_lab`."""
+        self.asked, self.scale, self.jobs = [(p.name, k) for p, k in wanted], scale, jobs
+        asked = scale.to_json()
+        del asked["seed"]
+        for name, kernel in self.asked:
+            yield stored(name, kernel, commit="abc", scale=asked, **self.changed)
 
 
-def test_the_lab_runs_the_same_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With --host, every choice passed on, once for each kernel."""
-    fake = FakeLab(json.dumps(made_document()).encode())
-    monkeypatch.setattr(lab, "run", fake.run)
-    options = "--granularity=64k --granularity=2m --backend=module --size=64g --seed=5 --repeat=2"
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRunner:
+    fake = FakeRunner()
+    # Drawing takes long.
+    monkeypatch.setattr(report, "write_all", lambda _documents, _out: [])
+    monkeypatch.setattr(runner, "in_lab", fake.in_lab)
+    monkeypatch.setattr(runner, "at_once", lambda: 3)
+    monkeypatch.setattr(provenance, "commit", lambda: "abc")
+    return fake
+
+
+def test_every_choice_is_passed_on(
+    fake: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for each kernel, and what comes back is stored, drawn and printed."""
+    monkeypatch.setattr(report, "write_all", WRITE_ALL)
+    options = "--granularity=64k --granularity=2m --method=module --size=64g --seed=5 --repeat=2"
     result = invoke(
         *["run", "series-50g", "--kernel", "6.1", "--kernel", "7.3", "--json"],
-        *[*options.split(), "--touch=all", f"--out={tmp_path}"],
+        *[*options.split(), "--touch=all", "--quick", f"--out={tmp_path}"],
     )
     assert result.exit_code == 0, result.output
-    assert [asked["kernel"] for _, asked in fake.asked] == ["6.1", "7.3"]
-    command, asked = fake.asked[0]
-    assert command[1:6] == ["experiment", "run", "series-50g", "--host", "--json"]
-    assert {*options.split(), "--touch=all"} - {"--size=64g"} <= set(command)
-    assert "--size=65536m" in command
-    assert asked["memory"] == "2621M", "2 GiB are enough for 50"
-    assert [one["kernel"] for one in json.loads(result.stdout)["experiments"]] == [
-        made_document()["kernel"]
-    ] * 2
-    stored = json.loads((tmp_path / "series-50g-lab-6.12.json").read_text())
-    assert stored["clock"]["agree"] is True
+    assert fake.asked == [("series-50g", "6.1"), ("series-50g", "7.3")]
+    assert fake.scale == Scale(True, 64 << 30, ("64k", "2m"), "all", 2, ("module",), 5)
+    shown = json.loads(result.stdout)["experiments"]
+    kept = [json.loads((tmp_path / f"series-50g-lab-{k}.json").read_text()) for k in ("6.1", "7.3")]
+    assert shown == kept
     assert (tmp_path / "report.html").exists()
     assert (tmp_path / "series-50g-vmpte.png").exists()
 
 
-def test_quick_does_not_size_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It only runs once, by the module alone."""
-    fake = FakeLab(json.dumps(made_document()).encode())
-    monkeypatch.setattr(lab, "run", fake.run)
-    arguments = [*registry(), "--quick", "--jobs=1", "--json", f"--out={tmp_path}"]
+def test_one_document_is_in_a_list_as_many_are(fake: FakeRunner, tmp_path: Path) -> None:
+    """--json has one shape."""
+    result = invoke("run", "designs/when", "--kernel=7.3", "--json", f"--out={tmp_path}")
+    assert [one["part"] for one in json.loads(result.stdout)["experiments"]] == ["designs/when"]
+
+
+def test_the_former_name_of_method_works(fake: FakeRunner, tmp_path: Path) -> None:
+    """Unseen in the help."""
+    arguments = ["tebibyte", "--backend=none", "--method=module", f"--out={tmp_path}"]
     assert invoke("run", *arguments).exit_code == 0
-    assert [command[3] for command, _ in fake.asked] == list(registry())
-    for command, asked in fake.asked:
-        assert asked["disk"] == registry()[command[3]].guest_disk
-        assert asked["kernel"] == "6.12"
-        assert "--repeat=1" in command
-        assert [word for word in command if word.startswith("--backend")] == ["--backend=module"]
-        assert f"--size={registry()[command[3]].size_bytes >> 20}m" in command
+    assert set(fake.scale.methods) == {"none", "module"}
+    assert "--backend" not in invoke("run", "--help").stdout
 
 
-def test_a_guest_without_a_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A clear message, nothing on standard output, no file."""
-    monkeypatch.setattr(lab, "run", FakeLab(b"", exit_code=1).run)
-    result = invoke("run", "tebibyte", "--json", f"--out={tmp_path / 'out'}")
+def test_jobs(fake: FakeRunner, tmp_path: Path) -> None:
+    """One guest by default, and where it is quick as many as there is room for."""
+    for options, jobs in (([], 1), (["--quick"], 3), (["--quick", "--jobs=2"], 2)):
+        assert invoke("run", "tebibyte", *options, f"--out={tmp_path}").exit_code == 0
+        assert fake.jobs == jobs
+
+
+def test_a_failure_is_told_and_costs_no_result(fake: FakeRunner, tmp_path: Path) -> None:
+    """Its figures are kept where there are any; standard output is one document."""
+    fake.changed = {"failures": ["module at 4k: contents changed"]}
+    result = invoke("run", "tebibyte", "--json", f"--out={tmp_path}")
     assert result.exit_code == 1
-    assert "without a result" in result.stderr
-    assert result.stdout == ""
+    assert "tebibyte on 6.12.117+deb13-amd64: module at 4k: contents changed" in result.stderr
+    (shown,) = json.loads(result.stdout)["experiments"]
+    assert shown["failures"] == fake.changed["failures"]
+    assert (tmp_path / "tebibyte-lab-6.12.json").exists()
+
+
+def test_what_was_not_measured_is_not_stored(fake: FakeRunner, tmp_path: Path) -> None:
+    """Nor does it take an earlier result's place."""
+    fake.changed = {"measured": None, "failures": ["no such kernel"]}
+    result = invoke("run", "tebibyte", f"--out={tmp_path / 'out'}")
+    assert result.exit_code == 1
+    assert "no such kernel" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_invariant_fails_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """But its figures are kept and shown."""
-    document = made_document()
-    broken = made_run("module", freed=3)
-    broken["violations"] = ["contents changed"]
-    document["runs"].append(broken)
-    monkeypatch.setattr(lab, "run", FakeLab(json.dumps(document).encode(), exit_code=1).run)
-    result = invoke("run", "series-50g", "--json", f"--out={tmp_path}")
-    assert result.exit_code == 1
-    assert "module at 4k: contents changed" in result.stderr
-    assert json.loads(result.stdout)["runs"][-1]["violations"] == ["contents changed"]
-    assert (tmp_path / "series-50g-lab-6.12.json").exists()
-
-
-def test_what_was_measured_before_a_failure_is_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("commit", "options", "again"),
+    [
+        ("abc", [], 1),
+        ("abc", ["--quick"], 3),
+        ("abc", ["--seed=2"], 3),
+        ("abc-dirty", [], 3),
+        ("def", [], 3),
+        (None, [], 3),
+    ],
+)
+def test_what_is_there_is_not_measured_again(
+    commit: str | None,
+    options: list[str],
+    again: int,
+    fake: FakeRunner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second kernel that can't be had does not cost the first one's results."""
-    fake = FakeLab(json.dumps(made_document()).encode())
-
-    def run(command: list[str], **options: Any) -> lab.GuestResult:  # noqa: ANN401
-        if fake.asked:
-            raise lab.LabError("no such kernel")
-        return fake.run(command, **options)
-
-    monkeypatch.setattr(lab, "run", run)
-    result = invoke("run", "series-50g", "--kernel=6.12", "--kernel=9.9", f"--out={tmp_path}")
-    assert result.exit_code == 1
-    assert "no such kernel" in result.stderr
-    assert (tmp_path / "series-50g-lab-6.12.json").exists()
+    """With --resume, by the same commit at the same scale: a commit that was changed is not."""
+    names, out = ["designs/when", "reclaim-cost/holds", "tebibyte"], f"--out={tmp_path}"
+    assert invoke("run", *names[:2], "--kernel=7.3", out).exit_code == 0
+    monkeypatch.setattr(provenance, "commit", lambda: commit)
+    assert invoke("run", *names, "--kernel=7.3", "--resume", *options, out).exit_code == 0
+    assert len(fake.asked) == again
+    assert invoke("run", *names, "--kernel=7.3", *options, out).exit_code == 0
+    assert len(fake.asked) == 3
 
 
-def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_stored_as_they_come(
+    fake: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption costs what was not yet measured, and no more."""
+
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Document]:  # noqa: ANN401
+        yield next(fake.in_lab(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "in_lab", interrupted)
+    assert invoke("run", "designs/when", "tebibyte", "--kernel=7.3", f"--out={tmp_path}").exit_code
+    assert [path.name for path in tmp_path.iterdir()] == ["designs-when-lab-7.3.json"]
+
+
+def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Its process ending early is an error with a next step, not a stack trace."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    result = invoke("run", "tebibyte", "--host", "--backend", "none")
+    result = invoke("run", "tebibyte", "--host", "--method", "none", f"--out={tmp_path}")
     assert result.exit_code == 1
     assert "ended with status 1" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_several_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each gets the options as they were given; one without a result fails the run at its end."""
-    asked: list[tuple[str, list[str]]] = []
-
-    def run(
-        tasks: Sequence[side_by_side.Task], jobs: int
-    ) -> Iterator[tuple[side_by_side.Task, None, str]]:
-        assert jobs == 3
-        for task in tasks:
-            asked.append((task.name, list(task.arguments)))
-            yield task, None, "out of memory\n"
-
-    monkeypatch.setattr(side_by_side, "run", run)
-    result = invoke(
-        *["run", "series-50g", "designs", "--kernel=6.1", "--kernel=7.3", "--quick", "--jobs=3"],
-        *["--seed=5", f"--out={tmp_path / 'out'}"],
-    )
-    assert result.exit_code == 1
-    assert "series-50g on 7.3:\nout of memory" in result.stderr
-    assert [name for name, _ in asked] == [
-        *["designs on 6.1", "designs on 7.3", "series-50g on 6.1", "series-50g on 7.3"]
-    ]
-    assert asked[0][1] == ["designs", "--kernel=6.1", "--seed=5", "--quick"]
-
-
-def test_jobs_are_for_guests() -> None:
-    """On the host they would disturb each other."""
-    result = invoke("run", "series-50g", "tebibyte", "--host", "--jobs=2")
-    assert result.exit_code == 2
-    assert "leave out --jobs" in result.stderr
+def test_one_part_in_a_process_of_its_own() -> None:
+    """As a guest runs it: the document alone on standard output."""
+    scale = Scale(quick=True, size_bytes=64 << 20, methods=("none",))
+    part = registry.find("tebibyte")
+    assert part is not None
+    document = documents.measure(part, scale)
+    assert document["failures"] == []
+    assert document["measured"] is not None
+    assert document["measured"]["parameters"]["size_bytes"] == 64 << 20

@@ -1,80 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Documents, table, verdicts, plots and report, from figures made up."""
+"""Summaries, the table of a document, and the report."""
 
-import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from experiments import document as documents
-from experiments import plot, report, summary, table
-from experiments.document import Document, Run
+from experiments import report, summary, table
+from experiments.document import Document, of
 from experiments.measure import violations
-from experiments.verdict import verdicts
-from experiments.workload import NO_RELEASE
+from unit.stored import evidence, made_document, made_run, stored
 
-MIB = 1 << 20
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def made_run(backend: str, *, granularity: str = "4k", repeat: int = 0, freed: int = 0) -> Run:
-    """A run over 25600 empty tables, of which the backend freed some."""
-    released = 100 * MIB + 300 * 1024
-    vmpte = {
-        "start": 100 * 1024,
-        "touched": released,
-        "released": released,
-        "cleaned": released - freed * 4096,
-    }
-    return {
-        "backend": backend,
-        "granularity": granularity,
-        "repeat": repeat,
-        "phases": {
-            phase: {
-                "vmpte_bytes": size,
-                "pagetables_bytes": size + MIB,
-                "rss_bytes": 20 * MIB,
-                "seconds": 0.5 + repeat,
-            }
-            for phase, size in vmpte.items()
-        },
-        "empty_tables": 25600,
-        "empty_tables_after": 25600 - freed,
-        "empty_upper_tables": {"pmd": 0, "pud": 0},
-        "freed": {"pte": freed, "pmd": 0, "pud": 0},
-        "skipped": {},
-        "contents_intact": True,
-        "survivors": 0,
-        "counts": {},
-        "tlb_shootdowns": 32,
-        "tlb_tables": 4096,
-        "violations": [],
-    }
-
-
-def made_document(kernel: str = "6.12.95+deb12-amd64", name: str = "series-50g") -> Document:
-    """Three backends, the last of them run three times."""
-    return {
-        "experiment": name,
-        "schema": 1,
-        "description": "what it does",
-        "kernel": kernel,
-        "kernel_pt_reclaim": False,
-        "accelerator": "tcg",
-        "commit": "0123456789abcdef",
-        "seed": 1,
-        "parameters": {"size_bytes": 50 << 30, "granularity": ["4k"], "repeats": 3},
-        "unavailable": {"zap": "this kernel keeps the tables"},
-        "runs": [
-            made_run("none"),
-            *(made_run("module", repeat=repeat, freed=25600) for repeat in range(3)),
-        ],
-        "clock": {"guest_seconds": 10.0, "host_seconds": 10.2, "agree": True},
-    }
+ESCAPED = "a <b> & c"
 
 
 class Links(HTMLParser):
@@ -92,106 +30,69 @@ class Links(HTMLParser):
         ]
 
 
-def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def some() -> list[Document]:
+    """Two kernels of one part, a workload, and a part whose group has another text."""
+    instructions = of(evidence(), "reclaim-cost/instructions")
+    assert len(instructions) == 2
+    broken = made_document()
+    broken["failures"] = [ESCAPED]
+    return [stored("allocators/tables"), *instructions, broken]
+
+
+@pytest.fixture(scope="module")
+def page(some: list[Document], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
+    """The report on these, and the names of all files written."""
+    out = tmp_path_factory.mktemp("report")
+    written = {path.name for path in report.write_all(some, out)}
+    return (out / "report.html").read_text(encoding="utf-8"), written
+
+
+def test_the_report_needs_no_other_file(page: tuple[str, set[str]]) -> None:
     """Images are inside, and nothing is fetched."""
-    written = report.write_all([made_document()], tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    text, written = page
     links = Links()
     links.feed(text)
-    assert len(links.found) == 3
+    assert len(links.found) == len(written) - 1
     assert all(link.startswith("data:image/png;base64,") for link in links.found)
     assert not {"script", "link", "iframe"} & set(links.tags)
     assert not re.search(r"https?:|@import|url\(", text)
-    assert tmp_path / "report.html" in written
+    assert {"allocators-tables.png", "series-50g-vmpte.png", "savings-6.12.png"} <= written
 
 
-def test_the_report_says_what_matters(tmp_path: Path) -> None:
-    """Verdict first, where nothing is gained, whose times these are, and where they come from."""
-    report.write_all([made_document()], tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.index("Verdict") < text.index("<img") < text.index("<table") < text.index("Method")
-    assert text.index("Method") < text.index("Noise")
+def test_the_report_says_what_matters(page: tuple[str, set[str]]) -> None:
+    """Savings first, then claims, then each part once, and where the figures come from."""
+    text = " ".join(page[0].split())
+    chapters = re.findall(r"<h2>(.*?)</h2>", text)
+    assert chapters == [
+        *("Verdict", "Claims", "allocators", "reclaim-cost", "workloads", "Notes"),
+        "Where the figures come from",
+    ]
+    assert re.findall(r"<h3>(.*?)</h3>", text) == [
+        *("allocators/tables", "reclaim-cost/instructions", "series-50g"),
+    ]
     for said in (
-        "no gain",
-        "an emulator's, not hardware's",
+        "met: instructions of the module for each freed table",
+        "the same program, from the same seed, on the same jemalloc",
+        "no instruction stands for the time",
+        "Empty tables are judged by an oracle",
+        "times are an emulator&#39;s (TCG), not hardware&#39;s",
         "6.12.95+deb12-amd64",
         "0123456789abcdef",
-        "they agree",
+        "These results come from different commits",
     ):
-        assert said in text
+        assert text.count(said) >= 1, said
+    assert "a &lt;b&gt; &amp; c" in text
+    assert ESCAPED not in text
 
 
-def test_what_a_workload_counted_is_shown(tmp_path: Path) -> None:
-    """And only where it counted anything."""
-    document = made_document()
-    report.write_all([document], tmp_path)
-    said = "counted by the workload"
-    assert said not in (tmp_path / "report.html").read_text(encoding="utf-8")
-    document["runs"][0]["counts"] = {"rounds": 2}
-    report.write_all([document], tmp_path)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text.count(said) == 1
-    assert "rounds 2." in text
-
-
-def test_a_workload_that_releases_nothing(tmp_path: Path) -> None:
-    """It is drawn and told without the size of a call."""
-    document = made_document(name="zero-pages-256g")
-    for run in document["runs"]:
-        run["granularity"] = NO_RELEASE
-    written = report.write_all([document], tmp_path)
-    assert all(path.stat().st_size > 0 for path in written)
-    text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "a call:" not in text[text.index("Verdict") : text.index("Method")]
-
-
-def test_a_result_of_another_commit_is_pointed_out(tmp_path: Path) -> None:
-    """Old results may lie in the same directory."""
-    other: Document = {**made_document("7.3.4"), "commit": None}
-    report.write_all([made_document(), other], tmp_path)
-    assert "different commits" in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_text_of_a_result_is_escaped(tmp_path: Path) -> None:
-    """A reason is text, whatever it says."""
-    document = made_document()
-    document["unavailable"] = {"zap": "<script>alert(1)</script>"}
-    report.write_all([document], tmp_path)
-    assert "<script>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_plots_are_pictures(tmp_path: Path) -> None:
-    """One of sizes and one of times, for kernels that have not the same backends."""
-    newer = made_document("7.3.4+deb13-amd64")
-    newer["runs"].append(made_run("zap", granularity="2m"))
-    paths = plot.draw([made_document(), newer], tmp_path)
-    assert [path.name for path in paths] == ["series-50g-vmpte.png", "series-50g-seconds.png"]
-    for path in paths:
-        assert path.read_bytes().startswith(PNG)
-
-
-def test_verdicts() -> None:
-    """What is gained, what is not, and failures before both."""
-    document = made_document()
-    broken = made_run("zap", freed=5)
-    broken["violations"] = ["contents changed"]
-    document["runs"].append(broken)
-    found = verdicts([document])
-    assert [verdict.kind for verdict in found] == ["failure", "gain", "no gain"]
-    assert "contents changed" in found[0].text
-    assert "25600 of 25600 empty PTE tables" in found[1].text
-    assert "25600 empty tables stay" in found[2].text
-
-
-def test_verdict_where_the_kernel_did_it() -> None:
-    """Without empty tables no backend can gain."""
-    run = made_run("module")
-    run["empty_tables"] = 0
-    document = made_document()
-    document["runs"] = [run]
-    (verdict,) = verdicts([document])
-    assert verdict.kind == "no gain"
-    assert "the kernel freed the tables itself" in verdict.text
+def test_what_a_table_has_no_room_for_is_said_below(page: tuple[str, set[str]]) -> None:
+    assert "4k, module: touching took 1.50 s (500 ms to 2.50 s), " in page[0]
+    run = {**made_run("module", freed=3), "counts": {"rounds of reclaim": 2}, "flushes": 64}
+    (one,) = summary.summaries([{**run, "longest_hold_ns": 1_500_000}])  # type: ignore[typeddict-item]
+    said = summary.details(one)
+    assert "32 TLB shootdowns for 4096 tables, 64 flushes, the longest lock hold 1.5 ms" in said
+    assert "rounds of reclaim 2" in said
 
 
 def test_violations() -> None:
@@ -211,7 +112,9 @@ def test_violations() -> None:
 
 def test_summaries_take_repeats_together() -> None:
     """The median, and the spread."""
-    none, module = summary.summaries(made_document())
+    measured = made_document()["measured"]
+    assert measured is not None
+    none, module = summary.summaries(measured["runs"])
     assert (none.repeats, module.repeats) == (1, 3)
     assert module.seconds["cleaned"] == summary.Spread(1.5, 0.5, 2.5)
     assert module.freed_tables == module.empty_tables == 25600
@@ -235,44 +138,39 @@ def test_sizes_for_people(size: int, text: str) -> None:
     assert summary.size_text(size) == text
 
 
-def test_the_table_fits_eighty_columns() -> None:
-    """With the longest figures that an experiment has."""
-    document = made_document(name="tebibyte")
-    for run in document["runs"]:
-        run["empty_tables"] = 524160
-    console = Console(width=80)
+def printed(*documents: Document) -> str:
+    console = Console(width=80, highlight=False, markup=False)
     with console.capture() as capture:
-        console.print(table.table(document))
-    assert "…" not in capture.get()
-    assert "25600/524160" in capture.get()
+        table.show(documents, console)
+    return capture.get()
 
 
-def test_notes_name_what_is_missing() -> None:
+def test_a_workloads_table_fits_eighty_columns() -> None:
+    """With the longest figures that an experiment has."""
+    runs = [made_run(method, freed=25600 if method == "module" else 0) for method in ("module",)]
+    runs[0]["empty_tables"] = 524160
+    shown = printed(made_document("7.3.4", "tebibyte", *runs))
+    assert "…" not in shown
+    assert "25600/524160" in shown
+
+
+def test_the_table_of_a_part() -> None:
+    """Every method with its spread, and what frees nothing here; a missed claim plainly."""
+    shown = printed(stored("reclaim-cost/instructions", "6.1"), stored("reclaim-cost/holds"))
+    assert re.search(r"^module +[0-9,]+ instructions \([0-9,]+ to [0-9,]+\) *$", shown, re.M)
+    assert re.search(r"^zap: one MADV_DONTNEED, frees nothing +[0-9,]+ instructions", shown, re.M)
+    assert "instructions of the longest hold of the mmap lock for writing" in shown
+
+
+def test_notes_name_what_is_missing_and_whose_times_these_are() -> None:
     """And say it once."""
-    document: Document = {**made_document(), "kernel_pt_reclaim": True}
-    found = table.notes([document, document])
-    assert len(found) == 3
-    assert any("PT_RECLAIM" in note for note in found)
-    assert any("no zap: this kernel keeps the tables" in note for note in found)
-
-
-def test_documents_are_written_whole_and_read_in_order(tmp_path: Path) -> None:
-    """By experiment, then by kernel version; other files are let alone."""
-    for kernel in ("7.3.4", "6.12.95", "6.1.0-50"):
-        documents.write(made_document(kernel), tmp_path / f"{kernel}.json")
-    (tmp_path / "other.json").write_text('{"schema": "other"}')
-    (tmp_path / "broken.json").write_text("{")
-    found = documents.read_all(tmp_path)
-    assert [document["kernel"] for document in found] == ["6.1.0-50", "6.12.95", "7.3.4"]
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_the_json_has_the_agreed_keys() -> None:
-    """Scripts depend on them."""
-    document = json.loads(json.dumps(made_document()))
-    agreed = "experiment schema kernel kernel_pt_reclaim accelerator parameters runs"
-    assert set(agreed.split()) <= set(document)
-    agreed = "backend granularity phases empty_tables freed skipped contents_intact"
-    assert set(agreed.split()) <= set(document["runs"][0])
-    agreed = "vmpte_bytes pagetables_bytes rss_bytes seconds"
-    assert set(document["runs"][0]["phases"]["start"]) == set(agreed.split())
+    document = made_document()
+    document["kernel_pt_reclaim"] = True
+    document["scale"]["quick"] = True
+    document["clock"] = {"guest_seconds": 10.0, "host_seconds": 14.0, "agree": False}
+    found = table.notes([document, document, stored("designs/when")])
+    assert len(found) == 6 + 1
+    for said in ("(PT_RECLAIM)", "no zap: this kernel keeps the tables", "no claim is judged"):
+        assert any(said in note for note in found), said
+    assert any("they DISAGREE, and its times do not count" in note for note in found)
+    assert "instructions are a guest's, each iteration of a rep counted as one" in found

@@ -18,4 +18,4 @@ def test_every_figure_is_of_a_stored_result() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"run make evidence:\n{done.stderr}"
+    assert done.returncode == 0, f"run make figures:\n{done.stderr}"

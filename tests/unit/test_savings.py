@@ -4,43 +4,37 @@
 from pathlib import Path
 
 from experiments import savings
-from experiments.document import Document, SuiteDocument
-from experiments.suite.part import Saving
-from unit.test_experiment_report import PNG, made_document, made_run
+from experiments.document import Document
+from experiments.part import Saving
+from unit.stored import PNG, made_document, made_run, stored
 
 KERNEL = "7.3.4+deb13-amd64"
 
 
 def control() -> Document:
     """A dense heap, a page table of it empty by chance."""
-    document = made_document(KERNEL, "dense-1g")
     run = made_run("module", freed=1)
     run["empty_tables"] = 1
-    document["runs"] = [run]
-    return document
+    return made_document(KERNEL, "dense-1g", run)
 
 
-def heaps() -> SuiteDocument:
+def heaps() -> Document:
     """Other allocators, of which one was told to give back, and one measured without the module."""
     runs = {
-        "glibc, plain": {"peak": 520, "tables": 70, "empty": 12, "reclaimed": 13},
-        "glibc, malloc_trim(), plain": {"peak": 9, "tables": 9, "empty": 9, "reclaimed": 9},
-        "glibc, shim": {"peak": 520, "tables": 60, "empty": 0, "reclaimed": 0},
+        "glibc, none": {"peak": 520, "tables": 70, "empty": 12, "reclaimed": 13},
+        "glibc, malloc_trim(), none": {"peak": 9, "tables": 9, "empty": 9, "reclaimed": 9},
+        "glibc, module": {"peak": 520, "tables": 60, "empty": 0, "reclaimed": 0},
         "Go": {"peak": 520, "tables": 40, "empty": 0, "reclaimed": None},
     }
-    document = made_document(KERNEL, "allocators")
-    return {
-        **{name: value for name, value in document.items() if name not in ("runs", "clock")},  # type: ignore[typeddict-item]
-        "parts": {"others": {"heap_bytes": 1 << 30, "runs": runs, "missing": {}}},
-        "failures": {},
-        "guests": [],
-    }
+    measured = {"heap_bytes": 1 << 30, "runs": runs, "missing": {}}
+    return stored("allocators/others", kernel=KERNEL, measured=measured)
 
 
 def test_one_table() -> None:
     """The module's own runs say what it freed; controls come last, and an ally is none."""
-    positive = made_document(KERNEL)
-    positive["runs"] = [made_run("none"), made_run("module", freed=25_500)]
+    positive = made_document(
+        KERNEL, "series-50g", made_run("none"), made_run("module", freed=25_500)
+    )
     (one,) = savings.on_kernels([control(), heaps(), positive])
     assert one.kernel == KERNEL
     assert one.savings == [
@@ -62,9 +56,7 @@ def test_one_table() -> None:
 
 def test_without_the_module_nothing_is_claimed() -> None:
     """What is empty is still told."""
-    document = made_document()
-    document["runs"] = [made_run("none")]
-    (one,) = savings.on_kernels([document])
+    (one,) = savings.on_kernels([made_document(KERNEL, "series-50g", made_run("none"))])
     assert one.savings[0].empty == 25_600
     assert "could free" in savings.verdict(one)
     assert savings.row(one.savings[0])[-1] == "not measured: no module"
@@ -72,7 +64,7 @@ def test_without_the_module_nothing_is_claimed() -> None:
 
 def test_drawn(tmp_path: Path) -> None:
     """A picture for each kernel, one without anything freed or empty as well."""
-    kernels = savings.on_kernels([made_document("6.12.95+deb12-amd64"), control(), heaps()])
+    kernels = savings.on_kernels([made_document(), control(), heaps()])
     drawn = savings.draw_all(kernels, tmp_path)
     assert [path.name for path in drawn] == ["savings-6.12.png", "savings-7.3.png"]
     assert all(path.read_bytes().startswith(PNG) for path in drawn)

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: MIT
 """Write the figures of README.md and docs/ anew, from the results stored.
 
-Those of experiments are in docs/results/, those of proofs in evidence/proofs/.  A page has them
-between two marks, and the first says which:
+Those of experiments are in evidence/experiments/, those of proofs in evidence/proofs/.  A
+page has them between two marks, and the first says which:
 
     <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it
     <!-- figures: savings 7.3 -->                        what each workload leaves, and is freed
-    <!-- figures: part reclaim-cost contenders 7.3 -->   a part of a suite; `host` for the host's
+    <!-- figures: part reclaim-cost/instructions 7.3 --> a part; `host` for the host's
     <!-- figures: extrapolation 7.3 -->                  what the published case would take
-    <!-- figures: scale tebibyte-empty 7.3 -->           how it grows with the mapping
-    <!-- figures: designs -->                            the table of all designs
+    <!-- figures: growth tebibyte-empty 7.3 -->          how it grows with the mapping
+    <!-- figures: designs -->                            the table of all methods
     <!-- figures: proofs -->                             what the proofs of full length found
     <!-- figures: mutations -->                          which protection was missed by what
     <!-- /figures -->
@@ -29,16 +29,16 @@ from of_experiments import (
     Unknown,
     as_designs,
     as_extrapolation,
+    as_growth,
     as_part,
     as_printed,
     as_savings,
-    as_scale,
 )
 from of_proofs import as_mutations, as_proofs
 from pictures import pictures
 
 from experiments import document as documents
-from experiments.document import AnyDocument
+from experiments.document import Document
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)
@@ -70,7 +70,7 @@ def main() -> int:
     return 1 if stale and checks else 0
 
 
-def renewed(text: str, stored: Sequence[AnyDocument]) -> str:
+def renewed(text: str, stored: Sequence[Document]) -> str:
     """A page with the figures between its marks made anew."""
 
     def block(match: re.Match[str]) -> str:
@@ -87,7 +87,7 @@ KINDS: dict[str, Callable[..., str]] = {
     "proofs": as_proofs,
     "table": as_printed,
     "savings": as_savings,
-    "scale": as_scale,
+    "growth": as_growth,
     "part": as_part,
 }
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import markdown
 from rich.console import Console
 
+from cleanup.units import format_size
 from experiments import document as documents
-from experiments import savings, scale, table
+from experiments import growth, savings, table
 from experiments.designs import table as designs
-from experiments.document import AnyDocument, is_suite
-from experiments.suite.show import claim_text, sections
+from experiments.document import Document, measured_of, of
 
-RESULTS = Path(__file__).parents[2] / "docs/results"
-# A sweep's, a run each.
-SCALE = RESULTS / "scale"
+RESULTS = Path(__file__).parents[2] / "evidence/experiments"
+# A sweep's results, a run each.
+SIZES = RESULTS / "sizes"
 # Qi Zheng, "Free user PTE page table pages", 2021: VmPTE 110 GB, of which 1.2 GB was needed.
 PUBLISHED_BYTES = 110e9 - 1.2e9
 
@@ -25,8 +25,8 @@ class Unknown(Exception):
     """A mark that asks for what is not there."""
 
 
-def as_printed(stored: Sequence[AnyDocument], *arguments: str) -> str:
-    """What `experiment run` prints of workloads."""
+def as_printed(stored: Sequence[Document], *arguments: str) -> str:
+    """Return what `experiment run` prints."""
     *names, kernel = arguments
     found = [_find(stored, name, kernel) for name in names]
     console = Console(file=io.StringIO(), width=80, highlight=False, markup=False, record=True)
@@ -35,7 +35,7 @@ def as_printed(stored: Sequence[AnyDocument], *arguments: str) -> str:
     return "\n".join(["```console", *lines, "```", "", _made_by(found)])
 
 
-def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
+def as_savings(stored: Sequence[Document], kernel: str) -> str:
     """The table of all workloads."""
     found = [one for one in stored if is_on(one, kernel)]
     (one,) = savings.on_kernels(found)
@@ -52,34 +52,29 @@ def as_savings(stored: Sequence[AnyDocument], kernel: str) -> str:
     )
 
 
-def as_part(stored: Sequence[AnyDocument], suite: str, part: str, kernel: str) -> str:
-    """The rows and the claims of a part."""
-    found = _find(stored, suite, kernel)
-    if not is_suite(found):
-        raise Unknown(f"{suite} is no suite")
-    section = next((one for one in sections(found) if one.name == part), None)
-    if section is None:
-        raise Unknown(f"no part {part} of {suite} on {kernel} is in {RESULTS}")
+def as_part(stored: Sequence[Document], name: str, kernel: str) -> str:
+    """Return the rows and the claims of a part."""
+    found = _find(stored, name, kernel)
+    part, measured = measured_of(found)
+    shown = table.table(found)
     return "\n".join(
         [
-            f"| {section.description} | |",
+            f"| {part.title(measured)} | |",
             "|---|---|",
-            *(f"| {label} | {value} |" for label, value in section.rows),
+            *(f"| {' | '.join(row)} |" for row in shown.rows),
             "",
-            *(f"- {claim_text(claim)}" for claim in section.claims),
+            *(f"- {claim}" for claim in shown.claims),
             "",
-            _made_by([found], f" --part {part}"),
+            _made_by([found]),
         ]
     )
 
 
-def as_extrapolation(stored: Sequence[AnyDocument], kernel: str) -> str:
+def as_extrapolation(stored: Sequence[Document], kernel: str) -> str:
     """The case that the series was written for, at the price that was measured for a table."""
-    found = _find(stored, "reclaim-cost", kernel)
-    if not is_suite(found):
-        raise Unknown("reclaim-cost is a suite")
-    module = found["parts"]["contenders"]["contenders"]["module"]
-    price = module["instructions_per_table"]["median"]
+    found = _find(stored, "reclaim-cost/instructions", kernel)
+    _, measured = measured_of(found)
+    price = measured["methods"]["module"]["instructions_per_table"]["median"]
     tables = PUBLISHED_BYTES / 4096
     return (
         "**Extrapolated, not measured:** the series' cover letter reports a service with 55 TB "
@@ -91,54 +86,54 @@ def as_extrapolation(stored: Sequence[AnyDocument], kernel: str) -> str:
     )
 
 
-def as_designs(stored: Sequence[AnyDocument]) -> str:
-    """The table of all designs."""
-    found = [one for one in stored if is_suite(one) and one["experiment"] == "designs"]
+def as_designs(stored: Sequence[Document]) -> str:
+    """Return the table of all methods."""
+    found = [*of(stored, "designs/atomics"), *of(stored, "designs/when")]
     alignment = ("---",) * len(designs.HEADINGS)
     made_by = (_made_by([one]) for one in found)
     lines = markdown.table(designs.HEADINGS, alignment, designs.rows(found))
     return "\n".join([*lines, "", *made_by])
 
 
-def as_scale(_: Sequence[AnyDocument], workload: str, kernel: str) -> str:
+def as_growth(_: Sequence[Document], workload: str, kernel: str) -> str:
     """A row for each size of a sweep, and how steeply they grow."""
     measured = [one for one in measured_at_sizes() if is_on(one, kernel)]
-    group = scale.curves(measured).get(workload)
+    group = growth.curves(measured).get(workload)
     if not group:
-        raise Unknown(f"no three sizes of {workload} on {kernel} are in {SCALE}")
-    repeats = max(len(one["runs"]) for one in measured)
+        raise Unknown(f"no three sizes of {workload} on {kernel} are in {SIZES}")
+    repeats = max(len(measured_of(one)[1]["runs"]) for one in measured)
     command = f"pgtable-cleanup experiment sweep {workload} --kernel {kernel} --repeat {repeats}"
-    sizes = " ".join(f"--size {size >> 20}m" for size in group[0].mapped_bytes)
+    sizes = " ".join(f"--size {format_size(size)}" for size in group[0].mapped_bytes)
     return "\n".join(
         [
-            *markdown.table(scale.HEADINGS, ("---:",) * len(scale.HEADINGS), scale.rows(group)),
+            *markdown.table(growth.HEADINGS, ("---:",) * len(growth.HEADINGS), growth.rows(group)),
             "",
             f"*Linux {group[0].kernel}: `{command} {sizes}`*",
         ]
     )
 
 
-def measured_at_sizes() -> list[documents.Document]:
-    """Those of the sweep."""
-    return [one for one in documents.read_all(SCALE) if not is_suite(one)]
+def measured_at_sizes() -> list[Document]:
+    """Return the results of the sweep."""
+    return documents.read_all(SIZES)
 
 
-def is_on(document: AnyDocument, kernel: str) -> bool:
+def is_on(document: Document, kernel: str) -> bool:
     """Whether it is of a kernel of the lab, or for `host` of this project's development host."""
     if kernel == "host":
         return document["accelerator"] == "host"
     return document["accelerator"] != "host" and document["kernel"].startswith(f"{kernel}.")
 
 
-def _find(stored: Sequence[AnyDocument], name: str, kernel: str) -> AnyDocument:
+def _find(stored: Sequence[Document], name: str, kernel: str) -> Document:
     for document in stored:
-        if document["experiment"] == name and is_on(document, kernel):
+        if document["part"] == name and is_on(document, kernel):
             return document
     raise Unknown(f"no result of {name} on {kernel} is in {RESULTS}")
 
 
-def _made_by(found: Sequence[AnyDocument], more: str = "") -> str:
-    names = " ".join(document["experiment"] for document in found)
+def _made_by(found: Sequence[Document]) -> str:
+    names = " ".join(document["part"] for document in found)
     kernel = ".".join(found[0]["kernel"].split(".")[:2])
     where = "--host" if found[0]["accelerator"] == "host" else f"--kernel {kernel}"
-    return f"*Linux {found[0]['kernel']}: `pgtable-cleanup experiment run {names} {where}{more}`*"
+    return f"*Linux {found[0]['kernel']}: `pgtable-cleanup experiment run {names} {where}`*"

@@ -6,12 +6,12 @@ from typing import Any
 
 import markdown
 
-from experiments.document import AnyDocument
+from experiments.document import Document
 from proof import evidence
 from proof.mutations import table
 
 
-def as_proofs(_: Sequence[AnyDocument]) -> str:
+def as_proofs(_: Sequence[Document]) -> str:
     """A line for each proof and kernel that was proved at length, and for each fuzzer."""
     rows = [
         (one["kernel"], f"`make prove-{one['proof']}-{one['line']}`", seconds, found)
@@ -23,7 +23,7 @@ def as_proofs(_: Sequence[AnyDocument]) -> str:
     return "\n".join(markdown.table(headings, ("---", "---", "---:", "---"), sorted(rows)))
 
 
-def as_mutations(_: Sequence[AnyDocument]) -> str:
+def as_mutations(_: Sequence[Document]) -> str:
     """The table of docs/mutations.md: a line for each protection and kernel."""
     return table.markdown(
         [

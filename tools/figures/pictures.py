@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from of_experiments import SCALE, Unknown, is_on, measured_at_sizes
+from of_experiments import SIZES, Unknown, is_on, measured_at_sizes
 from PIL import Image
 
-from experiments import savings, scale
-from experiments.document import AnyDocument
+from experiments import growth, savings
+from experiments.document import Document
 
 DOCS = Path(__file__).parents[2] / "docs"
 KERNEL = "7.3"
@@ -46,13 +46,13 @@ class Picture:
         return hashlib.sha256(source.encode()).hexdigest()
 
 
-def pictures(stored: Sequence[AnyDocument]) -> list[Picture]:
+def pictures(stored: Sequence[Document]) -> list[Picture]:
     """Those of the docs."""
     (saved,) = savings.on_kernels([one for one in stored if is_on(one, KERNEL)])
-    scaled = scale.curves(measured_at_sizes()).get(SCALED)
+    scaled = growth.curves(measured_at_sizes()).get(SCALED)
     if scaled is None:
-        raise Unknown(f"no three sizes of {SCALED} are in {SCALE}")
+        raise Unknown(f"no three sizes of {SCALED} are in {SIZES}")
     return [
         Picture(DOCS / "savings.png", savings.draw, (saved,)),
-        Picture(DOCS / "scale.png", scale.draw, (SCALED, scaled)),
+        Picture(DOCS / "scale.png", growth.draw, (SCALED, scaled)),
     ]

@@ -3,63 +3,62 @@
 
 from collections.abc import Sequence
 
-from experiments.allocators import paired
-from experiments.allocators.process import started
-from experiments.allocators.ways import (
+from experiments.allocators import ratios
+from experiments.allocators.methods import (
     HOOKS,
     HOOKS_MODULE,
     MODULE,
+    NONE,
     NULL,
-    PLAIN,
     RETAIN_FALSE,
-    Way,
+    ProgramMethod,
     jemalloc,
 )
-from experiments.measure import Progress
-from experiments.suite.part import Guest, Part, Result, Row
+from experiments.allocators.process import started
+from experiments.part import COUNTING, Measured, Part, Row, Scale
 
 _ROUNDS = 5
-_OBJECTS = 100_000
+_OBJECTS, _STEPS = 100_000, 200_000
+_QUICK_OBJECTS, _QUICK_STEPS = 10_000, 5_000
 _MOST = 1008
 # All but a few go and come back, so that each round has tables to free.
 _KEPT = (50, 1000)
-_STEPS = 200_000
-WAYS = (PLAIN, RETAIN_FALSE, NULL, MODULE, HOOKS, HOOKS_MODULE)
+METHODS = (NONE, RETAIN_FALSE, NULL, MODULE, HOOKS, HOOKS_MODULE)
 
 
-class Calls:
-    """See `Part`."""
-
-    name = "calls"
+class Calls(Part):
+    name = "allocators/calls"
     description = "instructions of allocating, freeing and purging, against jemalloc alone"
-    guest = Guest(icount=True, cpus=1, memory="3G")
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Rounds of each way in turn; a process's CPU time counts its instructions."""
-        ways = {way.name: way for way in WAYS if way.works_here()}
-        names = list(ways)
+    def measure(self, scale: Scale) -> Measured:
+        """Run rounds of each method in turn; a process's CPU time counts its instructions."""
+        objects = scale.pick(_OBJECTS, _QUICK_OBJECTS)
+        steps = scale.pick(_STEPS, _QUICK_STEPS)
+        wanted = (NONE, MODULE, HOOKS) if scale.quick else METHODS
+        methods = {method.name: method for method in wanted if method.works_here()}
+        names = list(methods)
 
         def run(name: str) -> float:
-            progress(name)
-            return _worked(ways[name], seed)
+            scale.progress(name)
+            return _worked(methods[name], scale.seed, objects, steps)
 
         return {
-            "objects": _OBJECTS,
-            "instructions_by_operation": paired.ratios(
-                run, names[0], names[1:], 1 if quick else _ROUNDS
+            "objects": objects,
+            "instructions_by_operation": ratios.compared(
+                run, names[0], names[1:], scale.runs(_ROUNDS)
             ),
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        return paired.rows(result["instructions_by_operation"], "instructions")
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        return ratios.rows(measured["instructions_by_operation"], "instructions")
 
 
-def _worked(way: Way, seed: int) -> float:
-    """Nanoseconds, of which each is an instruction, for each step."""
-    with started(way, jemalloc()) as process:
-        process.tell("objects", _OBJECTS, _MOST, seed, False)
-        return float(process.tell("mixed", _STEPS, _KEPT)) / _STEPS
+def _worked(method: ProgramMethod, seed: int, objects: int, steps: int) -> float:
+    """Return nanoseconds, of which each is an instruction, for each step."""
+    with started(method, jemalloc()) as process:
+        process.tell("objects", objects, _MOST, seed, False)
+        return float(process.tell("mixed", steps, _KEPT)) / steps
 
 
-PART: Part = Calls()
+PART = Calls()

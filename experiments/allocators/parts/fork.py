@@ -5,51 +5,57 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from experiments.allocators.methods import MODULE, NONE, ProgramMethod
 from experiments.allocators.process import Process, started
-from experiments.allocators.ways import MODULE, PLAIN, Way
-from experiments.measure import Progress
-from experiments.suite.part import Guest, Part, Result, Row, at_least
+from experiments.part import Claim, Measured, Part, Row, Scale, at_least
 
 _UNITS = 32_768
+_QUICK_UNITS = 2048
 _FORKS = 20
 _FASTER = 50
-_ZAP = Way("zap", "one MADV_DONTNEED over all of it, by the program")
-WAYS = (PLAIN, _ZAP, MODULE)
+_ZAP = ProgramMethod("zap", "one MADV_DONTNEED over all of it, by the program")
+METHODS = (NONE, _ZAP, MODULE)
 
 
-class Fork:
-    """See `Part`."""
+class Fork(Part):
+    name = "allocators/fork"
+    description = "fork() of a process of which all page tables but a few are empty"
 
-    name = "fork"
-    description = "fork() of a process with 64 GiB reserved, of which 32,768 page tables are empty"
-    guest = Guest(icount=False, cpus=2)
-
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """The first fork after the releases, its handlers included, and those after it."""
+    def measure(self, scale: Scale) -> Measured:
+        """Time the first fork after the releases, its handlers included, and those after it."""
+        units = scale.pick(_UNITS, _QUICK_UNITS)
         runs: dict[str, dict[str, Any]] = {}
-        for way in WAYS:
-            if way.works_here():
-                progress(way.name)
-                with started(way, []) as process:
-                    runs[way.name] = _forks(process, way is _ZAP, seed, 3 if quick else _FORKS)
-        steady = runs[PLAIN.name]["steady_ns"]
-        return {
-            "units": _UNITS,
-            "runs": runs,
-            "claims": [
-                at_least(
-                    f"times faster forks in steady state, {name}",
-                    steady / runs[name]["steady_ns"],
-                    _FASTER,
-                )
-                for name in runs
-                if name != PLAIN.name and runs[name]["freed"]
-            ],
-        }
+        for method in METHODS:
+            if method.works_here():
+                scale.progress(method.name)
+                with started(method, []) as process:
+                    runs[method.name] = _forks(
+                        process, method is _ZAP, scale.seed, units, scale.runs(_FORKS, 3)
+                    )
+        return {"units": units, "runs": runs}
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        return [(way, _shown(run)) for way, run in result["runs"].items()]
+    def title(self, measured: Measured) -> str:
+        units = measured["units"]
+        return (
+            f"fork() of a process with {units >> 9} GiB reserved, of which {units:,} page tables "
+            "are empty"
+        )
+
+    def claims(self, measured: Measured) -> list[Claim]:
+        runs = measured["runs"]
+        steady = runs[NONE.name]["steady_ns"]
+        return [
+            at_least(
+                f"times faster forks in steady state, {name}",
+                steady / runs[name]["steady_ns"],
+                _FASTER,
+            )
+            for name in runs
+            if name != NONE.name and runs[name]["freed"]
+        ]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        return [(method, _shown(run)) for method, run in measured["runs"].items()]
 
 
 def _shown(run: Mapping[str, Any]) -> str:
@@ -63,9 +69,9 @@ def _shown(run: Mapping[str, Any]) -> str:
     )
 
 
-def _forks(process: Process, zap: bool, seed: int, number: int) -> dict[str, Any]:
+def _forks(process: Process, zap: bool, seed: int, units: int, number: int) -> dict[str, Any]:
     before = process.tables().tables
-    process.tell("sparse", _UNITS, seed)
+    process.tell("sparse", units, seed)
     full = process.tables().tables
     freeing_ns = 1e9 * process.tell("zap") if zap else 0
     first_ns, _ = process.tell("fork")
@@ -85,4 +91,4 @@ def _forks(process: Process, zap: bool, seed: int, number: int) -> dict[str, Any
     }
 
 
-PART: Part = Fork()
+PART = Fork()

@@ -5,17 +5,24 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.allocators import left, redis
+from experiments.allocators import empties, redis
+from experiments.allocators.methods import HOOKS, MODULE, NONE, ProgramMethod, jemalloc
 from experiments.allocators.process import started
-from experiments.allocators.ways import HOOKS, MODULE, PLAIN, Way, jemalloc
-from experiments.measure import ExperimentError, Progress
-from experiments.suite.part import Guest, Part, Result, Row, Saving
+from experiments.part import ExperimentError, Measured, Part, Row, Saving, Scale
 from experiments.summary import size_text
 
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
+
 _BYTES = 512 << 20
-_QUICK_BYTES = 128 << 20
+_QUICK_BYTES = 64 << 20
 _MOST = 1008
 _KEEP_ONE_IN = 100_000
 _GRACE = 2
@@ -25,7 +32,7 @@ CACHES: Mapping[str, Mapping[str, str]] = {
     "without": {"tcache": "false"},
 }
 PROGRAMS = ("a heap", "redis-server")
-WAYS = (PLAIN, MODULE, HOOKS)
+METHODS = (NONE, MODULE, HOOKS)
 
 # In the server, for its own speed: keys, and strings of up to so many bytes.
 _VALUE = "local function value(i, most) return string.rep('x', i * 7919 % most + 1) end "
@@ -39,49 +46,52 @@ _DAMAGED = _VALUE + (
 )
 
 
-class MassDelete:
-    """See `Part`."""
-
-    name = "mass_delete"
+class MassDelete(Part):
+    name = "allocators/mass-delete"
     description = (
         "empty page tables after all but 1 object in 100,000 are freed at once and jemalloc purged"
     )
-    guest = Guest(icount=False, cpus=2, memory="4G")
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Once by each way, then by `reclaim`; quick, a quarter of that, with thread caches."""
-        heap_bytes = _QUICK_BYTES if quick else _BYTES
+    def measure(self, scale: Scale) -> Measured:
+        """Run once by each method, then by `reclaim`; quick, a smaller heap, with thread caches."""
+        heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         objects = 2 * heap_bytes // _MOST
         # The hooks take as long again, and what they free the module frees, too.
-        ways = (PLAIN, MODULE) if quick and MODULE.works_here() else WAYS
-        looks: tuple[Callable[[Way], dict[str, Any]], ...] = (
-            lambda way: _of_a_heap(way, objects, seed),
-            lambda way: _of_redis(way, objects),
+        methods = (NONE, MODULE) if scale.quick and MODULE.works_here() else METHODS
+        looks: tuple[Callable[[ProgramMethod], dict[str, Any]], ...] = (
+            lambda method: _of_a_heap(method, objects, scale.seed),
+            lambda method: _of_redis(method, objects),
         )
         runs: dict[str, dict[str, dict[str, Any]]] = {}
         for program, look in zip(PROGRAMS, looks, strict=True):
             for caches, malloc_conf in CACHES.items():
-                if quick and malloc_conf:
+                if scale.quick and malloc_conf:
                     continue
                 name = f"{program}, {caches}"
                 runs[name] = {}
-                for way in ways:
-                    if way.works_here():
-                        progress(f"{name}, {way.name}")
-                        runs[name][way.name] = look(way.attended().with_malloc_conf(malloc_conf))
+                for method in methods:
+                    if method.works_here():
+                        scale.progress(f"{name}, {method.name}")
+                        runs[name][method.name] = look(
+                            method.attended().with_malloc_conf(malloc_conf)
+                        )
         return {
             "heap_bytes": heap_bytes,
             "kept_one_in": _KEEP_ONE_IN,
             "runs": runs,
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        return left.rows(result)
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        return empties.rows(measured)
 
-    def savings(self, result: Result) -> Sequence[Saving]:
-        """Of each by jemalloc alone."""
-        size = size_text(result["heap_bytes"])
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        label = "empty page tables left after a mass delete (tables of 4 KiB)"
+        names = [f"{program}, {caches}" for program in PROGRAMS for caches in CACHES]
+        return empties.draw(documents, names, [method.name for method in METHODS], label)
+
+    def savings(self, measured: Measured) -> Sequence[Saving]:
+        """Return those of each by jemalloc alone."""
+        size = size_text(measured["heap_bytes"])
         return [
             Saving(
                 name=f"mass delete of {size}, {name}",
@@ -90,28 +100,28 @@ class MassDelete:
                 freed=run.get("reclaimed"),
                 control=False,
             )
-            for name, ways in result["runs"].items()
-            for run in [ways[PLAIN.name]]
+            for name, methods in measured["runs"].items()
+            for run in [methods[NONE.name]]
         ]
 
 
-def _of_a_heap(way: Way, objects: int, seed: int) -> dict[str, Any]:
-    with started(way, jemalloc()) as process:
+def _of_a_heap(method: ProgramMethod, objects: int, seed: int) -> dict[str, Any]:
+    with started(method, jemalloc()) as process:
         begin = process.tables()
         process.tell("objects", objects, _MOST, seed, True)
         peak = process.tables()
         process.tell("release", _KEEP_ONE_IN)
         process.tell("purge")
         time.sleep(_GRACE)
-        found = left.found(process.pid, begin, peak)
+        found = empties.found(process.pid, begin, peak)
         _, damaged = process.tell("check")
     return _intact(found, damaged)
 
 
-def _of_redis(way: Way, objects: int) -> dict[str, Any]:
+def _of_redis(method: ProgramMethod, objects: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
-        redis.running(Path(directory), way.environment([])) as server,
+        redis.running(Path(directory), method.environment([])) as server,
     ):
         begin = server.tables()
         server.run(_FILL, objects, _MOST)
@@ -119,7 +129,7 @@ def _of_redis(way: Way, objects: int) -> dict[str, Any]:
         server.run(_DELETE, objects, _KEEP_ONE_IN)
         server.ask("memory", "purge")
         time.sleep(_GRACE)
-        found = left.found(server.pid, begin, peak)
+        found = empties.found(server.pid, begin, peak)
         damaged = int(server.run(_DAMAGED, objects, _MOST, _KEEP_ONE_IN))
     return _intact(found, damaged)
 
@@ -130,4 +140,4 @@ def _intact(found: dict[str, Any], damaged: int) -> dict[str, Any]:
     return found
 
 
-PART: Part = MassDelete()
+PART = MassDelete()

@@ -5,20 +5,20 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from allocator_shim.preloading import library_path
 from experiments import oracle
-from experiments.allocators import left
+from experiments.allocators import empties
+from experiments.allocators.methods import MODULE, NONE, ProgramMethod
 from experiments.allocators.process import started
-from experiments.allocators.ways import MODULE, PLAIN, Way
-from experiments.measure import ExperimentError, Progress
-from experiments.suite.part import Guest, Part, Result, Row, Saving
+from experiments.part import ExperimentError, Measured, Needs, Part, Row, Saving, Scale
 from experiments.summary import size_text
 
 _MEBIBYTES = 1024
-_QUICK_MEBIBYTES = 256
+_QUICK_MEBIBYTES = 64
 _MOST = 1008
 _KEPT = (5, 50, 1000, 100_000)
 _GRACE = 2
@@ -40,73 +40,67 @@ _COMMANDS = {
 }
 
 
-class Others:
-    """See `Part`."""
-
-    name = "others"
+class Others(Part):
+    name = "allocators/others"
     description = (
         "empty page tables of heaps of allocators other than jemalloc, 1 object in 100,000 kept"
     )
-    guest = Guest(icount=False, cpus=2, memory="5G")
 
-    def measure(
-        self,
-        *,
-        quick: bool,
-        seed: int,
-        progress: Progress,
-    ) -> Result:
-        """Each alone and under the library; then what `reclaim` by pid frees of it, if it can.
+    def needs_at(self, scale: Scale) -> Needs:
+        """Java's heap takes more, and is left out where it is quick."""
+        return self.needs if scale.quick else replace(self.needs, memory="5G")
 
-        Quick, each alone, of a quarter of the heap.
+    def measure(self, scale: Scale) -> Measured:
+        """Run each alone and under the library, then reclaim what is left.
+
+        Quick, each of Debian's libraries is run alone, with a smaller heap.
         """
-        mebibytes = _QUICK_MEBIBYTES if quick else _MEBIBYTES
+        mebibytes = scale.pick(_MEBIBYTES, _QUICK_MEBIBYTES)
         runs: dict[str, dict[str, Any]] = {}
         missing: dict[str, str] = {}
         for name, (library, gives_back) in _HEAPS.items():
             libraries = [] if library is None else [library_path(*library)]
-            for way in (PLAIN,) if quick else (PLAIN, MODULE):
-                if way.works_here():
-                    progress(f"{name}, {way.name}")
-                    runs[f"{name}, {way.name}"] = _churned(
-                        way.attended(), libraries, seed, mebibytes, gives_back=gives_back
+            for method in (NONE,) if scale.quick else (NONE, MODULE):
+                if method.works_here():
+                    scale.progress(f"{name}, {method.name}")
+                    runs[f"{name}, {method.name}"] = _churned(
+                        method.attended(), libraries, scale.seed, mebibytes, gives_back=gives_back
                     )
-        for name, (command, package) in _COMMANDS.items():
+        for name, (command, package) in () if scale.quick else _COMMANDS.items():
             if shutil.which(command[0]) is None:
                 missing[name] = f"there is no {command[0]} on this machine: install {package}"
                 continue
-            progress(name)
+            scale.progress(name)
             runs[name] = _run_foreign(command, mebibytes)
         return {"heap_bytes": mebibytes << 20, "runs": runs, "missing": missing}
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
+    def rows(self, measured: Measured) -> Sequence[Row]:
         return [
-            ("heap", size_text(result["heap_bytes"])),
-            *((name, left.shown(run)) for name, run in result["runs"].items()),
-            *result["missing"].items(),
+            ("heap", size_text(measured["heap_bytes"])),
+            *((name, empties.shown(run)) for name, run in measured["runs"].items()),
+            *measured["missing"].items(),
         ]
 
-    def savings(self, result: Result) -> Sequence[Saving]:
-        """Of each allocator alone: controls, but for one that is told to give its memory back."""
-        heap = f"heap of {size_text(result['heap_bytes'])}"
+    def savings(self, measured: Measured) -> Sequence[Saving]:
+        """Return those of each allocator alone; all are controls but one that is told to trim."""
+        heap = f"heap of {size_text(measured['heap_bytes'])}"
         return [
             Saving(
-                name=f"{heap}, {name.removesuffix(f', {PLAIN.name}')}",
+                name=f"{heap}, {name.removesuffix(f', {NONE.name}')}",
                 tables=run["tables"],
                 empty=run["empty"],
                 freed=run["reclaimed"],
                 control=not name.startswith(_TRIMMED),
             )
-            for name, run in result["runs"].items()
+            for name, run in measured["runs"].items()
             if not name.endswith(f", {MODULE.name}")
         ]
 
 
 def _churned(
-    way: Way, libraries: Sequence[str], seed: int, mebibytes: int, *, gives_back: bool
+    method: ProgramMethod, libraries: Sequence[str], seed: int, mebibytes: int, *, gives_back: bool
 ) -> dict[str, Any]:
-    with started(way, libraries) as process:
+    with started(method, libraries) as process:
         begin = process.tables()
         process.tell("objects", 2 * (mebibytes << 20) // _MOST, _MOST, seed, True)
         peak = process.tables()
@@ -115,7 +109,7 @@ def _churned(
             if gives_back:
                 process.tell("give_back")
         time.sleep(_GRACE)
-        found = left.found(process.pid, begin, peak)
+        found = empties.found(process.pid, begin, peak)
         _kept, lost = process.tell("check")
         if lost:
             raise ExperimentError(f"{lost} objects are damaged")
@@ -138,7 +132,7 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
                 _go_on(process)
             _expect(process, "released")
             time.sleep(_GRACE)
-            return left.found(_heir(process.pid), censuses["start"], censuses["full"])
+            return empties.found(_heir(process.pid), censuses["start"], censuses["full"])
         finally:
             process.kill()
 
@@ -162,4 +156,4 @@ def _heir(pid: int) -> int:
     return int(children[0]) if children else pid
 
 
-PART: Part = Others()
+PART = Others()

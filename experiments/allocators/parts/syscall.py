@@ -3,49 +3,42 @@
 
 from collections.abc import Sequence
 
-from experiments.allocators import paired
+from experiments.allocators import ratios
+from experiments.allocators.methods import NONE, NULL, ProgramMethod
 from experiments.allocators.process import started
-from experiments.allocators.ways import NULL, PLAIN, Way
-from experiments.measure import Progress
-from experiments.suite.part import Guest, Part, Result, Row
+from experiments.part import Measured, Needs, Part, Row, Scale
 
 _ROUNDS = 9
 _CALLS = 3_000_000
-_SEEN = Way(
-    "syscall() seen, backend:null", "libpgtable_cleanup_syscall.so", NULL.conf, syscall=True
+_QUICK_CALLS = 200_000
+_SEEN = ProgramMethod(
+    "library alone, syscall() seen", "libpgtable_cleanup_syscall.so", NULL.conf, syscall=True
 )
-WAYS = (PLAIN, NULL, _SEEN)
+METHODS = (NONE, NULL, _SEEN)
 
 
-class Syscall:
-    """See `Part`."""
-
-    name = "syscall"
+class Syscall(Part):
+    name = "allocators/syscall"
     description = "CPU time of a syscall() that does nothing, getppid(), seen by the library or not"
-    guest = Guest(icount=False, cpus=2, hardware=True)
+    needs = Needs(hardware=True)
 
-    def measure(
-        self,
-        *,
-        quick: bool,
-        seed: int,  # noqa: ARG002 -- nothing is left to chance
-        progress: Progress,
-    ) -> Result:
-        """Rounds of each way in turn, a process each."""
-        ways = {way.name: way for way in WAYS}
+    def measure(self, scale: Scale) -> Measured:
+        """Run rounds of each method in turn, a process each."""
+        calls = scale.pick(_CALLS, _QUICK_CALLS)
+        methods = {method.name: method for method in METHODS}
 
         def run(name: str) -> float:
-            with started(ways[name], []) as process:
-                process.tell("syscalls", _CALLS // 10)
-                return float(process.tell("syscalls", _CALLS)) / _CALLS
+            with started(methods[name], []) as process:
+                process.tell("syscalls", calls // 10)
+                return float(process.tell("syscalls", calls)) / calls
 
-        progress(f"{_CALLS:,} calls at a time")
-        names = list(ways)
-        return {"cpu_ns_by_call": paired.ratios(run, names[0], names[1:], 3 if quick else _ROUNDS)}
+        scale.progress(f"{calls:,} calls at a time")
+        names = list(methods)
+        rounds = scale.runs(_ROUNDS)
+        return {"cpu_ns_by_call": ratios.compared(run, names[0], names[1:], rounds)}
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        return paired.rows(result["cpu_ns_by_call"])
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        return ratios.rows(measured["cpu_ns_by_call"])
 
 
-PART: Part = Syscall()
+PART = Syscall()

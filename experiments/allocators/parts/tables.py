@@ -1,27 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Empty page tables that jemalloc leaves behind, and how many of them each way frees."""
+"""Empty page tables that jemalloc leaves behind, and how many of them each method frees."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from experiments.allocators import left
-from experiments.allocators.process import Process, started
-from experiments.allocators.ways import (
+from experiments.allocators import empties
+from experiments.allocators.methods import (
     HOOKS,
     HOOKS_MODULE,
     MODULE,
-    PLAIN,
+    NONE,
     RETAIN_FALSE,
-    Way,
+    ProgramMethod,
     jemalloc,
 )
-from experiments.measure import ExperimentError, Progress
-from experiments.suite.part import Claim, Guest, Part, Result, Row, at_least
+from experiments.allocators.process import Process, started
+from experiments.part import Claim, ExperimentError, Measured, Part, Row, Scale, at_least
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
 
 _BYTES = 2 << 30
-_QUICK_BYTES = 256 << 20
+_QUICK_BYTES = 64 << 20
 _MOST = 1008
 # Of the objects, every so manieth is kept, in the end the last of these: released in steps, as a
 # program at work does it.
@@ -34,54 +41,58 @@ _DECAY_SECONDS = 12
 
 # Its last drain waits for the next release.
 THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread", conf={"thread": "false"})
-WAYS = (PLAIN, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
+METHODS = (NONE, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
 # Those that are to free them all; retain:false is there to compare.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
 
 
-class Tables:
-    """See `Part`."""
-
-    name = "tables"
+class Tables(Part):
+    name = "allocators/tables"
     description = "empty page tables of a heap of which jemalloc keeps 1 object in 100,000"
-    guest = Guest(icount=False, cpus=2, memory="4G")
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Once by each way, purged, and left to jemalloc's decay; the library has a thread.
+    def measure(self, scale: Scale) -> Measured:
+        """Run once by each method, purged, and left to jemalloc's decay; the library has a thread.
 
-        Quick, an eighth of that heap, purged, and without the ways there are to compare.
+        A quick measurement is of a smaller heap, purged, without what is there to compare.
         """
-        heap_bytes = _QUICK_BYTES if quick else _BYTES
+        heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         runs: dict[str, dict[str, Any]] = {}
         for release, look in (("purge", _purged), ("decay", _decayed)):
-            if quick and release == "decay":
+            if scale.quick and release == "decay":
                 continue
             runs[release] = {}
-            for way in WAYS if release == "purge" else (*WAYS, THREADLESS):
-                if way.works_here() and not (quick and way not in (PLAIN, *_CLAIMED)):
-                    progress(f"{release}, {way.name}")
+            for method in METHODS if release == "purge" else (*METHODS, THREADLESS):
+                if method.works_here() and not (scale.quick and method not in (NONE, *_CLAIMED)):
+                    scale.progress(f"{release}, {method.name}")
                     objects = 2 * heap_bytes // _MOST
-                    runs[release][way.name] = look(way.attended(), seed, objects)
+                    runs[release][method.name] = look(method.attended(), scale.seed, objects)
         return {
             "heap_bytes": heap_bytes,
             "kept_one_in": _KEPT[-1],
             "runs": runs,
-            "claims": [claim for release, ways in runs.items() for claim in _claims(release, ways)],
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        return left.rows(result)
+    def claims(self, measured: Measured) -> list[Claim]:
+        runs = measured["runs"].items()
+        return [claim for release, methods in runs for claim in _claims(release, methods)]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        return empties.rows(measured)
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        label = "empty page tables left in the heap (tables of 4 KiB)"
+        names = [method.name for method in (*METHODS, THREADLESS)]
+        return empties.draw(documents, ("purge", "decay"), names, label)
 
 
-def _purged(way: Way, seed: int, objects: int) -> dict[str, int]:
-    with started(way, jemalloc()) as process:
+def _purged(method: ProgramMethod, seed: int, objects: int) -> dict[str, int]:
+    with started(method, jemalloc()) as process:
         return _emptied(process, seed, objects, lambda: process.tell("purge"))
 
 
-def _decayed(way: Way, seed: int, objects: int) -> dict[str, int]:
+def _decayed(method: ProgramMethod, seed: int, objects: int) -> dict[str, int]:
     """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
-    with started(way, jemalloc()) as process:
+    with started(method, jemalloc()) as process:
         found = _emptied(process, seed, objects, lambda: None, seconds=_DECAY_SECONDS)
         if process.tell("dirty") > 1000:
             raise ExperimentError("jemalloc has not given all back: the decay takes longer here")
@@ -105,22 +116,22 @@ def _emptied(
     kept, lost = process.tell("check")
     if lost or kept != -(-objects // _KEPT[-1]):
         raise ExperimentError(f"{lost} objects are damaged, {kept} are there")
-    return {**left.counted(begin, peak, end), "kept": kept}
+    return {**empties.counted(begin, peak, end), "kept": kept}
 
 
-def _claims(release: str, ways: Mapping[str, Mapping[str, int]]) -> list[Claim]:
-    alone = ways[PLAIN.name]["empty"]
+def _claims(release: str, methods: Mapping[str, Mapping[str, int]]) -> list[Claim]:
+    alone = methods[NONE.name]["empty"]
     if not alone:
         return []
     return [
         at_least(
-            f"share of the empty tables freed within {_GRACE} s, {release}, {way.name}",
-            1 - ways[way.name]["empty"] / alone,
+            f"share of the empty tables freed within {_GRACE} s, {release}, {method.name}",
+            1 - methods[method.name]["empty"] / alone,
             _FREED_LEAST,
         )
-        for way in _CLAIMED
-        if way.name in ways
+        for method in _CLAIMED
+        if method.name in methods
     ]
 
 
-PART: Part = Tables()
+PART = Tables()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Page faults of another thread while 100,000 tables are freed."""
+"""Page faults of another thread while tables are freed."""
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mmap import MADV_DONTFORK, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mma
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from cleanup import cleaning, device
 from cleanup.errors import CleanupError
@@ -26,14 +26,20 @@ from experiments.cost.latencies import (
     share_above,
     summary,
 )
-from experiments.measure import Progress
+from experiments.part import Claim, Measured, Part, Row, Scale, at_most
 from experiments.sparse import PAGE, UNIT, sparse_mapping
-from experiments.suite.part import Claim, Guest, Part, Result, Row, at_most
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
 
 _TABLES = 100_000
+_QUICK_TABLES = 16_000
 _GIB = 1 << 30
 # One page in each GiB: so many PMD tables, and a PUD table for each 512 of them.
 _UPPER_TABLES = 32_768
+_QUICK_UPPER_TABLES = 8_000
 _ROUNDS = 5
 # Each pass is done in so many parts, with nothing done before each.
 _PARTS = 40
@@ -91,37 +97,40 @@ SHOWN = {
 }
 
 
-class Faults:
-    """See `Part`."""
+class Faults(Part):
+    name = "reclaim-cost/faults"
+    description = "page faults of another thread while tables are freed"
 
-    name = "faults"
-    description = f"page faults of another thread while {_TABLES:,} tables are freed"
-    guest = Guest(icount=False, cpus=2)
-
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """In rounds, each with a pass of nothing freed to compare with."""
+    def measure(self, scale: Scale) -> Measured:
+        """Measure in rounds, each with a pass of nothing freed to compare with."""
+        tables = scale.pick(_TABLES, _QUICK_TABLES)
+        upper_tables = scale.pick(_UPPER_TABLES, _QUICK_UPPER_TABLES)
         with device.opened() as opened:
             hold_ns = opened.features.default_max_hold_ns
         rounds = []
         with _pinned() as other, _area(other) as area:
-            for number in range(1 if quick else _ROUNDS):
-                progress(f"round {number + 1}")
-                rounds.append(_round(area, hold_ns, seed))
-            locks = _locks(area, seed)
+            for number in range(scale.runs(_ROUNDS)):
+                scale.progress(f"round {number + 1}")
+                rounds.append(_round(area, hold_ns, scale.seed, tables, upper_tables))
+            locks = _locks(area, scale.seed)
         return {
             "emulated": "TCG" in Path("/proc/cpuinfo").read_text(),
-            "tables": _TABLES,
-            "upper_tables": _UPPER_TABLES,
+            "tables": tables,
+            "upper_tables": upper_tables,
             "default_max_hold_ns": hold_ns,
             "mmap_locks": locks,
             "rounds": rounds,
-            "claims": [claim(rounds, name) for name in SHOWN if name != "spinning"],
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        rounds: Sequence[Round] = result["rounds"]
-        clock = ", times of an emulator" if result["emulated"] else ""
+    def title(self, measured: Measured) -> str:
+        return self.description.replace("while", f"while {measured['tables']:,}")
+
+    def claims(self, measured: Measured) -> list[Claim]:
+        return [claim(measured["rounds"], name) for name in SHOWN if name != "spinning"]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        rounds: Sequence[Round] = measured["rounds"]
+        clock = ", times of an emulator" if measured["emulated"] else ""
         shown = []
         for name, what in SHOWN.items():
             passes = [each["passes"][name] for each in rounds]
@@ -139,7 +148,7 @@ class Faults:
                 usually = _rate(sum(each["usual_over_limit"] for each in passes), usual)
                 said += f"; longer than p99 and a hold {over}, with nothing freed {usually}"
             shown.append((f"faults, {what}{clock}", said))
-        locks = result["mmap_locks"]
+        locks = measured["mmap_locks"]
         return [
             *shown,
             (
@@ -148,6 +157,11 @@ class Faults:
             ),
             ("mmap lock, each fault", f"taken {locks['holds_per_fault']:.2f} times"),
         ]
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        from experiments.cost import survival  # noqa: PLC0415 -- a guest draws nothing
+
+        return {"": survival.draw(documents, SHOWN)}
 
 
 def _rate(events: int, passes: Sequence[Pass]) -> str:
@@ -219,24 +233,24 @@ def _faulting(area: _Area) -> Iterator[_Faulting]:
         faulting.ordered[name] = sorted(recorded[first : first + count])
 
 
-def _round(area: _Area, hold_ns: int, seed: int) -> Round:
+def _round(area: _Area, hold_ns: int, seed: int, tables: int, upper_tables: int) -> Round:
     done: dict[str, Reclaimed] = {}
     with _faulting(area) as faulting:
         with (
-            sparse_mapping(-(-_TABLES * UNIT // _GIB) * _GIB, seed=seed) as mapping,
-            mapping.view[: _TABLES * UNIT] as memory,
+            sparse_mapping(-(-tables * UNIT // _GIB) * _GIB, seed=seed) as mapping,
+            mapping.view[: tables * UNIT] as memory,
         ):
             for name, divisor in (("pte", 1), ("pte_quarter_hold", 4)):
-                mapping.touch_and_release(0, _TABLES)
+                mapping.touch_and_release(0, tables)
                 done[name] = _free(
-                    faulting, name, memory, ("pte",), _TABLES, max_hold_ns=hold_ns // divisor
+                    faulting, name, memory, ("pte",), tables, max_hold_ns=hold_ns // divisor
                 )
-        with sparse_mapping(_UPPER_TABLES * _GIB, seed=seed) as mapping:
+        with sparse_mapping(upper_tables * _GIB, seed=seed) as mapping:
             _faults.touch(mapping.view, stride=_GIB)
             _faults.release(mapping.view, stride=_GIB, span=PAGE)
             cleaning.reclaim(mapping.view, levels=("pte",))
             done["upper"] = _free(
-                faulting, "upper", mapping.view, ("pmd", "pud"), _UPPER_TABLES, max_hold_ns=hold_ns
+                faulting, "upper", mapping.view, ("pmd", "pud"), upper_tables, max_hold_ns=hold_ns
             )
     return {
         "passes": {name: _pass(faulting, name, done.get(name, Reclaimed())) for name in SHOWN},
@@ -285,7 +299,7 @@ def _free(
     return Reclaimed(freed=Levels(freed), longest_hold_ns=longest_hold_ns)
 
 
-def _locks(area: _Area, seed: int) -> Result:
+def _locks(area: _Area, seed: int) -> Measured:
     """Who takes the mmap lock, and how, by the kernel's tracepoints.
 
     From 6.4 on a fault needs its VMA's lock alone, and does not wait for the mmap lock.
@@ -341,4 +355,4 @@ def _area(cpu: int) -> Iterator[_Area]:
         yield _Area(area, cpu)
 
 
-PART: Part = Faults()
+PART = Faults()

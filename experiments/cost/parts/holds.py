@@ -7,18 +7,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cleanup import _uapi
 from experiments.cost import trace
 from experiments.cost.meter import rcu_barrier
-from experiments.measure import ExperimentError, Progress
+from experiments.part import (
+    COUNTING,
+    Claim,
+    ExperimentError,
+    Measured,
+    Part,
+    Row,
+    Scale,
+    at_most,
+)
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
-from experiments.suite.part import Claim, Guest, Result, Row, at_most
-from experiments.suite.spread import spread, text
+from experiments.spread import spread, text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
 
 _RUNS = 5
-_QUICK_RUNS = 1
+_QUICK_SHARE = 8
 _MOST_INSTRUCTIONS = 200_000
 _TRIVIAL_CALLS = 16
 _GIB = 1 << 30
@@ -46,25 +59,29 @@ _ZERO_PAGES = _Pass("pte", UNIT, 64, zero_pages=True)
 _MAPPINGS = {"anonymous": None, "shared_file": Path("/dev/shm")}  # noqa: S108 -- any tmpfs
 
 
-class _Holds:
-    name = "holds"
+class Holds(Part):
+    name = "reclaim-cost/holds"
     description = "longest holds of the mmap lock in a call of the module, by tracepoints"
-    guest = Guest(icount=True, cpus=1)
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Each level and kind of mapping apart, with the module's defaults."""
-        runs = _QUICK_RUNS if quick else _RUNS
+    def measure(self, scale: Scale) -> Measured:
+        """Free each level in each kind of mapping apart, with the module's defaults."""
+        runs = scale.runs(_RUNS)
+        share = scale.pick(1, _QUICK_SHARE)
         passes: dict[str, Any] = {}
         device = _uapi.open_device()
         try:
             for mapping, directory in _MAPPINGS.items():
-                for walk in _PASSES if directory else (*_PASSES, _ZERO_PAGES):
-                    progress(f"{walk.tables_of}, {mapping.replace('_', ' ')}")
+                for whole in _PASSES if directory else (*_PASSES, _ZERO_PAGES):
+                    walk = replace(whole, tables=whole.tables // share)
+                    scale.progress(f"{walk.tables_of}, {mapping.replace('_', ' ')}")
                     passes[f"{mapping}_{walk.tables_of.lower().replace(' ', '_')}"] = {
                         "mapping": mapping,
                         "tables_of": walk.tables_of,
                         "tables": walk.tables,
-                        **_figures([_hold(device, walk, directory, seed) for _ in range(runs)]),
+                        **_figures(
+                            [_hold(device, walk, directory, scale.seed) for _ in range(runs)]
+                        ),
                     }
         finally:
             os.close(device)
@@ -72,18 +89,49 @@ class _Holds:
             "runs": runs,
             "passes": passes,
             "shortest_write_hold_instructions": _shortest_hold(),
-            "claims": [_claim(passes)],
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """The longest hold of each kind."""
+    def claims(self, measured: Measured) -> list[Claim]:
+        passes = measured["passes"].values()
         return [
-            *(_row(one, kind) for one in result["passes"].values() for kind in ("write", "read")),
+            at_most(
+                "instructions of the longest hold of the mmap lock for writing",
+                max(one["longest_write_instructions"]["max"] for one in passes),
+                _MOST_INSTRUCTIONS,
+            )
+        ]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return the longest hold of each kind."""
+        return [
+            *(_row(one, kind) for one in measured["passes"].values() for kind in ("write", "read")),
             (
                 "of each the tracepoints, at most",
-                f"{result['shortest_write_hold_instructions']:,} instructions",
+                f"{measured['shortest_write_hold_instructions']:,} instructions",
             ),
         ]
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        """Draw holds for writing and for reading; a pass without one has no bar."""
+        from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
+
+        def figures(measured: Measured, key: tuple[str, str]) -> dict[str, Any] | None:
+            kind, name = key
+            one = measured["passes"][name]
+            return one[f"longest_{kind}_instructions"] if one[f"{kind}_holds"] else None
+
+        return bars_of(
+            documents,
+            {
+                (kind, name): f"{one['tables_of']}, {one['mapping'].replace('_', ' ')}, {kind}"
+                for kind in ("write", "read")
+                for name, one in (documents[0]["measured"] or {})["passes"].items()
+            },
+            figures,
+            label="guest instructions of the longest hold of the mmap lock:\nmedian, least to most",
+            missing="no such hold",
+            limit=("limit of holds for writing", _MOST_INSTRUCTIONS),
+        )
 
 
 def _row(one: Mapping[str, Any], kind: str) -> Row:
@@ -189,12 +237,4 @@ def _figures(observed: Sequence[_Observed]) -> dict[str, Any]:
     return figures
 
 
-def _claim(passes: dict[str, Any]) -> Claim:
-    return at_most(
-        "instructions of the longest hold of the mmap lock for writing",
-        max(one["longest_write_instructions"]["max"] for one in passes.values()),
-        _MOST_INSTRUCTIONS,
-    )
-
-
-PART = _Holds()
+PART = Holds()

@@ -9,14 +9,14 @@ from cleanup.errors import CleanupError
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
 from experiments.cost import _faults
-from experiments.measure import Progress
+from experiments.part import COUNTING, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
-from experiments.suite.part import Guest, Part, Result, Row
-from experiments.suite.spread import spread, text
+from experiments.spread import spread, text
 
 # One page in each GiB, so that every fault has a PTE and a PMD table for itself.
 _GIB = 1 << 30
 _FAULTS = 1024
+_QUICK_FAULTS = 128
 _RUNS = 5
 _THREADS = (1, 4)
 # What the cleanup frees before the pages are touched again.
@@ -28,40 +28,36 @@ _SHOWN = {
 }
 
 
-class Refault:
-    """See `Part`."""
-
-    name = "refault"
+class Refault(Part):
+    name = "reclaim-cost/refault"
     description = "page faults after a cleanup, with their tables kept and freed"
-    guest = Guest(icount=True, cpus=1)
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+    def measure(self, scale: Scale) -> Measured:
         """Touch, release, clean and touch again, in every combination.
 
         Threads take turns on the one CPU; what each takes is its CPU time, with what
         interrupts and the scheduler took meanwhile.
         """
-        figures: Result = {}
-        with sparse_mapping(_FAULTS * _GIB, seed=seed) as mapping:
+        figures: Measured = {}
+        faults, runs = scale.pick(_FAULTS, _QUICK_FAULTS), scale.runs(_RUNS, 2)
+        with sparse_mapping(faults * _GIB, seed=scale.seed) as mapping:
             _touch(mapping, 1)
             for threads in _THREADS:
-                progress(f"{threads} thread(s)")
+                scale.progress(f"{threads} thread(s)")
                 figures[str(threads)] = {
-                    freed: spread(
-                        [_refault(mapping, threads, levels) for _ in range(2 if quick else _RUNS)]
-                    )
+                    freed: spread([_refault(mapping, threads, levels) for _ in range(runs)])
                     for freed, levels in _FREED.items()
                 }
-        return {"faults": _FAULTS, "fault_instructions_by_threads": figures}
+        return {"faults": faults, "fault_instructions_by_threads": figures}
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
+    def rows(self, measured: Measured) -> Sequence[Row]:
         return [
             (
                 f"fault, {threads} thread{'s' if threads != '1' else ''}, {_SHOWN[freed]}",
                 text(figure, "instructions"),
             )
-            for threads, figures in result["fault_instructions_by_threads"].items()
+            for threads, figures in measured["fault_instructions_by_threads"].items()
             for freed, figure in figures.items()
         ]
 
@@ -69,11 +65,12 @@ class Refault:
 def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> float:
     """Instructions of a fault on a page released before, its tables of `levels` freed."""
     _faults.release(mapping.view, stride=_GIB, span=PAGE)
+    faults = len(mapping.view) // _GIB
     freed = 0
     if levels:
         freed = cleaning.reclaim(mapping.view, levels=levels).freed.total
-        if freed != len(levels) * _FAULTS:
-            raise CleanupError(f"{freed} tables were freed of {len(levels) * _FAULTS} empty ones")
+        if freed != len(levels) * faults:
+            raise CleanupError(f"{freed} tables were freed of {len(levels) * faults} empty ones")
     # What is freed late must not be on the faults' account.
     settled_pagetables_bytes()
     before = page_tables().vmpte_bytes
@@ -81,7 +78,7 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
     made = (page_tables().vmpte_bytes - before) // PAGE
     if made < freed:
         raise CleanupError(f"the faults made {made} tables where {freed} were missing")
-    return instructions / _FAULTS
+    return instructions / faults
 
 
 def _touch(mapping: SparseMapping, threads: int) -> int:
@@ -103,4 +100,4 @@ def _touch(mapping: SparseMapping, threads: int) -> int:
     return sum(taken)
 
 
-PART: Part = Refault()
+PART = Refault()

@@ -1,39 +1,43 @@
 # SPDX-License-Identifier: MIT
-"""Interrupts that each way to free PTE tables sends to another CPU of the same process."""
+"""Interrupts that each method of freeing PTE tables sends to another CPU of the same process."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from cleanup import _uapi, probe
 from cleanup.proc import tlb_shootdowns
-from experiments.cost.contenders import CONTENDERS, TABLES, run_round
-from experiments.measure import ExperimentError, Progress
-from experiments.suite.part import Guest, Result, Row, at_least
-from experiments.suite.spread import rotated, spread, text
+from experiments.cost.methods import METHODS, QUICK_TABLES, TABLES, run_round
+from experiments.part import Claim, ExperimentError, Measured, Part, Row, Scale, at_least
+from experiments.spread import rotated, spread, text
 from experiments.target import second_thread
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
+
 _RUNS = 3
-_QUICK_RUNS = 1
 _TIMES_FEWER = 50
 # Time is not to be what ends a batch where the guest's CPUs wait for the host's.
 _FULL_BATCH_HOLD_NS = 10**9
 
 
-class _Shootdowns:
-    name = "shootdowns"
+class Shootdowns(Part):
+    name = "reclaim-cost/shootdowns"
     description = (
-        f"TLB shootdown interrupts over {TABLES} empty PTE tables, while a second thread keeps "
-        "another CPU busy"
+        "TLB shootdown interrupts over empty PTE tables, while a second thread keeps another CPU "
+        "busy"
     )
-    guest = Guest(icount=False, cpus=2)
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Runs that each begin with another contender."""
-        if (os.cpu_count() or 1) < self.guest.cpus:
+    def measure(self, scale: Scale) -> Measured:
+        """Run several times, each beginning with another method."""
+        if (os.cpu_count() or 1) < self.needs.cpus:
             raise ExperimentError("one CPU has nobody to interrupt: leave out --host")
-        names = list(CONTENDERS)
+        names = list(METHODS)
+        tables = scale.pick(TABLES, QUICK_TABLES)
         sent: dict[str, list[int]] = {name: [] for name in names}
-        runs = _QUICK_RUNS if quick else _RUNS
+        runs = scale.runs(_RUNS)
         kernel_frees = probe.dontneed_frees_tables()
         device = _uapi.open_device()
         # The page tables of a thread's stack stay for the next thread.
@@ -41,12 +45,13 @@ class _Shootdowns:
             pass
         try:
             for run in range(runs):
-                progress(f"run {run + 1} of {runs}")
+                scale.progress(f"run {run + 1} of {runs}")
                 for name in rotated(names, run):
                     done = run_round(
                         name,
                         device=device,
-                        seed=seed + run,
+                        seed=scale.seed + run,
+                        tables=tables,
                         kernel_frees=kernel_frees,
                         measure=_shootdowns,
                         max_hold_ns=_FULL_BATCH_HOLD_NS,
@@ -54,33 +59,47 @@ class _Shootdowns:
                     sent[name].append(done.measured)
         finally:
             os.close(device)
-        shootdowns = {name: spread(counts) for name, counts in sent.items()}
         return {
-            "tables": TABLES,
+            "tables": tables,
             "runs": runs,
-            "contenders": {
-                name: {"label": CONTENDERS[name].label, "shootdowns": shootdowns[name]}
+            "methods": {
+                name: {"label": METHODS[name].label, "shootdowns": spread(sent[name])}
                 for name in names
             },
-            "claims": [
-                at_least(
-                    "times fewer shootdowns by the module's batches than by a flush a table",
-                    round(
-                        shootdowns["module_flush_each"]["median"]
-                        / max(1, shootdowns["module"]["median"]),
-                        1,
-                    ),
-                    _TIMES_FEWER,
-                )
-            ],
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """Interrupts in all."""
+    def title(self, measured: Measured) -> str:
+        return self.description.replace("over empty", f"over {measured['tables']} empty")
+
+    def claims(self, measured: Measured) -> list[Claim]:
+        each, batched = (
+            measured["methods"][name]["shootdowns"]["median"]
+            for name in ("module_flush_each", "module")
+        )
+        return [
+            at_least(
+                "times fewer shootdowns by the module's batches than by a flush a table",
+                round(each / max(1, batched), 1),
+                _TIMES_FEWER,
+            )
+        ]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return the interrupts in all."""
         return [
             (figures["label"], text(figures["shootdowns"], "sent"))
-            for figures in result["contenders"].values()
+            for figures in measured["methods"].values()
         ]
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
+
+        return bars_of(
+            documents,
+            {name: method.label for name, method in METHODS.items()},
+            lambda measured, name: measured["methods"][name]["shootdowns"],
+            label="TLB shootdown interrupts for all tables: median, least to most",
+        )
 
 
 def _shootdowns(act: Callable[[], None]) -> int:
@@ -90,4 +109,4 @@ def _shootdowns(act: Callable[[], None]) -> int:
         return tlb_shootdowns() - before
 
 
-PART = _Shootdowns()
+PART = Shootdowns()

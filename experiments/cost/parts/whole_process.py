@@ -11,10 +11,9 @@ from contextlib import ExitStack, contextmanager
 from cleanup import _uapi, device
 from cleanup.errors import CleanupError
 from experiments import _memory
-from experiments.measure import Progress
+from experiments.part import COUNTING, Claim, Measured, Part, Row, Scale, at_most
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
-from experiments.suite.part import Guest, Part, Result, Row, at_most
-from experiments.suite.spread import spread, text
+from experiments.spread import spread, text
 
 _TIB = 1 << 40
 # The program lies at 85 TiB, up to 1 TiB higher by chance.  Of the 42 TiB above as much is lost by
@@ -22,7 +21,9 @@ _TIB = 1 << 40
 _RESERVED_BYTES = (84 * _TIB, 36 * _TIB)
 _POPULATED = 64
 _EMPTY = 4096
+_QUICK_EMPTY = 512
 _READ_BYTES = 64 << 30
+_QUICK_READ_BYTES = 4 << 30
 _USER_END = (1 << 47) - 4096
 _RUNS = 5
 
@@ -30,45 +31,47 @@ _SCAN_LIMIT = 1_000_000
 _TABLE_LIMIT = 1_000
 
 
-class WholeProcess:
-    """See `Part`."""
-
-    name = "whole_process"
+class WholeProcess(Part):
+    name = "reclaim-cost/whole-process"
     description = "scan a process of 120 TiB reserved: the module, PAGEMAP_SCAN, its pagemap read"
-    guest = Guest(icount=True, cpus=1)
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
+    def measure(self, scale: Scale) -> Measured:
         """Scan with few tables, then with thousands of empty ones more."""
-        runs = 2 if quick else _RUNS
+        runs = scale.runs(_RUNS, 2)
+        empty, read_bytes = (
+            scale.pick(_EMPTY, _QUICK_EMPTY),
+            scale.pick(_READ_BYTES, _QUICK_READ_BYTES),
+        )
         with device.opened() as opened:
             fd, levels = opened.fd, opened.features.levels
-            progress(f"{_POPULATED} tables side by side")
+            scale.progress(f"{_POPULATED} tables side by side")
             # Reserved once: what Python allocates meanwhile may lie where they would go again.
-            with _reserved(seed) as mappings, _pagemap() as pagemap:
+            with _reserved(scale.seed) as mappings, _pagemap() as pagemap:
                 mappings[0].touch(0, _POPULATED)
                 side_by_side = _scans(fd, levels, runs)
                 mappings[0].zap(0, _POPULATED)
                 _uapi.call(fd, flags=_uapi.WHOLE_MM, levels=levels)
-                _populate(mappings, seed)
-                progress(f"{_POPULATED} tables all over")
+                _populate(mappings, scale.seed)
+                scale.progress(f"{_POPULATED} tables all over")
                 scan = _scans(fd, levels, runs)
                 scan_pte = _scans(fd, _uapi.LEVELS["pte"], runs)
                 tables = _scan(fd, levels)
-                progress("PAGEMAP_SCAN")
+                scale.progress("PAGEMAP_SCAN")
                 pagemap_scan = _pagemap_scans(pagemap, runs)
-                progress(f"reading the pagemap of {_READ_BYTES >> 30} GiB")
+                scale.progress(f"reading the pagemap of {read_bytes >> 30} GiB")
                 # Nothing is populated there, which is the cheapest to read.
                 start = mappings[1].address
                 read = _instructions(
-                    lambda: _memory.read_units(pagemap, start, start + _READ_BYTES), runs
+                    lambda: _memory.read_units(pagemap, start, start + read_bytes), runs
                 )
-                progress(f"{_EMPTY} empty tables more")
-                mappings[0].touch_and_release(0, _EMPTY)
+                scale.progress(f"{empty} empty tables more")
+                mappings[0].touch_and_release(0, empty)
                 more = _scans(fd, levels, runs)
                 found = _scan(fd, levels).empty[0] - tables.empty[0]
-        if found != _EMPTY:
-            raise CleanupError(f"{found} empty tables were found where {_EMPTY} were made")
-        per_table = spread([(run - scan["median"]) / _EMPTY for run in more["runs"]])
+        if found != empty:
+            raise CleanupError(f"{found} empty tables were found where {empty} were made")
+        per_table = spread([(run - scan["median"]) / empty for run in more["runs"]])
         whole = sum(_RESERVED_BYTES)
         return {
             "reserved_bytes": whole,
@@ -79,45 +82,49 @@ class WholeProcess:
             "scan_pte_instructions": scan_pte,
             "scan_side_by_side_instructions": side_by_side,
             "pagemap_scan_instructions": pagemap_scan,
-            "pagemap_read_bytes": _READ_BYTES,
+            "pagemap_read_bytes": read_bytes,
             "pagemap_read_instructions": read,
             "pagemap_read_whole_extrapolated_instructions": extrapolated(
-                read["median"], _READ_BYTES, whole
+                read["median"], read_bytes, whole
             ),
-            "empty_tables": _EMPTY,
+            "empty_tables": empty,
             "scan_instructions_per_empty_table": per_table,
-            "claims": [
-                at_most(
-                    f"instructions of a scan of {whole >> 40} TiB, {_POPULATED} tables all over it",
-                    scan["median"],
-                    _SCAN_LIMIT,
-                ),
-                at_most(
-                    "instructions of a scan for each empty table", per_table["median"], _TABLE_LIMIT
-                ),
-            ],
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """See `Part`."""
-        whole = f"{result['reserved_bytes'] >> 40} TiB"
-        pagemap_scan = result["pagemap_scan_instructions"]
+    def claims(self, measured: Measured) -> list[Claim]:
+        whole, populated = measured["reserved_bytes"] >> 40, measured["populated_tables"]
+        return [
+            at_most(
+                f"instructions of a scan of {whole} TiB, {populated} tables all over it",
+                measured["scan_instructions"]["median"],
+                _SCAN_LIMIT,
+            ),
+            at_most(
+                "instructions of a scan for each empty table",
+                measured["scan_instructions_per_empty_table"]["median"],
+                _TABLE_LIMIT,
+            ),
+        ]
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        whole = f"{measured['reserved_bytes'] >> 40} TiB"
+        pagemap_scan = measured["pagemap_scan_instructions"]
         return [
             (
-                f"module: scan {whole}, {result['populated_tables']} tables all over",
-                text(result["scan_instructions"], "instructions"),
+                f"module: scan {whole}, {measured['populated_tables']} tables all over",
+                text(measured["scan_instructions"], "instructions"),
             ),
             (
-                f"module: scan {whole}, {result['populated_tables']} tables side by side",
-                text(result["scan_side_by_side_instructions"], "instructions"),
+                f"module: scan {whole}, {measured['populated_tables']} tables side by side",
+                text(measured["scan_side_by_side_instructions"], "instructions"),
             ),
             (
                 "module: all over, PTE tables alone",
-                text(result["scan_pte_instructions"], "instructions"),
+                text(measured["scan_pte_instructions"], "instructions"),
             ),
             (
                 "module: each empty table more",
-                text(result["scan_instructions_per_empty_table"], "instructions"),
+                text(measured["scan_instructions_per_empty_table"], "instructions"),
             ),
             (
                 f"PAGEMAP_SCAN: {whole}",
@@ -126,12 +133,12 @@ class WholeProcess:
                 else text(pagemap_scan, "instructions"),
             ),
             (
-                f"read pagemap of {result['pagemap_read_bytes'] >> 30} GiB",
-                text(result["pagemap_read_instructions"], "instructions"),
+                f"read pagemap of {measured['pagemap_read_bytes'] >> 30} GiB",
+                text(measured["pagemap_read_instructions"], "instructions"),
             ),
             (
                 f"read pagemap of {whole}, extrapolated",
-                f"{result['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions",
+                f"{measured['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions",
             ),
         ]
 
@@ -162,11 +169,11 @@ def _scan(fd: int, levels: int) -> _uapi.Counts:
     return counts
 
 
-def _scans(fd: int, levels: int, runs: int) -> Result:
+def _scans(fd: int, levels: int, runs: int) -> Measured:
     return _instructions(lambda: _scan(fd, levels), runs)
 
 
-def _pagemap_scans(pagemap: int, runs: int) -> Result | None:
+def _pagemap_scans(pagemap: int, runs: int) -> Measured | None:
     """None before Linux 6.7."""
     try:
         return _instructions(lambda: _memory.scan_units(pagemap, 0, _USER_END), runs)
@@ -185,7 +192,7 @@ def _pagemap() -> Iterator[int]:
         os.close(fd)
 
 
-def _instructions(work: Callable[[], object], runs: int) -> Result:
+def _instructions(work: Callable[[], object], runs: int) -> Measured:
     """What `work` takes by the clock that counts instructions, once it ran before."""
     work()
     counts = []
@@ -196,4 +203,4 @@ def _instructions(work: Callable[[], object], runs: int) -> Result:
     return spread(counts)
 
 
-PART: Part = WholeProcess()
+PART = WholeProcess()

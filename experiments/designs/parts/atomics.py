@@ -9,10 +9,9 @@ from threading import Barrier
 
 from experiments.cost import _faults
 from experiments.designs import _atomics
-from experiments.measure import Progress
+from experiments.part import Measured, Needs, Part, Row, Scale
 from experiments.sparse import PAGE, UNIT, sparse_mapping
-from experiments.suite.part import Guest, Part, Result, Row
-from experiments.suite.spread import spread
+from experiments.spread import spread
 
 _FAULT_UNITS = 32
 _FAULTS = _FAULT_UNITS * UNIT // PAGE
@@ -26,28 +25,20 @@ _OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], int]]] = {
 }
 
 
-class Atomics:
-    """See `Part`."""
-
-    name = "atomics"
+class Atomics(Part):
+    name = "designs/atomics"
     description = (
         "a MODEL of designs nobody built: two atomics on a word of each page table, beside a page "
         "fault's own time"
     )
-    guest = Guest(icount=False, cpus=2, hardware=True)
+    needs = Needs(hardware=True)
 
-    def measure(
-        self,
-        *,
-        quick: bool,
-        seed: int,
-        progress: Progress,
-    ) -> Result:
-        """Faults by one thread, then the operations by one thread and by two on one word."""
-        rounds = 3 if quick else _ROUNDS
-        result: Result = {"faults": _FAULTS, "pairs": _PAIRS, "operations": {}}
-        progress("faults")
-        with sparse_mapping(_FAULT_UNITS * UNIT, seed=seed, every_page=True) as mapping:
+    def measure(self, scale: Scale) -> Measured:
+        """Time faults by one thread, then the operations by one and by two on one word."""
+        rounds = scale.runs(_ROUNDS, 3)
+        result: Measured = {"faults": _FAULTS, "pairs": _PAIRS, "operations": {}}
+        scale.progress("faults")
+        with sparse_mapping(_FAULT_UNITS * UNIT, seed=scale.seed, every_page=True) as mapping:
             times = []
             for _ in range(rounds + 1):
                 times.append(_faults.touch(mapping.view, stride=PAGE) / _FAULTS)
@@ -55,7 +46,7 @@ class Atomics:
             result["fault_ns"] = spread(times[1:])
         fault = result["fault_ns"]["median"]
         for name, (label, operation) in _OPERATIONS.items():
-            progress(label)
+            scale.progress(label)
             alone = [_together(operation, 1) for _ in range(rounds)]
             shared = [_together(operation, 2) for _ in range(rounds)]
             result["operations"][name] = {
@@ -67,17 +58,17 @@ class Atomics:
             }
         return result
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """Nanoseconds, and the share of a fault that they would be."""
-        rows = [("a page fault, 1 thread", _ns(result["fault_ns"]))]
-        for one in result["operations"].values():
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return nanoseconds, and the share of a fault that they would be."""
+        rows: list[Row] = [("a page fault, 1 thread", _ns(measured["fault_ns"]))]
+        for one in measured["operations"].values():
             for kind, threads in (("alone", "1 thread"), ("shared", "2 threads, one table")):
                 share = f"{one[f'{kind}_of_fault']:.2%} of a fault"
                 rows.append((f"{one['label']}, {threads}", f"{_ns(one[f'{kind}_ns'])}: {share}"))
         return rows
 
 
-def _ns(figures: Result) -> str:
+def _ns(figures: Measured) -> str:
     return f"{figures['median']:,.1f} ns ({figures['min']:,.1f} to {figures['max']:,.1f})"
 
 
@@ -94,4 +85,4 @@ def _together(operation: Callable[[memoryview, int], int], threads: int) -> floa
         return sum(pool.map(run, range(threads))) / (threads * _PAIRS)
 
 
-PART: Part = Atomics()
+PART = Atomics()

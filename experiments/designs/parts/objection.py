@@ -2,17 +2,21 @@
 """The review's objection: one thread and whole 2 MiB are kind to freeing; single pages are not."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cleanup
 from experiments.cost import _faults
-from experiments.measure import ExperimentError, Progress
+from experiments.part import COUNTING, ExperimentError, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, UNIT, sparse_mapping
-from experiments.suite.part import Guest, Part, Result, Row
-from experiments.suite.spread import spread
+from experiments.spread import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
 
 _THREADS = (1, 2, 4)
 _RUNS = 5
@@ -23,27 +27,27 @@ _ACCESS = {
     "sixteen": (16, UNIT // 16, 256),
     "whole": (512, PAGE, 32),
 }
+_QUICK_SHARE = 8
 
 
-class Objection:
-    """See `Part`."""
-
-    name = "objection"
+class Objection(Part):
+    name = "designs/objection"
     description = (
         "instructions of filling memory again and again, released in between, its tables kept or "
         "freed each time: by a page of each 2 MiB, and by all"
     )
-    guest = Guest(icount=True, cpus=1, memory="4G")
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """Cycles of touch, release, and a cleanup or none; the threads take turns on one CPU."""
-        runs = 1 if quick else _RUNS
-        figures: Result = {}
+    def measure(self, scale: Scale) -> Measured:
+        """Run cycles of touch, release, and a cleanup or none; threads take turns on one CPU."""
+        runs = scale.runs(_RUNS)
+        figures: Measured = {}
         for threads in _THREADS:
-            for access, (pages, stride, units) in _ACCESS.items():
-                progress(f"{threads} thread(s), {pages} of 512 pages")
+            for access, (pages, stride, whole) in _ACCESS.items():
+                units = whole // scale.pick(1, _QUICK_SHARE)
+                scale.progress(f"{threads} thread(s), {pages} of 512 pages")
                 with (
-                    sparse_mapping(units * UNIT, seed=seed) as mapping,
+                    sparse_mapping(units * UNIT, seed=scale.seed) as mapping,
                     ExitStack() as stack,
                 ):
                     parts = [
@@ -59,19 +63,37 @@ class Objection:
                     }
         return {"runs": runs, "access": figures}
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """What a cycle takes, and what is left after it."""
-        return [
-            (
-                f"{one['pages']} of 512 pages, {one['threads']} thread"
-                + ("s" if one["threads"] > 1 else ""),
-                _shown(one),
-            )
-            for one in result["access"].values()
-        ]
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return what a cycle takes, and what is left after it."""
+        return [(_label(one), _shown(one)) for one in measured["access"].values()]
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        """Draw what freeing adds, in percent of a cycle that keeps its tables."""
+        from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
+
+        return bars_of(
+            documents,
+            {name: _label(one) for name, one in (documents[0]["measured"] or {})["access"].items()},
+            lambda measured, name: _percent(measured["access"].get(name)),
+            label="instructions more for each page touched, where its table is freed and made "
+            "anew (%)",
+        )
 
 
-def _shown(one: Result) -> str:
+def _label(one: Measured) -> str:
+    threads = one["threads"]
+    return f"{one['pages']} of 512 pages, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _percent(one: Measured | None) -> Measured | None:
+    if one is None:
+        return None
+    kept = one["kept_instructions"]["median"]
+    freed = one["freed_instructions"]
+    return {name: 100 * (freed[name] / kept - 1) for name in ("median", "min", "max")}
+
+
+def _shown(one: Measured) -> str:
     return (
         f"{one['kept_instructions']['median']:,.0f} a page with its table kept, "
         f"{one['freed_instructions']['median']:,.0f} with it freed and made anew: "
@@ -123,4 +145,4 @@ def _taken(work: Callable[[], object]) -> int:
     return time.thread_time_ns() - begin
 
 
-PART: Part = Objection()
+PART = Objection()

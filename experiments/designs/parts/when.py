@@ -4,25 +4,33 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cleanup
 from cleanup import _uapi, probe
 from cleanup.proc import settled_pagetables_bytes
 from experiments.cost import _faults, meter
-from experiments.cost.contenders import ONE_TABLE_HOLD_NS
+from experiments.cost.methods import ONE_TABLE_HOLD_NS
 from experiments.designs import _release
-from experiments.measure import ExperimentError, Progress
+from experiments.part import COUNTING, ExperimentError, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
-from experiments.suite.part import Guest, Part, Result, Row
-from experiments.suite.spread import rotated, spread, text
+from experiments.spread import rotated, spread, text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
 
 _UNITS = 2048
+_QUICK_UNITS = 128
+# More than there are releases.
+_AFTER_ALL = 1 << 30
 _RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
-    """`every` so many releases of `block` bytes the module is called; 0: it is not."""
+class ReleaseMethod:
+    """The module is called after `every` so many releases of `block` bytes; if 0, it is not."""
 
     label: str
     every: int = 0
@@ -31,56 +39,53 @@ class Design:
     by_kernel: bool = False
 
 
-DESIGNS: Mapping[str, Design] = {
-    "nothing": Design("nothing"),
-    "eager": Design("explicit call after each release", every=1),
-    "deferred": Design("explicit call after each 64", every=64),
-    "once": Design("explicit call after all", every=_UNITS),
-    "flush_each": Design(
-        "after all, a flush for each table", every=_UNITS, max_hold_ns=ONE_TABLE_HOLD_NS
+METHODS: Mapping[str, ReleaseMethod] = {
+    "none": ReleaseMethod("nothing"),
+    "module_each": ReleaseMethod("explicit call after each release", every=1),
+    "module_each_64": ReleaseMethod("explicit call after each 64", every=64),
+    "module_once": ReleaseMethod("explicit call after all", every=_AFTER_ALL),
+    "module_flush_each": ReleaseMethod(
+        "after all, a flush for each table", every=_AFTER_ALL, max_hold_ns=ONE_TABLE_HOLD_NS
     ),
-    "whole": Design("releases of whole 2 MiB, nothing else", block=UNIT, by_kernel=True),
+    "zap": ReleaseMethod("releases of whole 2 MiB, nothing else", block=UNIT, by_kernel=True),
 }
 
 
-class When:
-    """See `Part`."""
-
-    name = "when"
+class When(Part):
+    name = "designs/when"
     description = (
-        f"instructions of each of {_UNITS} releases, a page in use in each 2 MiB before, with the "
-        "tables freed by then; of a fault afterwards"
+        "instructions of each release, a page in use in each 2 MiB before, with the tables freed "
+        "by then; of a fault afterwards"
     )
-    guest = Guest(icount=True, cpus=1, memory="4G")
+    needs = COUNTING
 
-    def measure(self, *, quick: bool, seed: int, progress: Progress) -> Result:
-        """A warm-up run, then those that count, each beginning with another design."""
-        runs = 1 if quick else _RUNS
+    def measure(self, scale: Scale) -> Measured:
+        """Run to warm up, then as often as it counts, each time beginning with another method."""
+        runs, units = scale.runs(_RUNS), scale.pick(_UNITS, _QUICK_UNITS)
         kernel_frees = probe.dontneed_frees_tables()
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in DESIGNS}
+        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
         device = _uapi.open_device()
         try:
             with (
                 meter.running() as counter,
-                sparse_mapping(_UNITS * UNIT, seed=seed) as mapping,
+                sparse_mapping(units * UNIT, seed=scale.seed) as mapping,
             ):
                 for run in range(runs + 1):
-                    progress("warming up" if run == 0 else f"run {run} of {runs}")
-                    for name in rotated(list(DESIGNS), run):
-                        frees = DESIGNS[name].every > 0 or (
-                            DESIGNS[name].by_kernel and kernel_frees
-                        )
-                        done = _round(DESIGNS[name], mapping, device, counter, frees=frees)
+                    scale.progress("warming up" if run == 0 else f"run {run} of {runs}")
+                    for name in rotated(list(METHODS), run):
+                        method = METHODS[name]
+                        frees = method.every > 0 or (method.by_kernel and kernel_frees)
+                        done = _round(method, mapping, device, counter, frees=frees)
                         if run:
                             rounds[name].append(done)
         finally:
             os.close(device)
         return {
-            "units": _UNITS,
+            "units": units,
             "runs": runs,
-            "designs": {
+            "methods": {
                 name: {
-                    "label": DESIGNS[name].label,
+                    "label": METHODS[name].label,
                     "left_bytes": int(done[0]["left_bytes"]),
                     "calls": int(done[0]["calls"]),
                     "release_instructions": spread([one["release"] for one in done]),
@@ -91,8 +96,11 @@ class When:
             },
         }
 
-    def rows(self, result: Result) -> Sequence[Row]:
-        """What each leaves, and takes."""
+    def title(self, measured: Measured) -> str:
+        return self.description.replace("each release", f"each of {measured['units']} releases")
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return what each leaves, and takes."""
         return [
             (
                 one["label"],
@@ -105,16 +113,34 @@ class When:
                     else ""
                 ),
             )
-            for one in result["designs"].values()
+            for one in measured["methods"].values()
         ]
+
+    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+        """Draw the cost of a release; what is left of the tables is in the label."""
+        from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
+
+        measured = [(one["measured"] or {})["methods"] for one in documents]
+
+        def label(name: str) -> str:
+            left = (f"{one[name]['left_bytes'] >> 10:,} kB left" for one in measured)
+            return f"{METHODS[name].label}\n({', '.join(left)})"
+
+        return bars_of(
+            documents,
+            {name: label(name) for name in METHODS},
+            lambda measured, name: measured["methods"][name]["release_instructions"],
+            label="guest instructions of each release, until RCU has freed the table:\n"
+            "median, least to most",
+        )
 
 
 def _round(
-    design: Design, mapping: SparseMapping, device: int, counter: meter.Meter, *, frees: bool
+    method: ReleaseMethod, mapping: SparseMapping, device: int, counter: meter.Meter, *, frees: bool
 ) -> dict[str, float]:
-    """Touch, release with what the design does, and touch again; ExperimentError."""
-    view = mapping.view
-    mapping.zap(0, mapping.units)
+    """Touch, release as the method does, and touch again.  Raises ExperimentError."""
+    view, units = mapping.view, mapping.units
+    mapping.zap(0, units)
     cleanup.reclaim(view)
     before = cleanup.page_tables().vmpte_bytes
     _faults.touch(view, stride=UNIT)
@@ -123,22 +149,22 @@ def _round(
         lambda: done.append(
             _release.release(
                 view,
-                block=design.block,
-                every=design.every,
+                block=method.block,
+                every=min(method.every, units),
                 fd=device,
-                max_hold_ns=design.max_hold_ns,
+                max_hold_ns=method.max_hold_ns,
             )
         )
     )
     calls, freed, hold = done[0]
     settled_pagetables_bytes()
     left = cleanup.page_tables().vmpte_bytes - before
-    upper = (_UNITS // 512 + 2) * PAGE
-    if design.every and freed != _UNITS:
-        raise ExperimentError(f"{design.label}: {freed} tables were freed, not {_UNITS}")
-    if not (left <= upper if frees else left >= _UNITS * PAGE):
-        raise ExperimentError(f"{design.label}: {left} bytes of page tables are left")
-    fault = _faults.touch(view, stride=UNIT) / _UNITS
+    upper = (units // 512 + 2) * PAGE
+    if method.every and freed != units:
+        raise ExperimentError(f"{method.label}: {freed} tables were freed, not {units}")
+    if not (left <= upper if frees else left >= units * PAGE):
+        raise ExperimentError(f"{method.label}: {left} bytes of page tables are left")
+    fault = _faults.touch(view, stride=UNIT) / units
     return {
         "left_bytes": left,
         "calls": calls,
@@ -148,4 +174,4 @@ def _round(
     }
 
 
-PART: Part = When()
+PART = When()

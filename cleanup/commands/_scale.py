@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The options that say what is measured, for the commands that run experiments."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cleanup.commands import _params
+from cleanup.lab import DEFAULT, SOURCES
+from experiments.phases import GRANULARITIES, METHODS
+
+UNIT_BYTES = 2 << 20
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# A size of memory to map.
+Size = partial(_params.Size, UNIT_BYTES, "one page table maps 2 MiB", UNIT_BYTES)
+
+
+def kernel_option(function: Function) -> Function:
+    """Add --kernel as the parameter `kernels`."""
+    return click.option(
+        "--kernel",
+        "kernels",
+        multiple=True,
+        metavar=f"{'|'.join(SOURCES)}|PATH",
+        help=f"Kernel of the lab's guest, {DEFAULT} by default; several times for several.",
+    )(function)
+
+
+def method_option(default: str) -> Callable[[Function], Function]:
+    """Add --method as the parameter `methods`, and --backend, its former name, unseen."""
+
+    def add(function: Function) -> Function:
+        choices = click.Choice(METHODS)
+        old = click.option("--backend", "backends", multiple=True, type=choices, hidden=True)
+        new = click.option(
+            "--method",
+            "methods",
+            multiple=True,
+            type=choices,
+            help=f"Several times for several; by default {default}.",
+        )
+        return new(old(function))
+
+    return add
+
+
+def granularity_option(function: Function) -> Function:
+    """Add --granularity as the parameter `granularities`."""
+    return click.option(
+        "--granularity",
+        "granularities",
+        multiple=True,
+        type=click.Choice(list(GRANULARITIES)),
+        help="Size of each release call; several times for several.",
+    )(function)
+
+
+def seed_option(function: Function) -> Function:
+    """Add --seed."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0, max=2**64 - 1), default=1, show_default=True
+    )(function)
+
+
+def out_option(default: str) -> Callable[[Function], Function]:
+    """Add --out, a directory that need not be there."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=default,
+        show_default=True,
+        help="Directory for what was measured, a JSON file each, and for pictures.",
+    )

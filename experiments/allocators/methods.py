@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The methods that programs which allocate are run by: none, and what gives tables back."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import allocator_shim
+from allocator_shim.preloading import CONF, environment, jemalloc_path
+from cleanup import _uapi
+
+# Huge pages have no tables below them, and hide what the allocators do.
+_MALLOC_CONF = {"thp": "never"}
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramMethod:
+    """How a program is run.
+
+    `conf` is the preload library's, without which it is not preloaded; `malloc_conf` is jemalloc's.
+
+    With `syscall` it is the library that sees syscall() as well. `device` says whether the method
+    takes the module's device (True), that there is none (False), or either (None).
+    """
+
+    name: str
+    description: str
+    conf: Mapping[str, str] | None = None
+    malloc_conf: Mapping[str, str] = field(default_factory=dict)
+    device: bool | None = None
+    syscall: bool = False
+
+    def works_here(self) -> bool:
+        """Whether the machine has the device, or lacks it, as the method needs it."""
+        return self.device is None or self.device == Path(_uapi.DEVICE).exists()
+
+    def attended(self) -> "ProgramMethod":
+        """The same with a thread that sees to the interval: a process at rest makes no calls.
+
+        Unless its conf says otherwise.
+        """
+        if self.conf is None:
+            return self
+        return replace(self, conf={**self.conf, "thread": self.conf.get("thread", "true")})
+
+    def with_malloc_conf(self, more: Mapping[str, str]) -> "ProgramMethod":
+        """The same with more conf for jemalloc."""
+        return replace(self, malloc_conf={**self.malloc_conf, **more})
+
+    def environment(self, libraries: Sequence[str]) -> dict[str, str]:
+        """That of a process which allocates by one of `libraries`."""
+        shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
+        given = {name: value for name, value in os.environ.items() if name != CONF}
+        return environment(
+            {
+                **given,
+                # Python's own objects stay out of the heap that is measured.
+                "PYTHONMALLOC": "pymalloc",
+                "MALLOC_CONF": _joined({**_MALLOC_CONF, **self.malloc_conf}),
+            },
+            [*shim, *libraries],
+            [] if self.conf is None else [_joined(self.conf)],
+        )
+
+
+def _joined(conf: Mapping[str, str]) -> str:
+    return ",".join(f"{key}:{value}" for key, value in conf.items())
+
+
+def jemalloc() -> list[str]:
+    """The libraries to preload for it.  Raises LibraryMissing where it is not installed."""
+    return [jemalloc_path()]
+
+
+NONE = ProgramMethod("none", "the allocator as it is")
+RETAIN_FALSE = ProgramMethod(
+    "retain:false", "jemalloc's own option to unmap what it frees", malloc_conf={"retain": "false"}
+)
+NULL = ProgramMethod("library alone", "its whole path but the ioctl", {"backend": "null"})
+NO_DEVICE = ProgramMethod(
+    "library, no device", "the library on a machine without the module", {}, device=False
+)
+MODULE = ProgramMethod("module", "the library and the module", {}, device=True)
+HOOKS = ProgramMethod(
+    "hooks", "jemalloc's hooks, without the module", {"hooks": "jemalloc", "backend": "null"}
+)
+HOOKS_MODULE = ProgramMethod(
+    "hooks, module",
+    "jemalloc's hooks, beside the module",
+    {"hooks": "jemalloc"},
+    device=True,
+)
+
+SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
+"""Times the CPU time of the allocator as it is, at most."""

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Ratios of what is run in turns: one that is compared with, and others, again and again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import comb
+from statistics import median
+from typing import Any
+
+from experiments.part import Claim, Row, at_most
+from experiments.spread import rotated
+
+
+def compared(
+    run: Callable[[str], float], base: str, others: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    """Run all by turns, and return by name the `values`, and the `ratio` of others to `base`.
+
+    A round runs each once, and begins with another. A ratio has its median over the rounds, and the
+    interval that holds it with 95 % confidence. That takes six rounds; with fewer it is the whole
+    range, and of less confidence.
+    """
+    names = [base, *others]
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in rotated(names, number):
+            values[name].append(run(name))
+    return {
+        name: {
+            "values": values[name],
+            **({} if name == base else {"ratio": interval(values[name], values[base])}),
+        }
+        for name in names
+    }
+
+
+def interval(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
+    """Return the median of the paired ratios, and its interval of 95 % by their order."""
+    ordered = sorted(value / other for value, other in zip(values, base, strict=True))
+    out = _left_out(len(ordered))
+    return {"median": median(ordered), "low": ordered[out], "high": ordered[-1 - out]}
+
+
+def _left_out(number: int) -> int:
+    """Return how many values can be left out on each side.
+
+    The median is then beyond the others on that side in one case of 40 at most.
+    """
+    out = 0
+    while sum(comb(number, index) for index in range(out + 1)) / 2**number <= 1 / 40:
+        out += 1
+    return max(out - 1, 0)
+
+
+def shown(figures: Mapping[str, Any], unit: str = "ns") -> str:
+    """Return the figures of one name: `124.9 ns, 1.012 (1.003 to 1.020) times`."""
+    text = f"{median(figures['values']):,.1f} {unit}"
+    if (ratio := figures.get("ratio")) is None:
+        return text
+    return f"{text}, {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) times"
+
+
+def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
+    """Of what `ratios` returned, a row a name, with `what` before it."""
+    return [(f"{what}{name}", shown(figures, unit)) for name, figures in measured.items()]
+
+
+def claims(what: str, measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[Claim]:
+    """That the median ratio of each name that was measured is within its limit."""
+    return [
+        at_most(f"times {what}, {name}", measured[name]["ratio"]["median"], limit)
+        for name, limit in limits.items()
+        if name in measured
+    ]

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""What an experiment is to those who write one and to those who run it: a part.
+
+Programs that are measured import packages of experiments, and with them this module, so it needs
+nothing but Python itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+
+from cleanup.errors import CleanupError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.document import Document
+
+Measured = dict[str, Any]
+"""What a part measured, as JSON holds it; a figure's unit ends its name: `_ns`, `_instructions`."""
+Row = tuple[str, ...]
+Progress = Callable[[str], None]
+
+OPTIONS = {
+    "methods": "--method",
+    "granularities": "--granularity",
+    "touch": "--touch",
+    "size_bytes": "--size",
+    "repeats": "--repeat",
+}
+"""The fields of a Scale that not every part heeds, and how the command line calls them."""
+
+
+class ExperimentError(CleanupError):
+    """An experiment can't be run, or what it checks does not hold."""
+
+
+def _silent(_message: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured; None and () stand for a part's own choice.
+
+    A quick measurement takes seconds: each part has a smaller layout for it. Claims are judged
+    at full scale only.
+    """
+
+    quick: bool = False
+    size_bytes: int | None = None
+    granularities: tuple[str, ...] = ()
+    touch: str | None = None
+    repeats: int | None = None
+    methods: tuple[str, ...] = ()
+    seed: int = 1
+    progress: Progress = field(default=_silent, compare=False)
+
+    def pick(self, full: int, quick: int) -> int:
+        """Choose the size of a layout."""
+        return quick if self.quick else full
+
+    def runs(self, full: int, quick: int = 1) -> int:
+        """Choose how often something is measured: as often as the user says, if they do."""
+        return self.repeats or self.pick(full, quick)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields but the progress, as JSON holds them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)[:-1]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], progress: Progress = _silent) -> Scale:
+        """Return what `to_json` was called on."""
+        listed: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in values.items()
+        }
+        return cls(**listed, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The machine that a part is measured on; in the lab, parts with equal needs share a guest.
+
+    With `icount`, CLOCK_MONOTONIC counts instructions, one a nanosecond, and jumps over idle time.
+    `hardware` marks a part that takes a processor's times: those of an emulator say nothing.
+    """
+
+    icount: bool = False
+    cpus: int = 2
+    memory: str = "4G"
+    disk: str | None = "2G"
+    hardware: bool = False
+
+    def machine(self) -> dict[str, Any]:
+        """Return the fields that a virtual machine of the lab has, too."""
+        machine = asdict(self)
+        del machine["hardware"]
+        return machine
+
+
+COUNTING = Needs(icount=True, cpus=1, disk=None)
+"""A guest that counts instructions."""
+
+
+class Claim(TypedDict):
+    """What the project says of a figure: `value` is to be within `limit`, and `met` says if so."""
+
+    claim: str
+    limit: float
+    value: float
+    met: bool
+
+
+def at_most(claim: str, value: float, limit: float) -> Claim:
+    """Claim that `value` is no more than `limit`."""
+    return {"claim": claim, "limit": limit, "value": value, "met": value <= limit}
+
+
+def at_least(claim: str, value: float, limit: float) -> Claim:
+    """Claim that `value` is no less than `limit`."""
+    return {"claim": claim, "limit": limit, "value": value, "met": value >= limit}
+
+
+def claim_text(claim: Claim) -> str:
+    """Return a claim for people: `met: what it says: 32, limit 50`."""
+    value, limit = (
+        # A small figure has as many digits as tell it from a limit beside it.
+        f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.5g}"
+        for figure in (claim["value"], claim["limit"])
+    )
+    return f"{'met' if claim['met'] else 'MISSED'}: {claim['claim']}: {value}, limit {limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Page tables of one process or several, in tables.
+
+    `tables` were there after the release, and `empty` of them were empty. `freed` is what reclaim
+    freed, None without the module. In a `control` nothing is to be gained.
+    """
+
+    name: str
+    tables: int
+    empty: int
+    freed: int | None
+    control: bool
+
+
+class Part:
+    """One experiment. A module has it found by defining it as `PART`, or several as `PARTS`.
+
+    A subclass sets `name` and `description`, one sentence without its full stop, and defines
+    `measure` and `rows`. `options` are the fields of a Scale that it heeds beside `quick` and
+    `seed`; `headings` are those of its rows. A `control` has nothing to gain.
+    """
+
+    name: str
+    description: str
+    needs: Needs = Needs()
+    control: bool = False
+    options: ClassVar[frozenset[str]] = frozenset({"repeats"})
+    headings: ClassVar[Row] = ()
+
+    def needs_at(self, _scale: Scale) -> Needs:
+        """Return the machine that this much is measured on."""
+        return self.needs
+
+    def check(self, scale: Scale) -> None:
+        """Raise ValueError if the scale asks for what the part does not have."""
+        for name, option in OPTIONS.items():
+            if getattr(scale, name) and name not in self.options:
+                raise ValueError(f"{self.name} has no {option}: its layouts are its own")
+
+    def measure(self, scale: Scale) -> Measured:
+        """Measure on this machine.
+
+        `unavailable` in the result says by name what could not be measured, and why. Raises
+        CleanupError or OSError if nothing can be measured or a check of what is measured fails.
+        """
+        raise NotImplementedError
+
+    def rows(self, measured: Measured) -> Sequence[Row]:
+        """Return the table of what was measured, for people."""
+        raise NotImplementedError
+
+    def title(self, _measured: Measured) -> str:
+        """Return what stands above the table."""
+        return self.description
+
+    def details(self, _measured: Measured) -> Sequence[str]:
+        """Return sentences that the report has below the table."""
+        return ()
+
+    def claims(self, _measured: Measured) -> list[Claim]:
+        """Judge what the project claims; one that is missed is a result like any other."""
+        return []
+
+    def violations(self, _measured: Measured) -> list[str]:
+        """Return the invariants that the measured broke, a sentence each: they fail the run."""
+        return []
+
+    def savings(self, _measured: Measured) -> Sequence[Saving]:
+        """Return the part's lines in the table of savings."""
+        return ()
+
+    def draw(self, _documents: Sequence[Document]) -> Mapping[str, Figure]:
+        """Draw what was measured on some kernels: pictures by a suffix of their file's name."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parts in one package; a package of experiments is found by defining its `GROUP`.
+
+    `package` holds the parts, one module each. A part's name begins with the group's and a slash,
+    unless the group is `plain`.
+    """
+
+    name: str
+    package: str
+    description: str
+    plain: bool = False
+
+    def has(self, name: str) -> bool:
+        """Tell whether a part of that name would be of this group."""
+        return self.plain if "/" not in name else name.startswith(f"{self.name}/")

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""The phases of a workload's run, and what is measured of them: bytes and seconds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NotRequired, TypedDict
+
+PHASES = ("start", "touched", "released", "cleaned")
+GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
+# The granularity of a workload that releases nothing.
+NO_RELEASE = "-"
+TOUCHES = ("one", "all")
+METHODS = ("none", "zap", "module")
+"""How the tables of a workload can go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a run depends on.
+
+    `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
+    are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and
+    contents.
+    """
+
+    size_bytes: int
+    granularity: str
+    touch: str
+    seed: int
+
+
+class Phase(TypedDict):
+    """Figures at the end of a phase; `seconds` is the time the workload's own work took."""
+
+    vmpte_bytes: int
+    pagetables_bytes: int
+    rss_bytes: int
+    seconds: float
+
+
+class Freed(TypedDict):
+    """Tables by level."""
+
+    pte: int
+    pmd: int
+    pud: int
+
+
+class EmptyUpper(TypedDict):
+    """PMD and PUD tables without an entry below them, which go once the PTE tables are gone."""
+
+    pmd: int
+    pud: int
+
+
+class Run(TypedDict):
+    """One run of a workload by one method.
+
+    By the oracle, `empty_tables` are the PTE tables that were empty before the cleaning,
+    `empty_tables_after` those after it (after the module: tables of any level), and
+    `empty_upper_tables` the PMD and PUD tables that map nothing. Where zero pages are dropped,
+    tables that hold nothing else count as empty. `freed` is the method's own count if it has one,
+    else the difference of the oracle's. `tlb_shootdowns` were counted in a rehearsal over
+    `tlb_tables` empty tables. `counts` are the workload's own. `violations` names the invariants
+    that failed.
+    """
+
+    method: str
+    granularity: str
+    repeat: int
+    phases: dict[str, Phase]
+    empty_tables: int
+    empty_tables_after: int
+    empty_upper_tables: EmptyUpper
+    freed: Freed
+    skipped: dict[str, int]
+    contents_intact: bool
+    survivors: int
+    counts: dict[str, int]
+    tlb_shootdowns: int
+    tlb_tables: int
+    flushes: NotRequired[int]
+    longest_hold_ns: NotRequired[int]
+    violations: list[str]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The experiments there are: each is found by being there."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import experiments
+from experiments.part import Group, Part
+
+
+@cache
+def groups() -> tuple[Group, ...]:
+    """Return the `GROUP` of each package of experiments that has one."""
+    packages = (
+        importlib.import_module(f"{experiments.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(experiments.__path__)
+        if module.ispkg
+    )
+    return tuple(package.GROUP for package in packages if hasattr(package, "GROUP"))
+
+
+def directory(group: Group) -> Path:
+    """Return where a group's own package lies."""
+    module = importlib.import_module(group.package.removesuffix(".parts"))
+    return Path(module.__path__[0])
+
+
+@cache
+def parts_of(group: Group) -> dict[str, Part]:
+    """Return a group's parts by name."""
+    found: list[Part] = []
+    package = importlib.import_module(group.package)
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{group.package}.{info.name}")
+        found += getattr(module, "PARTS", None) or [module.PART]
+    return {part.name: part for part in sorted(found, key=lambda part: part.name)}
+
+
+def all_parts() -> dict[str, Part]:
+    """Return every part by name."""
+    found = {name: part for group in groups() for name, part in parts_of(group).items()}
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Part | None:
+    """Return the part of that name; only its group is imported, which spares a guest much time."""
+    candidates = (parts_of(group).get(name) for group in groups() if group.has(name))
+    return next(filter(None, candidates), None)
+
+
+def chosen(names: Sequence[str]) -> list[Part]:
+    """Return the parts that are named, by themselves or by their group, each once.
+
+    Raises ValueError for a name that is neither's.
+    """
+    return list(dict.fromkeys(part for name in names for part in _named(name)))
+
+
+def _named(name: str) -> Iterator[Part]:
+    for group in groups():
+        if group.name == name:
+            yield from parts_of(group).values()
+            return
+    part = find(name)
+    if part is None:
+        known = sorted([*all_parts(), *(group.name for group in groups())])
+        raise ValueError(f"no experiment is called {name!r}: choose from {', '.join(known)}")
+    yield part
