@@ -4,6 +4,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.document import Document
@@ -73,13 +74,20 @@ def bars(
                     fontsize=8,
                     verticalalignment="center",
                 )
+    _finish(axis, [name for name, _ in groups], label, limit)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _finish(axis: Axes, names: Sequence[str], label: str, limit: tuple[str, float] | None) -> None:
+    """Name what the axes show, and draw the limit."""
     if limit is not None:
         name, value = limit
         axis.axvline(
             value, color="black", linestyle="--", linewidth=1, label=f"{name}: {value:,.0f}"
         )
-    axis.set_yticks(range(len(groups)), [name for name, _ in groups])
-    axis.set_ylim(len(groups) - 0.5, -0.5)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
     axis.margins(x=_ROOM_FOR_FIGURES)
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -89,8 +97,6 @@ def bars(
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", linewidth=0.5, alpha=0.5)
     axis.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=2)
-    return figure
 
 
 def bars_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict
 
 from cleanup.errors import CleanupError
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 Measured = dict[str, Any]
 """What a part measured, as JSON holds it; a figure's unit ends its name: `_ns`, `_instructions`."""
+Documents: TypeAlias = "Sequence[Document]"
+"""One part's, a document a kernel, each of which has measured something."""
+Pictures: TypeAlias = "Mapping[str, Figure]"
+"""By a suffix of each picture's file name, which may be empty."""
 Row = tuple[str, ...]
 Progress = Callable[[str], None]
 
@@ -205,8 +209,8 @@ class Part:
         """Return the part's lines in the table of savings."""
         return ()
 
-    def draw(self, _documents: Sequence[Document]) -> Mapping[str, Figure]:
-        """Draw what was measured on some kernels: pictures by a suffix of their file's name."""
+    def draw(self, _documents: Documents) -> Pictures:
+        """Draw what was measured on some kernels."""
         return {}
 
 

@@ -3,16 +3,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cleanup
 from experiments import measure as measuring
 from experiments import oracle, summary
-from experiments.part import Measured, Needs, Part, Row, Saving, Scale
+from experiments.part import Documents, Measured, Needs, Part, Pictures, Row, Saving, Scale
 from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES, Parameters
-
-if TYPE_CHECKING:
-    from experiments.document import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +199,7 @@ class Workload(Part):
             for at, one in by_granularity.items()
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> Mapping[str, Any]:
+    def draw(self, documents: Documents) -> Pictures:
         """Draw sizes and times by phase, a panel for each kernel and granularity."""
         from experiments import plot  # noqa: PLC0415 -- a guest draws nothing
 

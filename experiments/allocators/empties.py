@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Page tables that a program has left after it freed nearly all that it had."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import cleanup
 from experiments import oracle
 from experiments.oracle import Census
-from experiments.part import Measured, Row
+from experiments.part import Documents, Measured, Pictures, Row
 from experiments.spread import spread
 from experiments.summary import size_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 
 def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
@@ -60,8 +55,8 @@ def rows(measured: Measured) -> Sequence[Row]:
 
 
 def draw(
-    documents: "Sequence[Document]", names: Sequence[str], methods: Sequence[str], label: str
-) -> "Mapping[str, Figure]":
+    documents: Documents, names: Sequence[str], methods: Sequence[str], label: str
+) -> Pictures:
     """Draw bars for each of `names` of the `runs`, and each method that one of them was run by."""
     from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 

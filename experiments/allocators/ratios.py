@@ -10,16 +10,13 @@ from experiments.part import Claim, Row, at_most
 from experiments.spread import rotated
 
 
-def compared(
-    run: Callable[[str], float], base: str, others: Sequence[str], rounds: int
-) -> dict[str, Any]:
-    """Run all by turns, and return by name the `values`, and the `ratio` of others to `base`.
+def compared(run: Callable[[str], float], names: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Run all by turns, and return by name the `values`, and the `ratio` of others to the first.
 
     A round runs each once, and begins with another. A ratio has its median over the rounds, and the
     interval that holds it with 95 % confidence. That takes six rounds; with fewer it is the whole
     range, and of less confidence.
     """
-    names = [base, *others]
     values: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in rotated(names, number):
@@ -27,7 +24,7 @@ def compared(
     return {
         name: {
             "values": values[name],
-            **({} if name == base else {"ratio": interval(values[name], values[base])}),
+            **({} if name == names[0] else {"ratio": interval(values[name], values[names[0]])}),
         }
         for name in names
     }

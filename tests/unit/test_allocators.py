@@ -34,7 +34,7 @@ def test_rounds_begin_with_another_each() -> None:
         ran.append(name)
         return float(len(ran))
 
-    found = ratios.compared(run, "a", ["b"], 2)
+    found = ratios.compared(run, ["a", "b"], 2)
     assert ran == ["a", "b", "b", "a"]
     assert found["a"] == {"values": [1.0, 4.0]}
     assert found["b"]["values"] == [2.0, 3.0]

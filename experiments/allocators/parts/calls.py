@@ -37,7 +37,6 @@ class Calls(Part):
         steps = scale.pick(_STEPS, _QUICK_STEPS)
         wanted = (NONE, MODULE, HOOKS) if scale.quick else METHODS
         methods = {method.name: method for method in wanted if method.works_here()}
-        names = list(methods)
 
         def run(name: str) -> float:
             scale.progress(name)
@@ -45,9 +44,7 @@ class Calls(Part):
 
         return {
             "objects": objects,
-            "instructions_by_operation": ratios.compared(
-                run, names[0], names[1:], scale.runs(_ROUNDS)
-            ),
+            "instructions_by_operation": ratios.compared(run, list(methods), scale.runs(_ROUNDS)),
         }
 
     def rows(self, measured: Measured) -> Sequence[Row]:

@@ -46,9 +46,9 @@ class Churn(Part):
         methods = [method for method in (NONE, NULL, NO_DEVICE, HOOKS) if method.works_here()]
         by_name = {method.name: method for method in (*methods, RETAIN_FALSE)}
         scale.progress("at the default decay")
-        default = ratios.compared(run, NONE.name, [method.name for method in methods[1:]], rounds)
+        default = ratios.compared(run, [method.name for method in methods], rounds)
         scale.progress("at decay 0")
-        none = ratios.compared(run_at_decay_0, NONE.name, [RETAIN_FALSE.name, HOOKS.name], rounds)
+        none = ratios.compared(run_at_decay_0, [NONE.name, RETAIN_FALSE.name, HOOKS.name], rounds)
         return {
             "live_objects_of_bytes": {"default": _SMALL[:2], "decay_0": _LARGER[:2]},
             "cpu_ns_by_operation": {"default": default, "decay_0": none},

@@ -4,7 +4,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.allocators import empties
 from experiments.allocators.methods import (
@@ -17,15 +17,17 @@ from experiments.allocators.methods import (
     jemalloc,
 )
 from experiments.allocators.process import Process, started
-from experiments.part import Claim, ExperimentError, Measured, Part, Row, Scale, at_least
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
+from experiments.part import (
+    Claim,
+    Documents,
+    ExperimentError,
+    Measured,
+    Part,
+    Pictures,
+    Row,
+    Scale,
+    at_least,
+)
 
 _BYTES = 2 << 30
 _QUICK_BYTES = 64 << 20
@@ -79,7 +81,7 @@ class Tables(Part):
     def rows(self, measured: Measured) -> Sequence[Row]:
         return empties.rows(measured)
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         label = "empty page tables left in the heap (tables of 4 KiB)"
         names = [method.name for method in (*METHODS, THREADLESS)]
         return empties.draw(documents, ("purge", "decay"), names, label)

@@ -3,7 +3,7 @@
 
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mmap import MADV_DONTFORK, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mma
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from cleanup import cleaning, device
 from cleanup.errors import CleanupError
@@ -26,13 +26,8 @@ from experiments.cost.latencies import (
     share_above,
     summary,
 )
-from experiments.part import Claim, Measured, Part, Row, Scale, at_most
+from experiments.part import Claim, Documents, Measured, Part, Pictures, Row, Scale, at_most
 from experiments.sparse import PAGE, UNIT, sparse_mapping
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _TABLES = 100_000
 _QUICK_TABLES = 16_000
@@ -158,7 +153,7 @@ class Faults(Part):
             ("mmap lock, each fault", f"taken {locks['holds_per_fault']:.2f} times"),
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         from experiments.cost import survival  # noqa: PLC0415 -- a guest draws nothing
 
         return {"": survival.draw(documents, SHOWN)}

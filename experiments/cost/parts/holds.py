@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cleanup import _uapi
 from experiments.cost import trace
@@ -15,20 +15,17 @@ from experiments.cost.meter import rcu_barrier
 from experiments.part import (
     COUNTING,
     Claim,
+    Documents,
     ExperimentError,
     Measured,
     Part,
+    Pictures,
     Row,
     Scale,
     at_most,
 )
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _RUNS = 5
 _QUICK_SHARE = 8
@@ -111,7 +108,7 @@ class Holds(Part):
             ),
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         """Draw holds for writing and for reading; a pass without one has no bar."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 

@@ -2,8 +2,8 @@
 """Instructions of each method of freeing PTE tables, the work of RCU's callbacks included."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cleanup
 from cleanup import _uapi, probe
@@ -20,20 +20,17 @@ from experiments.cost.methods import (
 from experiments.part import (
     COUNTING,
     Claim,
+    Documents,
     ExperimentError,
     Measured,
     Part,
+    Pictures,
     Row,
     Scale,
     at_most,
 )
 from experiments.sparse import PAGE
 from experiments.spread import rotated, spread, text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _RUNS = 5
 # Of what PT_RECLAIM takes for the same tables.
@@ -115,7 +112,7 @@ class Instructions(Part):
             for name, figures in measured["methods"].items()
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         """What frees nothing on a kernel has no bar, but a word."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 

@@ -2,20 +2,24 @@
 """Interrupts that each method of freeing PTE tables sends to another CPU of the same process."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from cleanup import _uapi, probe
 from cleanup.proc import tlb_shootdowns
 from experiments.cost.methods import METHODS, QUICK_TABLES, TABLES, run_round
-from experiments.part import Claim, ExperimentError, Measured, Part, Row, Scale, at_least
+from experiments.part import (
+    Claim,
+    Documents,
+    ExperimentError,
+    Measured,
+    Part,
+    Pictures,
+    Row,
+    Scale,
+    at_least,
+)
 from experiments.spread import rotated, spread, text
 from experiments.target import second_thread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _RUNS = 3
 _TIMES_FEWER = 50
@@ -91,7 +95,7 @@ class Shootdowns(Part):
             for figures in measured["methods"].values()
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
         return bars_of(

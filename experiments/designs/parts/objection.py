@@ -2,21 +2,25 @@
 """The review's objection: one thread and whole 2 MiB are kind to freeing; single pages are not."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cleanup
 from experiments.cost import _faults
-from experiments.part import COUNTING, ExperimentError, Measured, Part, Row, Scale
+from experiments.part import (
+    COUNTING,
+    Documents,
+    ExperimentError,
+    Measured,
+    Part,
+    Pictures,
+    Row,
+    Scale,
+)
 from experiments.sparse import PAGE, UNIT, sparse_mapping
 from experiments.spread import spread
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _THREADS = (1, 2, 4)
 _RUNS = 5
@@ -67,7 +71,7 @@ class Objection(Part):
         """Return what a cycle takes, and what is left after it."""
         return [(_label(one), _shown(one)) for one in measured["access"].values()]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         """Draw what freeing adds, in percent of a cycle that keeps its tables."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 

@@ -4,7 +4,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cleanup
 from cleanup import _uapi, probe
@@ -12,14 +11,18 @@ from cleanup.proc import settled_pagetables_bytes
 from experiments.cost import _faults, meter
 from experiments.cost.methods import ONE_TABLE_HOLD_NS
 from experiments.designs import _release
-from experiments.part import COUNTING, ExperimentError, Measured, Part, Row, Scale
+from experiments.part import (
+    COUNTING,
+    Documents,
+    ExperimentError,
+    Measured,
+    Part,
+    Pictures,
+    Row,
+    Scale,
+)
 from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 from experiments.spread import rotated, spread, text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from experiments.document import Document
 
 _UNITS = 2048
 _QUICK_UNITS = 128
@@ -116,7 +119,7 @@ class When(Part):
             for one in measured["methods"].values()
         ]
 
-    def draw(self, documents: "Sequence[Document]") -> "Mapping[str, Figure]":
+    def draw(self, documents: Documents) -> Pictures:
         """Draw the cost of a release; what is left of the tables is in the label."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
