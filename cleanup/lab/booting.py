@@ -11,6 +11,7 @@ from typing import Any
 from cleanup.lab import initramfs
 from cleanup.lab.build import build_module
 from cleanup.lab.buildroot import get_build_root
+from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
 from cleanup.lab.exchange import Output
 from cleanup.lab.guest import DEFAULT_TIMEOUT, Guest, GuestResult
@@ -44,8 +45,9 @@ def boot(
             assert guest.run(["nproc"]).stdout == b"4\\n"
 
     The guest sees the host's root, read-only.  /tmp and /run are the guest's own, but the working
-    directory, the Python environment and ``visible`` are seen below them too.  ``writable`` is a
-    directory of the host below which commands can write: see `Guest.run`.
+    directory, the Python environment, the checkout, the lab's cache and ``visible`` are seen below
+    them too.  A file that the host changes while the guest is open may be seen as it was.
+    ``writable`` is a directory of the host below which commands can write: see `Guest.run`.
 
     With ``check_dmesg`` (the default), a bug in the kernel's log fails the boot or the command
     that it follows.  With ``interactive``, the first command has this process's terminal.
@@ -129,7 +131,14 @@ def _contents(
         busybox=root.busybox,
         module=module or None,
         module_args=machine.module_args,
-        visible=[Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), CHECKOUT, *visible],
+        visible=[
+            Path.cwd(),
+            Path(sys.prefix),
+            Path(sys.base_prefix),
+            CHECKOUT,
+            cache_dir(),
+            *visible,
+        ],
         disk=machine.disk is not None,
         results=writable is not None,
         shell_size=shutil.get_terminal_size()[::-1] if interactive else None,

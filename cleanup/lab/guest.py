@@ -199,8 +199,7 @@ class Guest:
             self._doing = f"while it ran: {cut}"
             exchange = self._exchange = Exchange(on_stdout, on_stderr)
             self._qemu.resume()
-            self._send(b"run %d %s %d\n" % (len(script), exchange.token.encode(), keep_files))
-            self._send(script)
+            self._send(b"run %s %d\n%s\0" % (exchange.token.encode(), keep_files, script))
             late = f"the guest was not done within {timeout:g} s (see --timeout)"
             self._wait(exchange.exited, time.monotonic() + timeout, late)
             late = f"what the command left behind did not end within {SETTLE_SECONDS:g} s"

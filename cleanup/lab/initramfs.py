@@ -13,7 +13,7 @@ from       message              meaning
 =========  ===================  ==================================================
 guest      ready UPTIME         the guest has booted; its log has been sent
 guest      failed REASON        the guest can't serve
-host       run SIZE TOKEN KEEP  a shell script of SIZE bytes follows: run it
+host       run TOKEN KEEP       run the shell script that follows, up to a NUL
 guest      started UPTIME       the script starts
 guest      exit CODE UPTIME     the script has ended
 host       off                  power off
@@ -94,8 +94,12 @@ exec switch_root /new /run/lab/second
 """
 
 # A command's stragglers are killed so that they neither hold its streams open nor live on beside
-# the next command; killing is repeated because one of them may fork meanwhile.  The kernel's own
-# threads have no exe.  Reading a FIFO until its last writer is gone gets all that they wrote.
+# the next command.  The children of a process that ends become init's, which is this script, before
+# the process is a zombie: so once all of init's children are known zombies, no process is left.
+# Reading a FIFO until its last writer is gone gets all that they wrote.
+#
+# Cleaning goes round the host's files that are mounted below /tmp: busybox's find would enter them
+# with -depth, -xdev or not, and they can be many.  (They are read-only.)
 SECOND = """\
 #!/run/lab/bin/busybox sh
 export PATH=/run/lab/bin
@@ -118,27 +122,39 @@ run() {
     tell started
     if [ "$SHELL_ROWS" ]; then
         stty -F /dev/hvc0 rows $SHELL_ROWS cols $SHELL_COLUMNS
-        setsid -c /bin/sh /run/lab/command </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+        setsid -c sh -c "$script" </dev/hvc0 >/dev/hvc0 2>&1 3>&-
         code=$?
         : >/run/lab/stdout 2>/run/lab/stderr
     else
-        /bin/sh /run/lab/command </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
+        (eval "$script") </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
         code=$?
     fi
     tell exit $code
-    while kill_stragglers; do sleep 0.1; done 2>/run/lab/kill.log
+    kill_stragglers 2>/run/lab/kill.log
     wait $relays
     printf %s $token >/dev/vport0p$STDOUT
     printf %s $token >/dev/vport0p$STDERR
 }
 kill_stragglers() {
-    found=1
-    for process in /proc/[0-9]*; do
-        pid=${process#/proc/}
-        case " 1 $relays " in *" $pid "*) continue ;; esac
-        [ -e $process/exe ] && kill -9 $pid && found=0
+    gone=" $relays "
+    new=1
+    while [ $new ]; do
+        new=
+        read -r children </proc/1/task/1/children
+        for pid in $children; do
+            case "$gone" in *" $pid "*) continue ;; esac
+            new=1
+            read -r status </proc/$pid/stat || continue
+            case "${status##*) }" in
+                Z*) gone="$gone$pid " ;;
+                *) kill -9 $pid; sleep 0.02 ;;
+            esac
+        done
     done
-    return $found
+}
+clean() {
+    find $CLEANED -xdev -mindepth 1 ! -type d -exec rm -f {} + -o -type d -print0 >/run/lab/dirs
+    [ ! -s /run/lab/dirs ] || sort -rz /run/lab/dirs | xargs -0r rmdir
 }
 token=$TOKEN
 mount -t debugfs debugfs /sys/kernel/debug
@@ -161,10 +177,10 @@ fi
 mkfifo /run/lab/stdout /run/lab/stderr
 send_log
 tell ready
-while read -r order size token keep <&3; do
+while read -r order token keep <&3; do
     [ "$order" = run ] || break
-    dd bs=$size count=1 iflag=fullblock status=none <&3 >/run/lab/command
-    [ "$keep" = 1 ] || find $CLEANED -mindepth 1 -xdev -delete 2>/run/lab/clean.log
+    IFS= read -r -d "" script <&3
+    [ "$keep" = 1 ] || clean 2>/run/lab/clean.log
     run
     send_log
 done

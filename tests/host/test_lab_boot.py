@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cleanup.lab import (
     KernelReportError,
     LabError,
     Machine,
+    Pool,
     boot,
     build_module,
     get_kernel,
@@ -72,11 +74,14 @@ def one_line(message: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """One boot with every option, and what the command saw of it."""
+    """What a command saw of one boot with every option, and what was said of the command."""
 
     done: "subprocess.CompletedProcess[str]"
+    document: Mapping[str, Any]
     facts: Mapping[str, Sequence[str]]
     directory: Path
+    elapsed: float
+    boots: Sequence[str]
 
 
 LOOK = r"""
@@ -101,6 +106,7 @@ fact release uname -r
 echo result >"$PGTABLE_CLEANUP_RESULTS/result"
 echo to stderr >/dev/stderr
 sleep 100 &
+sleep 2
 exit 7
 """
 
@@ -110,20 +116,46 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     directory = tmp_path_factory.mktemp("lab run")
     (directory / "results").mkdir()
     (directory / "look").write_text(LOOK)
-    options = ["--memory", "1500M", "--cpu", "max,-la57", "--cpus", "3", "--numa", "2"]
-    options += ["--disk", "300M", "--append", "one=1 two", "--results", "results"]
-    done = lab(*options, "sh", "look", "it's", "$HOME -x", cwd=directory)
-    facts = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    return Seen(done, {name: fact.split() for name, fact in facts.items()}, directory)
+    options = ["--json", "--kernel", str(get_kernel("6.12").tree), "--memory", "1500M"]
+    options += ["--cpu", "max,-la57", "--cpus", "3", "--numa", "2", "--disk", "300M"]
+    options += ["--append", "one=1 two", "--results", "results"]
+    started = time.monotonic()
+    boot_log = directory / "boots"
+    env = {"PGTABLE_CLEANUP_BOOT_LOG": str(boot_log)}
+    done = lab(*options, "sh", "look", "it's", "$HOME -x", cwd=directory, env=env)
+    elapsed = time.monotonic() - started
+    boots = boot_log.read_text().splitlines()
+    boot_log.unlink()
+    document = json.loads(done.stdout)
+    facts = dict(line.split("=", 1) for line in document["stdout"].splitlines())
+    words = {name: fact.split() for name, fact in facts.items()}
+    return Seen(done, document, words, directory, elapsed, boots)
 
 
 def test_the_exit_code_passes_through(seen: Seen) -> None:
     assert seen.done.returncode == 7, seen.done.stderr
+    assert seen.document["exit_code"] == 7
 
 
 def test_stdout_and_stderr_stay_apart(seen: Seen) -> None:
-    assert "to stderr" not in seen.done.stdout
-    assert one_line(seen.done.stderr) == "to stderr"
+    assert "to stderr" not in seen.document["stdout"]
+    assert seen.document["stderr"] == "to stderr\n"
+
+
+def test_the_document_tells_of_the_guest_and_its_clock(seen: Seen) -> None:
+    assert seen.document["kernel"] == get_kernel("6.12").release
+    assert seen.document["accelerator"] in ("tcg", "kvm")
+    assert isinstance(seen.document["clock_ok"], bool)
+    # The command sleeps for so long; a busy host takes longer over it.
+    assert 1.9 < seen.document["guest_seconds"] < seen.elapsed
+    assert 1.9 < seen.document["seconds"] < seen.elapsed
+
+
+def test_a_boot_is_counted(seen: Seen) -> None:
+    *failed, booted = seen.boots
+    assert booted.startswith(f"{get_kernel('6.12').release}: booted in ")
+    assert booted.endswith(" s: 1500M, 3 CPUs, cpu=max,-la57, disk=300M, numa=2, append=one=1 two")
+    assert all(": failed in " in line for line in failed)
 
 
 def test_the_command_runs_as_root_where_the_caller_is(seen: Seen) -> None:
@@ -184,28 +216,8 @@ def test_the_guest_has_what_tests_want(seen: Seen) -> None:
     assert seen.facts["release"] == [get_kernel("6.12").release]
 
 
-@pytest.mark.usefixtures("temporary")
-def test_json_and_a_kernel_by_its_directory() -> None:
-    tree = get_kernel("6.12").tree
-    started = time.monotonic()
-    done = lab("--json", "--kernel", tree, "--", "sh", "-c", "echo out; echo err >&2; sleep 2")
-    elapsed = time.monotonic() - started
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["exit_code"] == 0
-    assert document["stdout"] == "out\n"
-    assert document["stderr"] == "err\n"
-    assert document["kernel"] == get_kernel("6.12").release
-    assert document["accelerator"] in ("tcg", "kvm")
-    assert isinstance(document["clock_ok"], bool)
-    # However long a busy host took over it.
-    assert 1.9 < document["guest_seconds"] < elapsed
-    assert 1.9 < document["seconds"] < elapsed
-
-
 @pytest.mark.measured
-@pytest.mark.usefixtures("temporary")
-def test_a_clock_that_counts_instructions_repeats_itself() -> None:
+def test_a_clock_that_counts_instructions_repeats_itself(pool: Pool) -> None:
     """The same loop, over and over in one boot: within 2 % however busy the host is.
 
     The shell reads the clock itself: another program would have to come from the host, and while
@@ -215,53 +227,14 @@ def test_a_clock_that_counts_instructions_repeats_itself() -> None:
     turn = f"read before rest </proc/uptime; {loop}; read after rest </proc/uptime"
     turn += "; echo $before $after"
     script = f"for turn in 1 2 3 4; do {turn}; done; echo $PGTABLE_CLEANUP_ICOUNT"
-    done = lab("--icount", "--cpus", "1", "--", "sh", "-c", script)
-    assert done.returncode == 0, done.stderr
-    assert "clock counted" not in done.stderr
-    *lines, icount = done.stdout.splitlines()
+    result = pool.guest("7.3", Machine(icount=True, cpus=1)).run(["sh", "-c", script])
+    assert result.clock_ok
+    *lines, icount = result.stdout.decode().splitlines()
     assert icount == "1"
     # Hundredths of a second; the first loop may still see the boot's end.
     _, *costs = (float(after) - float(before) for before, after in map(str.split, lines))
     assert min(costs) > 1
     assert max(costs) < 1.02 * min(costs), costs
-
-
-@pytest.mark.usefixtures("temporary")
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("echo c >/proc/sysrq-trigger", "Kernel panic - not syncing: sysrq triggered crash"),
-        ("reboot -f", "it rebooted or powered off"),
-    ],
-    ids=["panic", "reboot"],
-)
-def test_a_guest_that_dies_fails_the_run(command: str, message: str) -> None:
-    """Long before the command's end, for which lab() would not wait."""
-    done = lab("--no-module", "--", "sh", "-c", f"echo before; {command}; sleep 10000")
-    assert done.returncode == 1
-    assert done.stdout == "before\n"
-    assert "pgtable-cleanup: the guest went down before the command's end" in done.stderr
-    assert message in done.stderr
-    assert "the console's end:\n" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.usefixtures("temporary")
-def test_a_hang_fails_the_run_in_time() -> None:
-    """lab() would not wait for the command's end."""
-    done = lab("--no-module", "--timeout", "15", "--", "sleep", "10000")
-    assert done.returncode == 1
-    assert "not done within 15 s (see --timeout)" in done.stderr
-
-
-@pytest.mark.usefixtures("temporary")
-def test_a_bug_in_the_kernels_log_fails_the_run() -> None:
-    report = "BUG: Bad page state in process test"
-    done = lab("--no-module", "--", "sh", "-c", f"echo '<6>{report}' >/dev/kmsg; echo out")
-    assert done.returncode == 1
-    assert done.stdout == "out\n"
-    assert "the guest's kernel reported a bug" in done.stderr
-    assert report in done.stderr
 
 
 FAULTY = """\
@@ -291,15 +264,25 @@ def faulty_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_module(get_kernel("6.12"), source=source)
 
 
-def test_a_real_warning_fails_the_run(faulty_module: Path) -> None:
-    with pytest.raises(KernelReportError, match="reported a bug") as caught:
+def test_a_real_warning_fails_the_boot(faulty_module: Path) -> None:
+    with pytest.raises(KernelReportError, match="reported a bug while it booted") as caught:
         boot(machine=Machine(module=faulty_module))
     assert any("faulty_init" in line for line in caught.value.reports)
 
 
-def test_a_real_oops_ends_the_run(faulty_module: Path) -> None:
-    with pytest.raises(LabError, match="BUG: kernel NULL pointer dereference"):
-        boot(machine=Machine(module=faulty_module, module_args=("oops=1",)))
+@pytest.mark.usefixtures("temporary")
+def test_a_real_oops_fails_the_run(faulty_module: Path) -> None:
+    """It does so long before the command's end, for which lab() would not wait."""
+    script = f"echo before; insmod {faulty_module} oops=1; sleep 10000"
+    done = lab("--no-module", "--", "sh", "-c", script)
+    assert done.returncode == 1
+    assert done.stdout == "before\n"
+    assert "pgtable-cleanup: the guest went down before the command's end: " in done.stderr
+    assert "BUG: kernel NULL pointer dereference" in done.stderr
+    assert "; while it ran: sh -c 'echo before; insmod" in done.stderr
+    assert "the console's end:\n" in done.stderr
+    assert "Kernel panic" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.usefixtures("temporary")
@@ -312,9 +295,11 @@ def test_a_module_that_is_refused_fails_the_run() -> None:
 
 @pytest.mark.usefixtures("temporary")
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+    ("number", "up"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+    ids=["SIGINT", "SIGTERM while it boots", "SIGKILL while it boots"],
 )
-def test_a_signal_leaves_no_qemu(number: signal.Signals) -> None:
+def test_a_signal_leaves_no_qemu(number: signal.Signals, up: bool) -> None:
     with subprocess.Popen(
         [COMMAND, "lab", "run", "--no-module", "--disk", "1G", "sh", "-c", "echo up; sleep 1000"],
         stdin=subprocess.DEVNULL,
@@ -322,16 +307,29 @@ def test_a_signal_leaves_no_qemu(number: signal.Signals) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert [child.name() for child in children] != []
+        if up:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        qemu = qemu_of(process.pid)
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
     assert "Traceback" not in stderr
     assert process.returncode != 0
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs([qemu], timeout=60)
     assert alive == []
+
+
+def qemu_of(pid: int) -> psutil.Process:
+    """The process's QEMU, once there is one."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for child in psutil.Process(pid).children(recursive=True):
+            # setpriv has become QEMU.
+            with suppress(psutil.NoSuchProcess):
+                if child.name().startswith("qemu"):
+                    return child
+        time.sleep(0.01)
+    raise AssertionError("no QEMU")
 
 
 @pytest.mark.usefixtures("temporary")
@@ -389,13 +387,6 @@ def test_no_command_is_bad_usage() -> None:
     assert lab().returncode == 2
 
 
-def test_a_file_below_the_guests_own_tmp_is_made_visible(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.write_text("seen")
-    with boot(machine=WITHOUT_MODULE, visible=[file]) as booted:
-        assert booted.run(["cat", str(file)]).stdout == b"seen"
-
-
 def test_no_qemu_on_path(tmp_path: Path) -> None:
     done = lab("true", env={"PATH": str(tmp_path)})
     assert done.returncode == 1
@@ -437,13 +428,9 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
     assert list((cache / "pgtable-cleanup").glob("kernels/*")) == []
 
 
-def boots_at_last() -> None:
-    with boot(machine=WITHOUT_MODULE) as booted:
-        assert booted.run(["sh", "-c", "exit 3"]).exit_code == 3
-
-
-def test_a_boot_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A guest that has not booted in time hangs."""
+@pytest.fixture
+def hung_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """A guest whose first boot did not end in time."""
     limits = iter([0.1, guest.BOOT_SECONDS])
     start = Guest.start
 
@@ -452,12 +439,14 @@ def test_a_boot_that_hangs_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
         start(self, *arguments)
 
     monkeypatch.setattr(Guest, "start", started)
-    boots_at_last()
-    assert next(limits, None) is None
+    with boot(machine=WITHOUT_MODULE) as booted:
+        assert next(limits, None) is None
+        yield booted
 
 
-def test_a_boot_in_which_qemu_crashes_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """QEMU crashes as from a bug of its own."""
+@pytest.fixture
+def crashed_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
+    """A guest in whose first boot QEMU crashed, as by a bug of its own."""
     crashes = iter([True, False])
     wait = Guest._wait
 
@@ -467,5 +456,23 @@ def test_a_boot_in_which_qemu_crashes_is_tried_again(monkeypatch: pytest.MonkeyP
         wait(self, *arguments)
 
     monkeypatch.setattr(Guest, "_wait", waited)
-    boots_at_last()
-    assert next(crashes, None) is None
+    with boot(machine=WITHOUT_MODULE) as booted:
+        assert next(crashes, None) is None
+        yield booted
+
+
+def test_a_boot_that_hangs_is_tried_again_and_a_reboot_is_no_end(hung_at_first: Guest) -> None:
+    assert hung_at_first.run(["sh", "-c", "exit 3"]).exit_code == 3
+    with pytest.raises(LabError, match="before the command's end: it rebooted or powered off"):
+        hung_at_first.run(["sh", "-c", "reboot -f; sleep 10000"])
+    with pytest.raises(LabError, match="runs no more commands: the guest went down"):
+        hung_at_first.run(["true"])
+
+
+def test_a_crash_of_qemu_is_tried_again_and_a_hang_ends_in_time(crashed_at_first: Guest) -> None:
+    assert crashed_at_first.run(["sh", "-c", "exit 3"]).exit_code == 3
+    began = time.monotonic()
+    with pytest.raises(LabError, match=r"not done within 3 s .*; while it ran: sleep 10000"):
+        crashed_at_first.run(["sleep", "10000"], timeout=3)
+    assert time.monotonic() - began < 60
+    assert crashed_at_first.ended

@@ -94,8 +94,8 @@ say log; dmesg | grep 'pgtable_cleanup: ' | sed 's/^[^]]*] //'
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, list[str]]:
-    """What each part of the script printed, in one boot of 6.12."""
+def said(pool: lab.Pool) -> dict[str, list[str]]:
+    """What each part of the script printed, in a guest with 6.12."""
     kernel = lab.get_kernel("6.12")
     variants = {
         "GOOD": lab.build_module(kernel),
@@ -104,12 +104,9 @@ def said() -> dict[str, list[str]]:
             kernel, make_args=["KCFLAGS=-DPGTABLE_CLEANUP_ABI_VERSION=99"]
         ),
     }
-    result = lab.run(
+    result = pool.guest(kernel, lab.Machine(module=False)).run(
         ["sh", "-c", f"PATH={COMMAND.parent}:$PATH; exec 2>&1; {SCRIPT}"],
-        kernel=kernel,
-        load_module=False,
         env={name: str(path) for name, path in variants.items()},
-        visible=list(variants.values()),
     )
     parts: dict[str, list[str]] = {}
     for line in result.stdout.decode().splitlines():
