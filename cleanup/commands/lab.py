@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`pgtable-cleanup lab run` and `lab shell`: commands in a guest with one of Debian's kernels."""
+"""`pgtable-cleanup lab`: commands in a guest with one of Debian's kernels."""
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import IO, Any, TypedDict, TypeVar, Unpack
 
 import click
+from rich.console import Console
+from rich.table import Table
 
+from cleanup.commands import Failure
 from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
     DEFAULT,
@@ -18,6 +22,7 @@ from cleanup.lab import (
     Guest,
     GuestResult,
     Kernel,
+    KernelNotServed,
     LabError,
     Machine,
     boot,
@@ -46,6 +51,12 @@ class _Options(TypedDict):
     no_module: bool
     module_args: str
     results: Path | None
+
+
+class _NotServed(Failure):
+    """Tells the caller by the exit code that what needs that kernel can be skipped."""
+
+    exit_code = os.EX_UNAVAILABLE
 
 
 class _Size(click.ParamType[str]):
@@ -163,7 +174,8 @@ def run_command(
 ) -> None:
     """Run CMD in the guest, with its output and exit code.
 
-    Fails as well if the guest's kernel panics, hangs, or reports a bug in its log.
+    Fails as well if the guest's kernel panics, hangs, or reports a bug in its log.  The exit code
+    is 69 if Debian does not serve the kernel any more and it was not downloaded before.
     """
     with _boot(options) as guest:
         result = guest.run(
@@ -221,9 +233,30 @@ def _boot(options: _Options, *, check_dmesg: bool = True, interactive: bool = Fa
 
 def _kernel(options: _Options, progress: Progress) -> Kernel:
     name, build, refresh = options["kernel"], options["build"], options["refresh"]
-    if build is None:
-        return get_kernel(name, progress=progress, refresh=refresh)
-    return get_debug_kernel(name, build, progress=progress, refresh=refresh)
+    try:
+        if build is None:
+            return get_kernel(name, progress=progress, refresh=refresh)
+        return get_debug_kernel(name, build, progress=progress, refresh=refresh)
+    except KernelNotServed as error:
+        raise _NotServed(str(error)) from error
+
+
+@lab.command("kernels")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+def list_kernels(as_json: bool) -> None:
+    """List the kernels that the lab gets from Debian, and which of them are here."""
+    releases = {name: kernels.downloaded_release(name) for name in SOURCES}
+    if as_json:
+        found = [
+            {"name": name, "suites": list(source.suites), "release": releases[name]}
+            for name, source in SOURCES.items()
+        ]
+        click.echo(json.dumps({"schema": 1, "default": DEFAULT, "kernels": found}, indent=2))
+        return
+    table = Table("kernel", "Debian's suites", "here", box=None)
+    for name, source in SOURCES.items():
+        table.add_row(name, ", ".join(source.suites), releases[name] or "not downloaded yet")
+    Console(highlight=False, markup=False).print(table)
 
 
 def _passes_to(stream: IO[bytes]) -> Callable[[bytes], None]:

@@ -8,7 +8,7 @@ commands.
 from cleanup.lab.booting import boot, run
 from cleanup.lab.build import build_module
 from cleanup.lab.debug_kernels import BUILDS, get_debug_kernel
-from cleanup.lab.errors import KernelReportError, LabError
+from cleanup.lab.errors import KernelNotServed, KernelReportError, LabError
 from cleanup.lab.guest import Guest, GuestResult
 from cleanup.lab.kernels import DEFAULT, SOURCES, Kernel, get_kernel
 from cleanup.lab.machine import Machine
@@ -21,6 +21,7 @@ __all__ = [
     "Guest",
     "GuestResult",
     "Kernel",
+    "KernelNotServed",
     "KernelReportError",
     "LabError",
     "Machine",

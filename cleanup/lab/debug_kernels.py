@@ -20,7 +20,7 @@ from cleanup.lab.errors import LabError
 from cleanup.lab.kernels import SOURCES, Kernel, complete, kernel_in
 from cleanup.lab.packages import want_space
 from cleanup.lab.progress import Progress, Silent
-from cleanup.lab.sources import compiler, newest_source, unpack_source
+from cleanup.lab.sources import newest_source, unpack_source
 
 BUILDS = {"debug": ("machine", "debug"), "kcsan": ("machine", "kcsan")}
 """Each build's configuration, by files of ``configs/``."""
@@ -64,7 +64,7 @@ def get_debug_kernel(
     wanted = configuration(name, build)
     inputs = {
         "configuration": hashlib.sha256(_as_text(wanted).encode()).hexdigest(),
-        "compiler": root.run([compiler(name), "--version"]).splitlines()[0],
+        "compiler": root.run([SOURCES[name].compiler, "--version"]).splitlines()[0],
     }
     tree = cache_dir() / "kernels" / f"{name}-{build}"
     if refresh or not _is_made_of(tree, inputs):
@@ -141,7 +141,7 @@ def _build(root: BuildRoot, name: str, build: str, work: Path, progress: Progres
     wanted = configuration(name, build)
     # Debian's Makefiles read it, those of a module's build too.
     (work / SOURCE / ".kernelvariables").write_text(
-        "".join(f"{variable} = {compiler(name)}\n" for variable in ("CC", "HOSTCC"))
+        "".join(f"{variable} = {SOURCES[name].compiler}\n" for variable in ("CC", "HOSTCC"))
     )
     (work / "wanted.config").write_text(_as_text(wanted))
     make = ["make", "-C", f"/mnt/{SOURCE}", f"-j{os.cpu_count()}"]

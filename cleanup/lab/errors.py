@@ -8,6 +8,13 @@ class LabError(CleanupError):
     """The lab could not do its part: no package, no kernel, no boot, a guest that died."""
 
 
+class KernelNotServed(LabError):
+    """The Debian mirror does not serve a kernel, or does not serve it any more.
+
+    Backports drop a kernel on the day that the next one comes.
+    """
+
+
 class KernelReportError(LabError):
     """The guest's kernel reported a bug: the dmesg gate.
 

@@ -6,13 +6,18 @@ kin as depmod makes them.  The same layout elsewhere serves as well: name its di
 """
 
 import platform
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cleanup.lab.buildroot import BuildRoot, get_build_root
 from cleanup.lab.cache import cache_dir, lock, replacing
-from cleanup.lab.errors import LabError
-from cleanup.lab.packages import Apt
+from cleanup.lab.errors import KernelNotServed, LabError
+from cleanup.lab.packages import Apt, Package
 from cleanup.lab.progress import Progress, Silent
 
 
@@ -31,31 +36,60 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class _Source:
-    suite: str
+class Source:
+    """Where a kernel comes from; ``kernels.toml`` says what each field is."""
+
+    suites: tuple[str, ...]
     image: str
-
-    @property
-    def suites(self) -> list[str]:
-        """The suite, and the release that backports lean on."""
-        return list(dict.fromkeys([self.suite.removesuffix("-backports"), self.suite]))
+    compiler: str
+    storms: Mapping[str, Any]
 
 
-# The newest of each line.  The pattern leaves out the cloud, rt and unsigned flavours and the
-# debugging symbols: a release has no hyphen but the one of 6.1's ABI number.
-SOURCES = {
-    "6.1": _Source("bookworm", r"linux-image-6\.1\.[0-9]+-[0-9]+-amd64"),
-    "6.12": _Source("trixie", r"linux-image-6\.12\.[^-]+-amd64"),
-    "7.3": _Source("trixie-backports", r"linux-image-7\.3\.[^-]+-amd64"),
-}
+def _sources() -> dict[str, Source]:
+    tables = tomllib.loads((Path(__file__).parent / "kernels.toml").read_text())
+    return {
+        name: Source(**{**table, "suites": tuple(table["suites"])})
+        for name, table in tables.items()
+    }
+
+
+SOURCES = _sources()
+"""The kernels that the lab gets from Debian, by name, oldest first."""
 DEFAULT = "6.12"
+
+
+@contextmanager
+def serving(
+    name: str, package: str, progress: Progress
+) -> Iterator[tuple[Apt, Callable[[Iterable[str]], list[Package]], str]]:
+    """Find the first suite that serves a package of the kernel of that name, one of SOURCES.
+
+    Yields an apt over that suite, what resolves packages in it, and the package's name: the newest
+    one that matches the regular expression.  Raises KernelNotServed if no suite has any, and
+    LabError if the mirror can't be asked.
+    """
+    reasons = []
+    for suite in SOURCES[name].suites:
+        with ExitStack() as stack:
+            # Backports lean on their release.
+            suites = dict.fromkeys([suite.removesuffix("-backports"), suite])
+            try:
+                apt = stack.enter_context(Apt.locked(list(suites), progress))
+                found = apt.newest(package)
+            except KernelNotServed as error:
+                reasons.append(f"{suite}: {error}")
+                continue
+            yield apt, partial(apt.resolve, suite), found
+            return
+    raise KernelNotServed(f"Debian serves no linux {name} any more ({'; '.join(reasons)})")
 
 
 def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = False) -> Kernel:
     """The kernel of that name (see SOURCES), or the one in the directory of that name.
 
-    The first time, and with ``refresh``, it is downloaded; otherwise the network is left alone.
-    Raises LabError if there is no such kernel or it can't be had.
+    It is downloaded the first time; with ``refresh``, a newer one is if Debian serves one.
+    Otherwise the network is left alone.  Raises KernelNotServed if Debian does not serve it any
+    more and it was not downloaded before, LabError if there is no such kernel or it can't be had.
     """
     progress = progress or Silent()
     check_name(name)
@@ -66,8 +100,20 @@ def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = F
         with lock(f"kernel {name}", progress):
             # Another process may have got it while this one waited.
             if refresh or not tree.exists():
-                _update(name, tree, progress)
+                try:
+                    _update(name, tree, progress)
+                except KernelNotServed as error:
+                    if not tree.exists():
+                        raise
+                    with progress.step(f"{error}: the one that was downloaded before stays"):
+                        pass
     return kernel_in(name, tree)
+
+
+def downloaded_release(name: str) -> str | None:
+    """Return the release of the kernel of that name, one of SOURCES, if it was downloaded."""
+    tree = cache_dir() / "kernels" / name
+    return kernel_in(name, tree).release if tree.exists() else None
 
 
 def check_name(name: str) -> None:
@@ -99,16 +145,14 @@ def _update(name: str, tree: Path, progress: Progress) -> None:
     """Get the newest release of that line, unless it is what the tree holds."""
     if platform.machine() != "x86_64":
         raise LabError(f"the lab's kernels are for x86-64, this host is {platform.machine()}")
-    source = SOURCES[name]
     root = get_build_root(progress=progress)
-    with Apt.locked(source.suites, progress) as apt:
-        image = apt.newest_image(source.image)
+    with serving(name, SOURCES[name].image, progress) as (apt, resolve, image):
         release = image.removeprefix("linux-image-")
         if tree.exists() and kernel_in(name, tree).release == release:
             return
         packages = [
             package
-            for package in apt.resolve(source.suite, [image, f"linux-headers-{release}"])
+            for package in resolve([image, f"linux-headers-{release}"])
             if package.name.startswith("linux-") and package.name != "linux-libc-dev"
         ]
         with replacing(tree) as new:

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from cleanup.lab.cache import cache_dir, explained, lock
-from cleanup.lab.errors import LabError
+from cleanup.lab.errors import KernelNotServed, LabError
 from cleanup.lab.host import dies_with_us, program
 from cleanup.lab.progress import Advance, Progress
 
@@ -30,6 +30,9 @@ INDEX = re.compile(
     r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
     r"(?:-updates|-backports)?/main/"
 )
+
+# What apt says of a suite that a mirror has not, or has no more.
+NO_SUITE = re.compile(r"does not have a Release file|no longer has a Release file")
 
 # Bytes on disk for each byte of packages, at most: they and what they hold.
 UNPACKED = 7
@@ -125,12 +128,15 @@ class Apt:
         with lock("apt", progress), explained(f"write to {cache_dir()}"):
             yield cls(suites, progress)
 
-    def newest_image(self, pattern: str) -> str:
-        """The kernel image whose name matches the regular expression, of the highest version."""
-        names = self._run(["apt-cache", "pkgnames", "linux-image-"]).split()
+    def newest(self, pattern: str) -> str:
+        """Return the kernel's package of the highest version whose name matches.
+
+        Raises KernelNotServed if there is none.
+        """
+        names = self._run(["apt-cache", "pkgnames", "linux-"]).split()
         found = [name for name in names if re.fullmatch(pattern, name)]
         if not found:
-            raise LabError(f"the Debian mirror has no package named like {pattern}")
+            raise KernelNotServed(f"no package is named like {pattern}")
         return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
     def resolve(self, suite: str, names: Iterable[str]) -> list[Package]:
@@ -203,6 +209,8 @@ class Apt:
                 raise
         if apt.returncode != 0:
             reason = _reason(messages)
+            if NO_SUITE.search(reason):
+                raise KernelNotServed("the mirror has no such suite")
             full = os.strerror(errno.ENOSPC) in reason
             hint = MORE_SPACE if full else ANOTHER_MIRROR
             raise LabError(f"cannot download from the Debian mirror: {reason}; {hint}")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The guests that the tests of a session share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -17,3 +17,22 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Pool]:
     directory = tmp_path_factory.getbasetemp()
     with lab.Pool(visible=[directory], writable=directory) as guests:
         yield guests
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    """Skip a test whose fixtures want a kernel that Debian dropped, and say so."""
+    return (yield from _skipped_without_kernel())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None]:
+    """Skip a test that wants a kernel that Debian dropped, and say so."""
+    return (yield from _skipped_without_kernel())
+
+
+def _skipped_without_kernel() -> Generator[None]:
+    try:
+        yield
+    except lab.KernelNotServed as error:
+        pytest.skip(str(error))

@@ -12,7 +12,7 @@ from cleanup.lab.buildroot import get_build_root
 from cleanup.lab.cache import cache_dir, lock, replacing
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress
-from cleanup.lab.sources import compiler, newest_source, unpack_source
+from cleanup.lab.sources import newest_source, unpack_source
 
 # In an entry of the cache, beside make's output.
 PROGRAMS = "programs"
@@ -36,7 +36,7 @@ def get_programs(kernel: Kernel, progress: Progress) -> Path:
         raise LabError(f"selftests are built of {', '.join(SOURCES)}, not of {kernel.name!r}")
     root = get_build_root(progress=progress)
     version = _package_version(kernel)
-    made_of = (version, root.run([compiler(kernel.name), "--version"]), FLAGS, LIBRARIES)
+    made_of = (version, root.run([SOURCES[kernel.name].compiler, "--version"]), FLAGS, LIBRARIES)
     key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     final = cache_dir() / "selftests" / f"{kernel.release}-{key}"
     if not final.exists():
@@ -72,7 +72,7 @@ def _build(kernel: Kernel, version: str, final: Path, progress: Progress) -> Non
             packages = apt.resolve(buildroot.SUITE, LIBRARIES)
             wanted = [package for package in packages if package.name in LIBRARIES]
             apt.unpack("the selftests' libraries", wanted, libraries)
-        name = compiler(kernel.name)
+        name = SOURCES[kernel.name].compiler
         make = ["make", "ARCH=x86_64", f"CC={name}", f"HOSTCC={name}", "-C"]
         with progress.step(f"building the selftests of {kernel.release}"):
             root.run([*make, "/mnt", "headers"], writable={Path("/mnt"): tree})
