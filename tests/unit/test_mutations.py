@@ -154,5 +154,6 @@ def test_a_verdict_stands_until_something_changes() -> None:
     missed = {**stands, "caught": False}
     elsewhere = {**stands, "kernel": "6.12.2-debug"}
     without = {name: value for name, value in stands.items() if name != "made_of"}
+    others = cast(list[Verdict], [changed, missed, elsewhere, without])
     assert standing(kernel, "6.12", [stands]) == {mutation.name: stands}
-    assert standing(kernel, "6.12", [changed, missed, elsewhere, without]) == {}
+    assert standing(kernel, "6.12", others) == {}
