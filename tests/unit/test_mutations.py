@@ -16,6 +16,7 @@ from proof.mutations.bench import Bench, Verdict, made_of, standing, wanted
 from proof.mutations.catalog import ALL, MUTATIONS, Edit, Mutation
 from proof.mutations.mutate import KMOD, mutate
 from proof.mutations.table import markdown
+from proof.task import ProofFailed
 
 
 def verdict(**more: Any) -> dict[str, Any]:  # noqa: ANN401 -- what JSON holds
@@ -45,6 +46,13 @@ def test_an_edit_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
     stale = Mutation("stale", [Edit("scan.c", "no such text", "")], "faults.no_write_is_lost")
     with pytest.raises(ValueError, match=r"stale: scan\.c has 0 times 'no such text'"):
         mutate(stale, tmp_path)
+
+
+def test_a_protection_that_is_gone_fails_the_proof(bench: Bench) -> None:
+    """As where it was left out on purpose."""
+    stale = Mutation("stale", [Edit("scan.c", "no such text", "")], "faults.no_write_is_lost")
+    with pytest.raises(ProofFailed, match=r"not where it was: stale: scan\.c has 0 times"):
+        next(bench.judge_all([stale], full=False))
 
 
 def test_the_table_says_where_a_protection_does_not_matter() -> None:

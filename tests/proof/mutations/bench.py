@@ -16,6 +16,7 @@ from proof import content
 from proof.guests import HELPERS, Job, Seen, Stage
 from proof.mutations.catalog import MUTATIONS, Mutation
 from proof.mutations.mutate import mutate
+from proof.task import ProofFailed
 
 # The seeds of the runs, which are the same at every proof.
 FIRST_SEED = 1
@@ -155,5 +156,8 @@ class Bench:
 
     def _build(self, mutation: Mutation) -> Path:
         with tempfile.TemporaryDirectory(prefix="mutation.") as directory:
-            source = mutate(mutation, Path(directory))
+            try:
+                source = mutate(mutation, Path(directory))
+            except ValueError as error:
+                raise ProofFailed(f"the protection is not where it was: {error}") from error
             return lab.build_module(self._kernel, source=source, progress=self._progress)
