@@ -1,18 +1,46 @@
 # SPDX-License-Identifier: MIT
 """The documentation site and the man pages, both of the Markdown in this directory: `make docs`."""
 
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
+
 project = "pgtable-cleanup"
 author = "the pgtable-cleanup authors"
-extensions = ["myst_parser", "sphinx_click"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "c_header",
+]
 exclude_patterns = ["results"]
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Gives back the memory of empty page tables",
-    "page_width": "68rem",
-}
+# `name` in a docstring is a link where the name is documented, and code everywhere.
+default_role = "py:obj"
+# Quotation marks become typographic; the two dashes of an option stay.
+smartquotes_action = "q"
+maximum_signature_line_length = 80
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"undoc-members": False}
+napoleon_use_ivar = True
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "pgtable-cleanup"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-myst_enable_extensions = ["deflist"]
+
 man_pages = [
     (
         "man/madv-cleanup-pgtable",
@@ -29,3 +57,15 @@ man_pages = [
         "1",
     ),
 ]
+
+
+def dashes(_app: Sphinx, document: nodes.document) -> None:
+    """Make dashes of those that Sphinx puts behind a parameter's name."""
+    for text in list(document.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
+
+
+def setup(app: Sphinx) -> None:
+    """Have Sphinx call what is here."""
+    app.connect("doctree-read", dashes)

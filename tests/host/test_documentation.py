@@ -1,32 +1,180 @@
 # SPDX-License-Identifier: MIT
-"""The site and the man pages build, without a warning."""
+"""The site and the man pages build, their links lead somewhere, and the reference is complete."""
 
+import importlib
+import re
 import subprocess
+import sys
 import sysconfig
+from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
 
-ROOT = Path(__file__).parents[2]
+import pytest
+from sphinx.util.inventory import InventoryFile
+
+import allocator_shim.errors
+from documented import PAGES, ROOT
+
 SPHINX = str(Path(sysconfig.get_path("scripts")) / "sphinx-build")
+PUBLIC_MODULES = (
+    "cleanup",
+    "allocator_shim",
+    "allocator_shim.preloaded",
+    "allocator_shim.jemalloc",
+)
+C_DECLARATION = re.compile(
+    r"^#define\s+((?:MADV|PGTABLE_CLEANUP)_\w+)[ \t\\]+\S"
+    r"|^(?:struct|enum) (pgtable_cleanup_\w+) \{"
+    r"|^\t(PGTABLE_CLEANUP_\w+),"
+    r"|^(?:int|void|size_t|static inline int) (pgtable_cleanup_(?!by_module)\w+)\(",
+    re.MULTILINE,
+)
 
 
-def test_site_and_man_pages(tmp_path: Path) -> None:
-    """Both of the same pages; what is written in Markdown for C is bold in roff."""
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site in `html` and the man pages in `man`, both built without a warning."""
+    out = tmp_path_factory.mktemp("docs")
     for builder in ("html", "man"):
         done = subprocess.run(
             [
                 *[SPHINX, "--quiet", "--fail-on-warning", "-b", builder],
-                *["-d", str(tmp_path / "doctrees"), str(ROOT / "docs"), str(tmp_path / builder)],
+                *["-d", str(out / "doctrees"), str(ROOT / "docs"), str(out / builder)],
             ],
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
-    page = (tmp_path / "man" / "MADV_CLEANUP_PGTABLE.2").read_text(encoding="utf-8")
+    return out
+
+
+class Page(HTMLParser):
+    """The links of a page, and the places in it that a link can name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.places = {""}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        """Note what an element links to, and what it is called."""
+        for name, value in attrs:
+            if name in ("href", "src") and value:
+                self.links.append(value)
+            elif name in ("id", "name") and value:
+                self.places.add(value)
+
+
+def test_man_pages(built: Path) -> None:
+    """What is strong in Markdown is bold in roff, and the command's page has every verb."""
+    page = (built / "man/MADV_CLEANUP_PGTABLE.2").read_text(encoding="utf-8")
     for error in ("EAGAIN", "EINVAL", "ENOMEM"):
         assert f"\\fB{error}\\fP" in page
-    command = (tmp_path / "man" / "pgtable-cleanup.1").read_text(encoding="utf-8")
+    command = (built / "man/pgtable-cleanup.1").read_text(encoding="utf-8")
     for verb in ("reclaim", "scan", "exec", "features", "lab", "experiment"):
         assert f"pgtable-cleanup {verb}" in command.replace("\\-", "-")
-    assert (tmp_path / "html" / "where-it-helps.html").exists()
+
+
+def test_no_link_of_the_site_is_dead(built: Path) -> None:
+    site = built / "html"
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert site / "index.html" in pages
+    assert not [
+        f"{path.relative_to(site)}: {link}"
+        for path, page in pages.items()
+        for link in page.links
+        if not urlsplit(link).scheme and not leads_somewhere(path, link, pages)
+    ]
+
+
+def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
+    """Say whether a link without a host names a file of the site, and a place in it."""
+    path, place = urldefrag(link)
+    target = page.parent.joinpath(unquote(urlsplit(path).path)).resolve() if path else page
+    if target not in pages:
+        return target.is_file()
+    return unquote(place) in pages[target].places
+
+
+def test_no_link_between_the_files_of_the_checkout_is_dead() -> None:
+    """Readers also follow them where the files are shown as they are."""
+    assert not [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if not urlsplit(link).scheme and not names_a_file(page, link)
+    ]
+
+
+def names_a_file(page: Path, link: str) -> bool:
+    """Say whether a relative link names a file, and if it names a heading, one that is there."""
+    path, place = urldefrag(link)
+    target = page.parent / path if path else page
+    return target.is_file() and (not place or place in headings(target))
+
+
+def headings(page: Path) -> Iterator[str]:
+    """Yield the headings of a page as links name them."""
+    for heading in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        yield re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_public_python_name_is_in_the_reference(built: Path) -> None:
+    documented = inventory(built, "py:")
+    public = {
+        f"{module}.{name}"
+        for module in PUBLIC_MODULES
+        for name in importlib.import_module(module).__all__
+    }
+    errors = {name for name in vars(allocator_shim.errors) if name[0].isupper()}
+    public |= {f"allocator_shim.errors.{name}" for name in errors}
+    assert public - documented == set()
+
+
+def test_every_name_of_the_c_headers_is_in_the_reference(built: Path) -> None:
+    headers = [
+        ROOT / "kmod/include/uapi/pgtable_cleanup.h",
+        *(ROOT / "allocator_shim/include").glob("pgtable_cleanup_*.h"),
+    ]
+    declared = {
+        name
+        for header in headers
+        for names in C_DECLARATION.findall(header.read_text(encoding="utf-8"))
+        for name in names
+        if name
+    }
+    assert {"MADV_CLEANUP_PGTABLE", "pgtable_cleanup_args", "pgtable_cleanup_drain"} <= declared
+    assert declared - inventory(built, "c:") == set()
+
+
+def inventory(built: Path, domain: str) -> set[str]:
+    """Return the names that the site documents, of one language."""
+    with (built / "html/objects.inv").open("rb") as file:
+        found = InventoryFile.load(file, "", lambda base, name: f"{base}{name}")
+    return {name for kind in found if kind.startswith(domain) for name in found[kind]}
+
+
+def test_the_reference_has_every_key_of_the_conf_with_its_default() -> None:
+    """The library says by itself which keys it knows."""
+    script = "import os, allocator_shim.preloaded as p; print(p.conf())"
+    program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
+    done = subprocess.run(
+        [program, "exec", "--quiet", "--", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    # verbose:0 is what --quiet asks for.
+    in_force = dict(re.findall(r"(\w+)='?(\w+)'?", done.stdout)) | {"verbose": "1"}
+    rows = re.findall(
+        r"^\| `(\w+)` \| .*? \| `?(\w+)`? \|",
+        (ROOT / "docs/reference/conf.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert {key: value.lower() for key, value in in_force.items()} == dict(rows)

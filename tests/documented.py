@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""What the pages tell their readers to type: the commands and the code of README.md and docs/."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README, TUTORIAL = ROOT / "README.md", ROOT / "docs/tutorial.md"
+PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+# Generated blocks show what was printed when their figures were made.
+GENERATED = re.compile(r"<!-- figures: .*?<!-- /figures -->", re.DOTALL)
+BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as it is typed, and the output that the page shows below it.
+
+    `as_root` commands follow the prompt "#".
+    """
+
+    text: str
+    as_root: bool
+    output: tuple[str, ...]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the blocks of a page in one language, without the generated ones."""
+    text = GENERATED.sub("", page.read_text(encoding="utf-8"))
+    return [found["text"] for found in BLOCK.finditer(text) if found["language"] == language]
+
+
+def commands(page: Path) -> Iterator[Command]:
+    """Yield the commands of a page's console blocks, in their order."""
+    for block in blocks(page, "console"):
+        typed = ""
+        output: list[str] = []
+        for line in [*block.splitlines(), "$ "]:
+            if not line.startswith(("$ ", "# ")):
+                output.append(line)
+                continue
+            if typed:
+                yield Command(typed[2:], typed.startswith("# "), tuple(output))
+            typed, output = line, []
