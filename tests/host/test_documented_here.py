@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""The commands of README.md and the tutorial run as they are typed, here and in a guest.
+
+Those that do not run here are listed with the reason; a command that is neither run nor listed
+fails.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from cleanup.lab import Guest, boot
+from documented import README, ROOT, TUTORIAL, Command, blocks, commands
+
+NOT_RUN = {
+    "make build": "it made the environment that this test runs in",
+    "make test": "this is a part of it",
+    "make demo": "test_experiments_in_lab.py runs experiments in the lab",
+    "pgtable-cleanup experiment run survivors-none --quick": "likewise",
+    "sudo apt install linux-headers-$(uname -r)": "a test changes no packages",
+    "make -C kmod": "test_module.py builds it for each kernel, and names its headers",
+    "sudo insmod kmod/pgtable_cleanup.ko": "the lab loads the module at each boot",
+    "python3 -m venv ~/pgtable-cleanup": "test_installed.py makes such an environment",
+    "~/pgtable-cleanup/bin/pip install .": "test_installed.py installs the wheel into it",
+}
+OPENS_A_GUEST = "pgtable-cleanup lab shell --kernel 6.12"
+MARK = "--- the next command ---"
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Guest]:
+    """A guest as `lab shell` opens it, and the README's reader with a loaded module has it."""
+    with boot() as booted:
+        yield booted
+
+
+def run_here(told: Sequence[Command]) -> None:
+    """Run commands in one shell on this host, and compare what they print."""
+    done = subprocess.run(
+        ["bash", "-c", script(told)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    compare(told, done.stdout, done.returncode, done.stderr)
+
+
+def run_in(guest: Guest, told: Sequence[Command]) -> None:
+    """Run commands in one shell of the guest, and compare what they print."""
+    done = guest.run(["bash", "-c", script(told)], cwd=ROOT)
+    compare(told, done.stdout.decode(), done.exit_code, done.stderr.decode())
+
+
+def script(told: Sequence[Command]) -> str:
+    """Return a script that ends at the first command that fails.
+
+    It is root who runs it, as under sudo.
+    """
+    return "\n".join(
+        ["set -e", 'sudo() { "$@"; }', *(f"echo '{MARK}'\n{one.text}" for one in told)]
+    )
+
+
+def compare(told: Sequence[Command], stdout: str, exit_code: int, stderr: str) -> None:
+    """Fail where a command failed, or printed other than the page shows; … stands for anything."""
+    printed = stdout.split(f"{MARK}\n")[1:]
+    last = told[len(printed) - 1].text if printed else ""
+    assert exit_code == 0, f"{last}: exit code {exit_code}\n{stderr}"
+    for command, output in zip(told, printed, strict=True):
+        if command.output:
+            pattern = ".*".join(map(re.escape, "\n".join(command.output).split("…")))
+            assert re.fullmatch(pattern, output.rstrip("\n")), f"{command.text} printed\n{output}"
+
+
+def to_run(told: Sequence[Command]) -> list[Command]:
+    """Return those that are not listed with a reason for which they are not run."""
+    return [command for command in told if command.text not in NOT_RUN]
+
+
+def test_the_tutorial(guest: Guest) -> None:
+    """Its commands run in their order: on the host, then in the guest, then on the host again."""
+    told = list(commands(TUTORIAL))
+    opens = next(i for i, command in enumerate(told) if command.text == OPENS_A_GUEST)
+    leaves = next(i for i, command in enumerate(told) if command.text == "exit")
+    inside, outside = told[opens + 1 : leaves], [*told[:opens], *told[leaves + 1 :]]
+    assert all(command.as_root for command in inside)
+    assert not any(command.as_root for command in outside)
+    assert len(inside) >= 8
+    run_here(to_run(outside))
+    run_in(guest, inside)
+
+
+def test_the_readme_on_this_host() -> None:
+    told = [command for command in to_run(list(commands(README))) if not needs_module(command)]
+    assert len(told) >= 2
+    run_here(told)
+
+
+def test_the_readme_with_the_module(guest: Guest) -> None:
+    """What follows sudo is run by root in a guest; and so is the code in Python."""
+    told = [command for command in to_run(list(commands(README))) if needs_module(command)]
+    assert len(told) >= 2
+    run_in(guest, told)
+    (code,) = blocks(README, "python")
+    done = guest.run(["python", "-c", code], cwd=ROOT)
+    assert done.exit_code == 0, done.stderr.decode()
+    assert "page tables" in done.stdout.decode()
+
+
+def needs_module(command: Command) -> bool:
+    """Say whether a command of the README does."""
+    return command.text.startswith("sudo ")
+
+
+def test_the_examples(guest: Guest) -> None:
+    """What the pages on C and Python show frees the tables that it has made."""
+    done = guest.run(["python", "docs/examples/own_memory.py"], cwd=ROOT)
+    assert done.exit_code == 0, done.stderr.decode()
+    freed = re.findall(r"(\d+) were freed", done.stdout.decode())
+    assert [int(number) >= 512 for number in freed] == [True]
+    compiled = (
+        "gcc -I allocator_shim/include docs/examples/cleanup.c -o /tmp/cleanup && /tmp/cleanup"
+    )
+    done = guest.run(["bash", "-c", compiled], cwd=ROOT)
+    assert done.exit_code == 0, done.stderr.decode()
+
+
+def test_what_is_listed_as_not_run_is_told() -> None:
+    """A reason for a command that no page has any more would hide nothing, and say nothing."""
+    told = {command.text for page in (README, TUTORIAL) for command in commands(page)}
+    assert set(NOT_RUN) <= told

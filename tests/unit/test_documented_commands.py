@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""What the pages tell their readers to type can be typed: options, examples and code exist."""
+
+import ast
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from cleanup.commands import main
+from documented import PAGES, ROOT, blocks, commands
+
+EXAMPLES = ROOT / "docs/examples"
+# Where a shell ends a command.
+ENDS = {"|", "||", "&&", ";", ">", "&"}
+
+
+def arguments(text: str) -> list[str] | None:
+    """Return the arguments of this project's command in a line, or None if it calls another."""
+    words = shlex.split(text.replace("$pid", "1"), comments=True)
+    while words[0] == "sudo" or "=" in words[0]:
+        words.pop(0)
+    if Path(words[0]).name != "pgtable-cleanup":
+        return None
+    end = next((i for i, word in enumerate(words) if word in ENDS), len(words))
+    return words[1:end]
+
+
+def typed() -> list[tuple[str, list[str]]]:
+    """Return this project's commands in all pages: where each stands, and its arguments."""
+    return [
+        (f"{page.relative_to(ROOT)}: {command.text}", found)
+        for page in PAGES
+        for command in commands(page)
+        if (found := arguments(command.text)) is not None
+    ]
+
+
+@pytest.mark.parametrize(("where", "words"), typed(), ids=lambda value: str(value)[:80])
+def test_every_command_is_one_that_the_command_line_knows(where: str, words: list[str]) -> None:
+    """An option or a verb that is gone is a usage error."""
+    command: click.Command = main
+    rest = list(words)
+    while isinstance(command, click.Group):
+        name = rest.pop(0)
+        if name == "--help":
+            return
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"{where}: there is no {name}"
+        command = found
+    try:
+        command.make_context(command.name, rest)
+    except click.exceptions.Exit:
+        assert "--help" in words
+    except click.UsageError as error:
+        pytest.fail(f"{where}: {error.format_message()}")
+
+
+def test_all_pages_together_show_every_verb() -> None:
+    """So that the tests here can't pass for want of commands."""
+    assert {words[0] for _where, words in typed()} == set(main.list_commands(click.Context(main)))
+
+
+def test_python_in_the_pages_is_python() -> None:
+    found = [block for page in PAGES for block in blocks(page, "python")]
+    assert len(found) >= 4
+    for block in found:
+        ast.parse(block)
+
+
+def test_the_example_in_c_compiles_as_its_page_says() -> None:
+    (compile_it,) = [
+        command.text
+        for command in commands(ROOT / "docs/howto/c.md")
+        if command.text.startswith("gcc ")
+    ]
+    words = shlex.split(compile_it)
+    at = words.index("-o")
+    subprocess.run(
+        [*words[:at], *words[at + 2 :], "-Wall", "-Werror", "-fsyntax-only"], cwd=ROOT, check=True
+    )
+
+
+def test_every_example_stands_in_a_page() -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    shown = set(re.findall(r"examples/([\w.]+)", text))
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == shown
