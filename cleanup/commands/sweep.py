@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from cleanup.commands import _scale
-from cleanup.commands._output import json_option, print_document, print_message
+from cleanup.commands._output import json_option, print_document
+from cleanup.errors import CleanupError
 from cleanup.lab import DEFAULT
 from experiments import provenance, registry
 from experiments.workload import Workload
@@ -42,10 +43,7 @@ def _workloads() -> dict[str, Workload]:
     help="Run nothing again that another commit has measured, or files that differ from it.",
 )
 @json_option
-@click.pass_context
 def sweep(
-    ctx: click.Context,
-    /,
     names: tuple[str, ...],
     kernels: tuple[str, ...],
     host: bool,
@@ -93,8 +91,5 @@ def sweep(
     click.echo(f"{len(ended.measured)} measured, {len(ended.kept)} kept in {out}", err=True)
     if as_json:
         print_document(asdict(ended))
-    for name, reason in ended.failed.items():
-        print_message(f"{name}: {reason}")
     if ended.failed:
-        # What failed is in the document: --json shows no other.
-        ctx.exit(1)
+        raise CleanupError("\n".join(f"{name}: {reason}" for name, reason in ended.failed.items()))

@@ -48,7 +48,7 @@ def test_list() -> None:
         (["tebibyte", "--touch", "all"], "tebibyte has no --touch all"),
         (["reclaim-cost", "--size", "64g"], "reclaim-cost/faults has no --size"),
         (["tebibyte", "--size", "3k"], "one page table maps 2 MiB"),
-        (["tebibyte", "--size", "3m"], "not a multiple of 2m"),
+        (["tebibyte", "--size", "3m"], "give a multiple of 2m"),
         (["tebibyte", "--method", "remap"], "remap"),
         (["tebibyte", "--granularity", "8k"], "8k"),
         (["tebibyte", "--repeat", "0"], "repeat"),

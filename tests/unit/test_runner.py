@@ -3,6 +3,8 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -247,6 +249,37 @@ def test_several_guests_at_once(fake: FakeLab) -> None:
     assert {name for (name, _), one in done.items() if one["failures"]} == {"three"}
     assert len(done) == 9
     assert threading.get_ident() not in fake.threads
+
+
+AT_ONCE = """\
+import subprocess
+from cleanup import lab
+from cleanup.lab.host import dies_with_us
+from experiments import registry, runner
+from experiments.part import Scale
+
+def boot(*_arguments, **_options):
+    with subprocess.Popen(dies_with_us("sleep", "60")) as guest:
+        print(guest.pid, flush=True)
+
+lab.boot = boot
+wanted = [(part, "6.12") for part in registry.chosen(["designs/when", "tebibyte"])]
+list(runner.in_lab(wanted, Scale(quick=True), jobs=2))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_who_is_interrupted_leaves_no_guest(number: signal.Signals) -> None:
+    """Though the threads that wait for guests can't be."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", AT_ONCE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        guests = [psutil.Process(int(process.stdout.readline())) for _ in range(2)]
+        process.send_signal(number)
+        process.wait(60)
+    _, alive = psutil.wait_procs(guests, timeout=60)
+    assert alive == []
 
 
 def test_what_is_not_expected_is_not_swallowed(fake: FakeLab) -> None:
