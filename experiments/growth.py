@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How page tables and the time to free them grow with the mapping: a sweep's sizes, log-log."""
+"""Growth of page tables, and of the time to free them, with the mapping: a sweep, log-log."""
 
 import math
 from collections.abc import Sequence
@@ -40,22 +40,22 @@ class Curve:
 
     @property
     def medians(self) -> list[float]:
-        """Of the seconds that freeing them took."""
+        """The median of the seconds that freeing took, for each size."""
         return [each.median for each in self.seconds]
 
     @property
     def label(self) -> str:
-        """Of the curve in a legend."""
+        """The curve's name in a legend."""
         return f"{self.method}, Linux {self.kernel}, {self.granularity} a call"
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Of the line fitted through the logarithms: 1 where y grows as x does, 0 where not at all."""
+    """Return the slope of the line through the logarithms: 1 if y grows as x does, 0 if not."""
     return linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
 
 
 def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
-    """Those of each workload that was run at three sizes at least."""
+    """Return the curves of each workload that was run at three sizes at least."""
     found: dict[str, list[Curve]] = {}
     sized: dict[tuple[str, str, str, str], dict[int, Summary]] = {}
     for document in documents:
@@ -83,7 +83,7 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
 
 
 def rows(group: Sequence[Curve]) -> list[tuple[str, ...]]:
-    """Of one kernel, under HEADINGS, by size; then the slopes."""
+    """Return the lines of one kernel under HEADINGS, by size, and then the slopes."""
     by_method = {curve.method: curve for curve in group}
     none, module = by_method["none"], by_method["module"]
     sizes = zip(

@@ -19,7 +19,7 @@ from experiments.phases import METHODS, PHASES, Freed, Parameters, Phase, Run
 
 @dataclass
 class _Observed:
-    """What was read of the target so far."""
+    """The figures that were read of the target so far."""
 
     drops_zero_pages: bool
     phases: dict[str, Phase] = field(default_factory=dict)

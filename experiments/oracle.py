@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many page tables of a halted process are empty, by what the kernel exports.
+"""The oracle: counts the empty page tables of a halted process by what the kernel exports.
 
 Every page table is one page of VmPTE.  A PTE table is live if its 2 MiB unit holds a
 pagemap entry, a PMD table if its 1 GiB unit does, a PUD table if its 512 GiB unit
@@ -77,7 +77,7 @@ class Census:
 
 
 def total(censuses: Iterable[Census]) -> Census:
-    """Of several processes together."""
+    """Return the sum over several processes."""
     return Census(*map(sum, zip(*map(astuple, censuses), strict=True)))
 
 
@@ -106,7 +106,7 @@ def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = Tru
 
 
 def observe_halted(pid: int) -> Census:
-    """What `observe` says of a process whose threads are stopped for it; raises as that does."""
+    """Stop the threads of a process, and return what `observe` says.  Raises as that does."""
     os.kill(pid, signal.SIGSTOP)
     try:
         while not _is_halted(pid):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an experiment is to those who write one and to those who run it: a part.
+"""The part: one experiment, to those who write one and to those who run it.
 
 Programs that are measured import packages of experiments, and with them this module, so it needs
 nothing but Python itself.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.document import Document
 
 Measured = dict[str, Any]
-"""What a part measured, as JSON holds it; a figure's unit ends its name: `_ns`, `_instructions`."""
+"""The figures of a part, as JSON holds them. A name ends with the unit: `_ns`, `_instructions`."""
 Documents: TypeAlias = "Sequence[Document]"
 """One part's, a document a kernel, each of which has measured something."""
 Pictures: TypeAlias = "Mapping[str, Figure]"
@@ -47,7 +47,7 @@ def _silent(_message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is measured; None and () stand for a part's own choice.
+    """The amount to measure; None and () leave the choice to the part.
 
     A quick measurement takes seconds: each part has a smaller layout for it. Claims are judged
     at full scale only.
@@ -109,7 +109,7 @@ COUNTING = Needs(icount=True, cpus=1, disk=None)
 
 
 class Claim(TypedDict):
-    """What the project says of a figure: `value` is to be within `limit`, and `met` says if so."""
+    """A promise about a figure: `value` is within `limit`, and `met` says if it is."""
 
     claim: str
     limit: float

@@ -11,12 +11,12 @@ GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 2
 NO_RELEASE = "-"
 TOUCHES = ("one", "all")
 METHODS = ("none", "zap", "module")
-"""How the tables of a workload can go."""
+"""The methods by which a workload's tables can go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a run depends on.
+    """The choices that make a run what it is.
 
     `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
     are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and

@@ -103,7 +103,7 @@ def _times(axis: Axes, shown: Sequence[Summary]) -> None:
 
 
 def _errors(times: Sequence[Spread]) -> tuple[list[float], list[float]]:
-    """How far the repeats lie below and above the median."""
+    """Return by how much the repeats lie below and above the median."""
     return (
         [time.median - time.least for time in times],
         [time.most - time.median for time in times],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who saves how much: the tables that each workload leaves empty, and what is freed of them."""
+"""The savings: the tables that each workload leaves empty, and those that are freed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def row(saving: Saving) -> tuple[str, str, str, str, str]:
 
 
 def verdict(one: OnKernel) -> str:
-    """Of a kernel, in two sentences."""
+    """Return in two sentences what was saved on a kernel."""
     controls = [saving for saving in one.savings if saving.control]
     gaining = [
         saving
@@ -105,7 +105,7 @@ def draw_all(kernels: Sequence[OnKernel], out: Path) -> list[Path]:
 
 
 def draw(one: OnKernel) -> Figure:
-    """What was left empty, and what of it was freed, in MiB, on a logarithmic axis."""
+    """Draw the tables left empty and those freed, in MiB, on a logarithmic axis."""
     count = len(one.savings)
     figure = Figure(figsize=(9, 1.4 + 0.26 * count), layout="constrained")
     axis = figure.subplots()

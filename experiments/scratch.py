@@ -9,20 +9,20 @@ from pathlib import Path
 
 from experiments.sparse import PAGE, SparseMapping
 
-# One touched page in so many holds data, the rest are holes of the file.
+# One touched page in that many holds data; the rest are holes of the file.
 WRITTEN_ONE_IN = 512
 _SAMPLE = 64
-# Of each so many units, all pages are looked at, not the touched one alone.
+# In one unit of that many, all pages are looked at, and not the touched one alone.
 _WHOLE_ONE_IN = 64
 
 
 def scratch_directory() -> Path:
-    """What PGTABLE_CLEANUP_SCRATCH names (a lab guest's disk), else where temporary files are."""
+    """Return what PGTABLE_CLEANUP_SCRATCH names (a guest's disk), else the temporary directory."""
     return Path(os.environ.get("PGTABLE_CLEANUP_SCRATCH") or tempfile.gettempdir())
 
 
 def contents(units: int, seed: int) -> dict[int, bytes]:
-    """What the touched page of some units is to hold, by unit."""
+    """Return what the touched page of some units is to hold, by unit."""
     chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
     return {
         chooser.randrange(first, min(first + WRITTEN_ONE_IN, units)): chooser.randbytes(PAGE)
@@ -47,7 +47,7 @@ def resident(mapping: SparseMapping) -> int:
 
 
 def reads_as_written(mapping: SparseMapping, written: Mapping[int, bytes]) -> bool:
-    """Whether the written pages hold what they should, and a sample of the rest is zero."""
+    """Tell whether the written pages hold what they should, and a sample of the rest is zero."""
     chooser = random.Random(mapping.seed)  # noqa: S311 -- a reproducible sample
     holes = set(chooser.choices(range(mapping.units), k=_SAMPLE)) - set(written)
     return all(mapping.page(unit) == content for unit, content in written.items()) and all(

@@ -65,7 +65,7 @@ class SparseMapping:
         )
 
     def resident(self, first: int, last: int, *, every_page: bool) -> int:
-        """How many pages are in memory, of all or of those touched one a unit; OSError."""
+        """Count the pages in memory, of all or of those touched one a unit.  Raises OSError."""
         return _memory.resident(self.view, first, last, seed=self.seed, every_page=every_page)
 
     def touch_and_release(self, first: int, last: int) -> tuple[float, float]:
@@ -98,7 +98,7 @@ class SparseMapping:
         return 1e-9 * releasing, survivors, emptied
 
     def kept_intact(self, per_million: int) -> bool:
-        """Whether what `release_but` kept is as it was."""
+        """Tell whether the pages that `release_but` kept are as they were."""
         return _memory.kept_intact(
             self.view, 0, self.units, seed=self.seed, block=self.block, per_million=per_million
         )
@@ -113,7 +113,7 @@ class SparseMapping:
         cast(mmap.mmap, self.view.obj).flush()
 
     def released_reads_zero(self, empty: Sequence[tuple[int, int]], sample: int) -> bool:
-        """Whether pages in `empty` runs of units read as zeros and then hold what is written.
+        """Tell whether pages in `empty` runs of units read as zeros, and then hold what is written.
 
         Looks at `sample` units chosen by the seed; makes tables, so measure before.
         """

@@ -17,7 +17,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def text(figures: dict[str, Any], unit: str) -> str:
-    """Of what `spread` stored: `1,234 instructions (1,230 to 1,240)`."""
+    """Return what `spread` stored for people: `1,234 instructions (1,230 to 1,240)`."""
     shown = f"{figures['median']:,.0f} {unit}"
     if figures["min"] == figures["max"]:
         return shown

@@ -38,7 +38,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """What tells the point from all others; a result's file adds the commit.
+        """A name that no other point has; the name of a result's file adds the commit.
 
         The size is in bytes, so that no two sizes are taken for one.
         """
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What came of a sweep: points measured now, those whose results were there, and failures."""
+    """The outcome of a sweep: points measured now, those that had a result, and failures."""
 
     measured: tuple[str, ...]
     kept: tuple[str, ...]
@@ -140,8 +140,8 @@ def run(
 ) -> Ended:
     """Measure what has no result yet; one that fails costs no other's result.
 
-    `scheduler` is the address of a Dask scheduler; without one, so many `workers` are started
-    here, by default as many as have two CPUs each. Raises ExperimentError without Dask.
+    `scheduler` is the address of a Dask scheduler; without one, `workers` processes are started
+    here, by default one for each two CPUs. Raises ExperimentError without Dask.
     """
     missing: list[Point] = []
     kept: list[Point] = []

@@ -15,7 +15,7 @@ _TIMES = ("time", "before", "peak", "released", "cleaned", "freed/empty")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What people are shown of a document."""
+    """A document as people see it."""
 
     title: str
     place: str

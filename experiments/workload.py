@@ -14,10 +14,10 @@ from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES, Parameters
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`contents_intact`: all reads as it should, what was released or never written as zero.
+    """The end of a run.
 
-    `survivors` are pages kept; `counts` is what else the workload counted, each by a name
-    that says what.
+    `contents_intact` says that all reads as it should: as zero what was released or never written.
+    `survivors` are the pages kept. `counts` is what else the workload counted, by name.
     """
 
     contents_intact: bool
@@ -35,10 +35,11 @@ class Measure(Protocol):
         populated: Sequence[tuple[int, int]] = (),
         pids: Sequence[int] = (),
     ) -> None:
-        """Figures of `phase`, which took `seconds`; of a phase met again, the highest and the sum.
+        """Take the figures of `phase`, whose work took `seconds`.
 
-        `populated`: address ranges of which every GiB has held a page.  `pids`: processes that
-        wait as well, and whose figures are added.
+        A phase that is met again keeps the highest VmPTE, and the sum of the seconds. Every GiB of
+        the address ranges in `populated` has held a page. The processes `pids` wait as well, and
+        their figures are added.
         """
 
 
@@ -47,10 +48,10 @@ class Mapped(Protocol):
 
     @property
     def range(self) -> tuple[int, int]:
-        """First address, of a page, and the one past the last."""
+        """The first address, that of a page, and the one past the last."""
 
     def zap(self, first: int, last: int) -> None:
-        """One MADV_DONTNEED over units of 2 MiB, counted from the first whole one; OSError."""
+        """Zap units of 2 MiB, counted from the first whole one, at once.  Raises OSError."""
 
 
 class Clean(Protocol):
@@ -59,9 +60,9 @@ class Clean(Protocol):
     def __call__(
         self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
     ) -> None:
-        """`empty`: the runs of 2 MiB units, first and past the last, that hold no data.
+        """Free tables of `mapping`, and of the processes `pids`, which have it at the same place.
 
-        `pids`: processes that have the mapping at the same place, and are measured with it.
+        `empty` are the runs of 2 MiB units, first and past the last, that hold no data.
         """
 
 

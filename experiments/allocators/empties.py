@@ -13,7 +13,7 @@ from experiments.summary import size_text
 
 
 def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
-    """In tables: `peak` and `empty` above what there was at the beginning, `tables` at the end."""
+    """Count tables: `peak` and `empty` beyond those at the beginning, and `tables` at the end."""
     return {
         "peak": peak.tables - begin.tables,
         "tables": end.tables,
@@ -22,20 +22,20 @@ def counted(begin: Census, peak: Census, end: Census) -> dict[str, int]:
 
 
 def found(pid: int, begin: Census, peak: Census) -> dict[str, Any]:
-    """What is `counted` now, and then what is reclaimed."""
+    """Return what is `counted` now, and then what is reclaimed."""
     end = oracle.observe_halted(pid)
     return {**counted(begin, peak, end), "reclaimed": _reclaimed(pid)}
 
 
 def _reclaimed(pid: int) -> int | None:
-    """Tables of all levels that `reclaim` frees of it now, None where there is no module."""
+    """Return how many tables `reclaim` frees of it now, None without the module."""
     if not cleanup.features().methods["module"].works:
         return None
     return cleanup.reclaim(pid).freed.total
 
 
 def shown(run: dict[str, Any]) -> str:
-    """What was `counted`, and reclaimed where it could be."""
+    """Return what was `counted` for people, and what was reclaimed if that was possible."""
     text = f"{run['empty']:,} empty of {run['tables']:,} tables"
     if run.get("reclaimed") is not None:
         text += f"; reclaim by pid freed {run['reclaimed']:,}"

@@ -16,7 +16,7 @@ _MALLOC_CONF = {"thp": "never"}
 
 @dataclass(frozen=True, slots=True)
 class ProgramMethod:
-    """How a program is run.
+    """One way to run a program.
 
     `conf` is the preload library's, without which it is not preloaded; `malloc_conf` is jemalloc's.
 
@@ -32,7 +32,7 @@ class ProgramMethod:
     syscall: bool = False
 
     def works_here(self) -> bool:
-        """Whether the machine has the device, or lacks it, as the method needs it."""
+        """Tell whether the machine has the device, or lacks it, as the method needs it."""
         return self.device is None or self.device == Path(_uapi.DEVICE).exists()
 
     def attended(self) -> "ProgramMethod":
@@ -49,7 +49,7 @@ class ProgramMethod:
         return replace(self, malloc_conf={**self.malloc_conf, **more})
 
     def environment(self, libraries: Sequence[str]) -> dict[str, str]:
-        """That of a process which allocates by one of `libraries`."""
+        """Return the environment of a process that allocates by one of `libraries`."""
         shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
         given = {name: value for name, value in os.environ.items() if name != CONF}
         return environment(

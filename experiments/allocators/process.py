@@ -15,7 +15,7 @@ from experiments.part import ExperimentError
 
 
 class Process:
-    """See `started`."""
+    """A running program; `started` starts one."""
 
     def __init__(self, process: "subprocess.Popen[str]", method: ProgramMethod) -> None:
         self._process = process
@@ -47,7 +47,7 @@ class Process:
         return self._process.pid
 
     def tables(self) -> oracle.Census:
-        """What the oracle says while it waits; the library's thread doesn't."""
+        """Return the oracle's census while it waits; the library's thread does not wait."""
         return oracle.observe_halted(self._process.pid)
 
 

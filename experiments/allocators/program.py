@@ -44,7 +44,7 @@ class Program:
         self._objects.fill()
 
     def release(self, keep_every: int) -> None:
-        """Free all but every so manieth."""
+        """Free all objects but one in every `keep_every`."""
         self._heap.release(keep_every)
 
     def purge(self) -> None:
@@ -91,11 +91,11 @@ class Program:
         return time.process_time_ns() - begun
 
     def check(self) -> list[int]:
-        """How many objects there are, and how many were found damaged so far."""
+        """Return how many objects there are, and how many were found damaged so far."""
         return [self._heap.check(), self._heap.lost]
 
     def sparse(self, units: int, seed: int) -> float:
-        """Write to one page in each of so many units and release it: empty tables stay.
+        """Write to one page in each unit and release it: empty tables stay.
 
         Returns the seconds that the releases took.
         """

@@ -57,12 +57,12 @@ def shown(figures: Mapping[str, Any], unit: str = "ns") -> str:
 
 
 def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
-    """Of what `ratios` returned, a row a name, with `what` before it."""
+    """Return a row for each name that was `compared`, with `what` before it."""
     return [(f"{what}{name}", shown(figures, unit)) for name, figures in measured.items()]
 
 
 def claims(what: str, measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[Claim]:
-    """That the median ratio of each name that was measured is within its limit."""
+    """Claim that the median ratio of each name that was measured is within its limit."""
     return [
         at_most(f"times {what}, {name}", measured[name]["ratio"]["median"], limit)
         for name, limit in limits.items()

@@ -16,26 +16,26 @@ _ANSWER_SECONDS = 600
 
 
 class Redis:
-    """See `running`."""
+    """A running server; `running` starts one."""
 
     def __init__(self, socket: Path, pid: int) -> None:
         self._socket = socket
         self.pid = pid
 
     def ask(self, *command: str) -> str:
-        """What redis-cli says to that."""
+        """Return the answer of redis-cli to a command."""
         return self._run("redis-cli", *command).strip()
 
     def tables(self) -> oracle.Census:
-        """What the oracle says of its page tables."""
+        """Return the oracle's census of its page tables."""
         return oracle.observe_halted(self.pid)
 
     def benchmark(self, *options: str) -> str:
-        """What redis-benchmark says."""
+        """Return the output of redis-benchmark."""
         return self._run("redis-benchmark", *options)
 
     def run(self, script: str, *arguments: int) -> str:
-        """What a Lua script, run in the server, returns."""
+        """Run a Lua script in the server, and return its answer."""
         return self.ask("eval", script, "0", *map(str, arguments))
 
     def figure(self, section: str, name: str) -> int:

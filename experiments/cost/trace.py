@@ -22,7 +22,7 @@ _EVENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold of an mmap lock, of so many cycles of the time-stamp counter."""
+    """One hold of an mmap lock, in cycles of the time-stamp counter."""
 
     write: bool
     cycles: int

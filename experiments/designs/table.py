@@ -23,7 +23,7 @@ Cells = tuple[str, str, str, str, str, str, str]
 
 
 def rows(documents: Sequence[Document]) -> list[Cells]:
-    """Of the last kernel on which `when` was measured, and of the host's atomics."""
+    """Return the lines, from the last kernel that `when` was measured on and the host's atomics."""
     when = [(one["kernel"], one["measured"] or {}) for one in of(documents, "designs/when")]
     atomics = [
         one["measured"] or {}

@@ -15,10 +15,7 @@ _SAMPLE = 64
 
 
 class HugePages(Workload):
-    """See `Workload`.
-
-    Released by less than 2 MiB a huge page is split, and what is left of it keeps its table.
-    """
+    """Released by less than 2 MiB a huge page is split, and what is left of it keeps its table."""
 
     name = "huge-pages-1g"
     description = (
@@ -31,7 +28,7 @@ class HugePages(Workload):
     control = True
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many huge pages are made."""
+        """Return how many huge pages are made."""
         return {"units": parameters.size_bytes >> 21}
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:

@@ -16,7 +16,7 @@ _TOUCH, _RELEASE, _CHECK = b"t", b"r", b"c"
 
 
 class HundredProcesses(Workload):
-    """See `Workload`; `size_bytes` are each process's."""
+    """Each process maps `size_bytes`."""
 
     name = "hundred-processes"
     description = "a hundred processes touch one page per 2 MiB of 512 MiB each, and release it"
@@ -25,7 +25,7 @@ class HundredProcesses(Workload):
     rehearsal_bytes = 64 << 20
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables each process gets."""
+        """Return how many tables each process gets."""
         return {"units": parameters.size_bytes >> 21, "processes": _PROCESSES}
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:

@@ -28,7 +28,7 @@ _ROUNDS = 5
 
 
 class Lmdb(Workload):
-    """See `Workload`; `size_bytes` are the records, about, and the map has as much again."""
+    """The records are `size_bytes`, about, and the map has as much again."""
 
     name = "lmdb-reclaim"
     description = "write 512 MiB of records to LMDB, read them all, page the database out"
@@ -38,7 +38,7 @@ class Lmdb(Workload):
     rehearsal_bytes = 16 << 20
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many records, of how many bytes."""
+        """Return how many records there are, of how many bytes."""
         return {"records": parameters.size_bytes // _RECORD, "record_bytes": _RECORD}
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
@@ -93,7 +93,7 @@ def _write(database: Any, records: int, content: bytes) -> None:  # noqa: ANN401
 
 
 def _checksum(database: Any) -> bytes:  # noqa: ANN401
-    """Of all records, read one after the other."""
+    """Return the checksum of all records, read one after the other."""
     digest = hashlib.blake2b()
     with database.begin(buffers=True) as transaction:
         for _key_of, value in transaction.cursor():

@@ -12,8 +12,6 @@ _SAMPLE = 64
 
 
 class Series(Workload):
-    """See `Workload`."""
-
     name = "series-50g"
     description = "touch and release 50 GiB, 2 MiB at a time: the kernel series' own workload"
     size_bytes = 50 << 30

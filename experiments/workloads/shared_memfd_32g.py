@@ -13,15 +13,13 @@ from experiments.workers import Obey, workers
 from experiments.workload import Clean, Measure, Outcome, Workload
 
 _WORKERS = 4
-# Of the touched pages, so many hold data that stays.
+# One touched page in that many holds data that stays.
 _KEPT_ONE_IN = 1024
 _SAMPLE = 64
 _READ, _CHECK = b"r", b"c"
 
 
 class SharedMemfd(Workload):
-    """See `Workload`."""
-
     name = "shared-memfd-32g"
     description = "five processes map a memfd of 32 GiB and read it here and there, one punches it"
     size_bytes = 32 << 30
@@ -29,7 +27,7 @@ class SharedMemfd(Workload):
     rehearsal_bytes = 4 << 30
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables each process gets, and how many pages are kept."""
+        """Return how many tables each process gets, and how many pages are kept."""
         return {
             "units": parameters.size_bytes >> 21,
             "processes": 1 + _WORKERS,

@@ -22,11 +22,7 @@ _ROUNDS = 5
 
 
 class SparseFile(Workload):
-    """See `Workload`.
-
-    The file is made where PGTABLE_CLEANUP_SCRATCH says (a lab guest's disk), else where
-    temporary files are.
-    """
+    """The file is in the `scratch_directory`."""
 
     name = "sparse-file-256g"
     description = "read one page per 2 MiB of a sparse file of 256 GiB, page them out"
@@ -36,7 +32,7 @@ class SparseFile(Workload):
     rehearsal_bytes = 8 << 30
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables are made, and how much of the file holds data."""
+        """Return how many tables are made, and how much of the file holds data."""
         return {"units": parameters.size_bytes >> 21, "written_one_in": WRITTEN_ONE_IN}
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:

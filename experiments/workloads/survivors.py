@@ -17,7 +17,7 @@ _SAMPLE = 64
 
 @dataclass(frozen=True)
 class Survivors(Workload):
-    """See `Workload`; of a million blocks of the release's size `per_million` are kept."""
+    """Of a million blocks of the release's size, `per_million` are kept."""
 
     name: str
     per_million: int
@@ -31,7 +31,7 @@ class Survivors(Workload):
     memfd: bool = False
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables are made, and how much is kept."""
+        """Return how many tables are made, and how much is kept."""
         return {
             "units": parameters.size_bytes >> 21,
             "stretch_units": _STRETCH,

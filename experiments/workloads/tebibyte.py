@@ -17,8 +17,6 @@ _SAMPLE = 64
 
 
 class Tebibyte(Workload):
-    """See `Workload`."""
-
     name = "tebibyte"
     description = "touch one page per 2 MiB of 1 TiB, release each alone, keep 1 in 4096"
     size_bytes = 1 << 40
@@ -28,7 +26,7 @@ class Tebibyte(Workload):
     keeps = True
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How much is touched before it is released, and how much is kept."""
+        """Return how much is touched before it is released, and how much is kept."""
         return {
             "units": parameters.size_bytes >> 21,
             "stretch_units": _STRETCH,

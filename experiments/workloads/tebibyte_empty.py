@@ -5,8 +5,6 @@ from experiments.workloads.tebibyte import Tebibyte
 
 
 class TebibyteEmpty(Tebibyte):
-    """See `Workload`."""
-
     name = "tebibyte-empty"
     description = "touch one page per 2 MiB of 1 TiB, release each alone, keep none"
     keeps = False

@@ -29,11 +29,7 @@ _ROUNDS = 20
 
 
 class WorkersFile(Workload):
-    """See `Workload`.
-
-    After a report from the field: 390 GiB of a file mapped, 802 MiB of page tables in each
-    worker; --size scales it.
-    """
+    """A report from the field, scaled down: 390 GiB of a file, 802 MiB of tables in each worker."""
 
     name = "workers-file-32g"
     description = "nine processes read a file of 32 GiB here and there, page reclaim takes it"
@@ -43,7 +39,7 @@ class WorkersFile(Workload):
     rehearsal_bytes = 1 << 30
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables each process gets, and how much of the file holds data."""
+        """Return how many tables each process gets, and how much of the file holds data."""
         return {
             "units": parameters.size_bytes >> 21,
             "processes": 1 + _WORKERS,

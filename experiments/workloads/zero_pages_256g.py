@@ -12,8 +12,6 @@ _SAMPLE = 64
 
 
 class ZeroPages(Workload):
-    """See `Workload`."""
-
     name = "zero-pages-256g"
     description = "read one page per 2 MiB of 256 GiB, drop the zero pages that answered"
     size_bytes = 256 << 30
@@ -23,7 +21,7 @@ class ZeroPages(Workload):
     zero_pages = True
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """How many tables are made."""
+        """Return how many tables are made."""
         return {"units": parameters.size_bytes >> 21}
 
     def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:

@@ -18,7 +18,7 @@ from experiments.allocators.process import started
 from experiments.part import Claim, Measured, Needs, Part, Row, Scale, at_most
 
 _ROUNDS = 9
-# Live objects of up to so many bytes, and how often one comes or goes.
+# Live objects, the bytes of the largest, and how often one comes or goes.
 _SMALL = (200_000, 1008, 20_000_000)
 # Of small ones few pages are ever given back, which costs nothing by any method.
 _LARGER = (20_000, 16 << 10, 3_000_000)

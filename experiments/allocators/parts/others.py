@@ -18,7 +18,7 @@ from experiments.part import ExperimentError, Measured, Needs, Part, Row, Saving
 from experiments.summary import size_text
 
 _MEBIBYTES = 1024
-_QUICK_MEBIBYTES = 64
+_QUICK_MEBIBYTES = 16
 _MOST = 1008
 _KEPT = (5, 50, 1000, 100_000)
 _GRACE = 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What each syscall() of a program pays where the library sees to those, too."""
+"""The price of each syscall() of a program whose syscall() the library sees."""
 
 from collections.abc import Sequence
 

@@ -32,7 +32,7 @@ from experiments.part import (
 _BYTES = 2 << 30
 _QUICK_BYTES = 64 << 20
 _MOST = 1008
-# Of the objects, every so manieth is kept, in the end the last of these: released in steps, as a
+# One object in each of these numbers is kept, in the end in the last: released in steps, as a
 # program at work does it.
 _KEPT = (5, 50, 1000, 100_000)
 # What may be left after the last release, in seconds.

@@ -32,11 +32,11 @@ from experiments.sparse import PAGE, UNIT, sparse_mapping
 _TABLES = 100_000
 _QUICK_TABLES = 16_000
 _GIB = 1 << 30
-# One page in each GiB: so many PMD tables, and a PUD table for each 512 of them.
+# One page in each GiB: that many PMD tables, and a PUD table for each 512 of them.
 _UPPER_TABLES = 32_768
 _QUICK_UPPER_TABLES = 8_000
 _ROUNDS = 5
-# Each pass is done in so many parts, with nothing done before each.
+# Each pass is done in that many parts, with nothing done before each.
 _PARTS = 40
 _SPIN_NS = 20_000_000
 _AREA_BYTES = 128 << 20

@@ -73,7 +73,7 @@ def _ns(figures: Measured) -> str:
 
 
 def _together(operation: Callable[[memoryview, int], int], threads: int) -> float:
-    """CPU time of a pair in nanoseconds, of so many threads on one word."""
+    """Return the CPU time of a pair in nanoseconds, by that many threads on one word."""
     words = memoryview(array("Q", bytes(8 * _WORDS_APART)))
     start = Barrier(threads)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who frees an emptied table, and when: at each release, later for many, or the kernel itself."""
+"""Emptied tables freed at each release, later for many, or by the kernel itself."""
 
 import os
 from collections.abc import Mapping, Sequence
