@@ -31,10 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test by its tier; what is measured on a busy machine is measured twice."""
+    """Mark every test by its tier."""
     for item in items:
-        if item.get_closest_marker("measured"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
         tier = item.path.relative_to(TESTS).parts[0]
         item.add_marker(tier)
         if tier in ("guest", "proof") and "PGTABLE_CLEANUP_LAB" not in os.environ:
