@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := 6.1 6.12 7.3
+KERNELS := $(shell sed -n 's/^\["\(.*\)"\]$$/\1/p' cleanup/lab/kernels.toml)
 
 # Python files are read where they are. Directories count, so that a removed file does; but not
 # kmod's, which may be built in place.

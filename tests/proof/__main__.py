@@ -61,6 +61,8 @@ def all_command(lines: Sequence[str], long_: bool, out: Path, again: bool) -> No
         begun = time.monotonic()
         try:
             prove(one.proof, one.line, scale, out=out)
+        except lab.KernelNotServed as error:
+            _say(f"skipped: {error}")
         except (ProofFailed, CleanupError) as error:
             failed.append(f"{one.proof.name} on {one.line}")
             _say(f"FAILED: {error}")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cleanup import lab
 from cleanup.lab.debug_kernels import configuration
@@ -18,8 +19,6 @@ from proof.upstream import prove as upstream
 
 KERNELS = tuple(lab.SOURCES)
 HOST = "host"
-# All shapes of the tree are among them: PTI's second copy of the top, 4 levels, and 5.
-STORM_APPEND = {"6.1": "pti=on", "6.12": "no5lvl"}
 # By default KCSAN has an access in 4000 wait for 80 us: emulated CPUs hardly ever meet in that.
 RACES_APPEND = "kcsan.skip_watch=2000 kcsan.udelay_task=4000"
 # With that check, who allocates or frees a page flushes the TLB, and each fault takes longer.
@@ -62,19 +61,20 @@ class Proof:
 
 
 def _storms(task: Task) -> Outcome:
-    append = STORM_APPEND.get(task.line, "")
-    return _storm(task, append)
+    return _storm(task, lab.SOURCES[task.line].storms)
 
 
 def _races(task: Task) -> Outcome:
     race = task.helper("race")
-    return _storm(task, RACES_APPEND, f"--race={race}", visible=(race.parent,))
+    return _storm(task, {"append": RACES_APPEND}, f"--race={race}", visible=(race.parent,))
 
 
-def _storm(task: Task, append: str, *options: str, visible: tuple[Path, ...] = ()) -> Outcome:
+def _storm(
+    task: Task, shape: Mapping[str, Any], *options: str, visible: tuple[Path, ...] = ()
+) -> Outcome:
     shadow = task.helper("shadow")
     module = lab.build_module(task.guests_kernel, progress=task.progress)
-    machine = lab.Machine(memory="3G", disk="1G", numa=2, cpus=4, append=append)
+    machine = lab.Machine(memory="3G", disk="1G", numa=2, cpus=4, **shape)
     only = ["--only", *task.only.split(",")] if task.only else []
     command = [*PYTHON, "proof.storms", f"--seconds={task.amount}", f"--reloads={RELOADS}"]
     command += [f"--seed={task.seed}", f"--shadow={shadow}", f"--module={module}", *options, *only]

@@ -161,6 +161,20 @@ def test_all_runs_what_did_not_pass_and_stores_what_did(runs: list[str], tmp_pat
     assert runs == ["7.3"]
 
 
+def test_a_kernel_that_is_not_served_is_skipped(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian's backports drop a kernel on the day that the next one comes."""
+
+    def gone(*_: object) -> lab.Kernel:
+        raise lab.KernelNotServed("trixie-backports has no linux-image-7.3")
+
+    monkeypatch.setattr(command, "_kernel", gone)
+    code, said = all_proofs(tmp_path, "--kernel=7.3")
+    assert (code, runs) == (0, [])
+    assert "skipped: trixie-backports has no linux-image-7.3" in said
+
+
 @pytest.mark.parametrize(
     ("options", "stored"),
     [

@@ -4,7 +4,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ALL = ("6.1", "6.12", "7.3")
+from cleanup.lab import SOURCES
+
+ALL = tuple(SOURCES)
 
 
 @dataclass(frozen=True)
