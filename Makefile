@@ -56,10 +56,10 @@ test: build ## every test: unit, host, and the guests of all kernels
 	@export PGTABLE_CLEANUP_BOOT_LOG=$(CURDIR)/build/boots; $(MAKE_QUIETLY) -j2 $(TIERS); code=$$?; \
 	touch build/boots; cat build/tiers; echo "$$(wc -l < build/boots) guests booted"; exit $$code
 
-# Runs a command, and adds a line to build/tiers that says how it ended and how long it took.
-tier = @begun=$$(date +%s); $(1); code=$$?; \
-	printf '%-20s %s in %d s\n' $@ $$([ $$code = 0 ] && echo passed || echo FAILED) \
-		$$(($$(date +%s) - begun)) >> build/tiers; exit $$code
+# Runs a command, and adds how it ended to build/tiers. By 69 the lab says that Debian has no such kernel.
+tier = @begun=$$(date +%s); $(1); code=$$?; ended=FAILED; \
+	case $$code in 0) ended=passed ;; 69) ended='skipped, as there is no such kernel,'; code=0 ;; esac; \
+	printf '%-20s %s in %d s\n' $@ "$$ended" $$(($$(date +%s) - begun)) >> build/tiers; exit $$code
 comma := ,
 
 test-unit: build ## tests that need no kernel feature
@@ -84,7 +84,7 @@ test-shape-%: build
 	$(call tier,$(TEST_GUEST) --kernel $* --cpu max$(comma)-la57 --cpus 3 --append pti=on -- \
 		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py)
 
-# `make prove-storms-6.12 ARGS=--long`; `make prove-storms-6.12 ARGS=--help` lists all that can follow.
+# `make prove-storms-6.12 ARGS=--long`, say; ARGS=--help lists all that can follow.
 PROOF = PYTHONPATH=tests:build/editable $(BIN)/python -P -m proof
 kernel = $(lastword $(subst -, ,$*))
 ARGS =
