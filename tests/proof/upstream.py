@@ -20,7 +20,7 @@ ATTEMPTS = 3
 NOT_ON = {
     # 6.8 brought UFFDIO_MOVE.
     "uffdio_move_into_a_vanished_table": ("6.1",),
-    # Before 6.5 it holds the mmap lock for writing, as does who frees a table there.
+    # Before 6.6 it holds the mmap lock for writing, as does who frees a table there.
     "khugepaged_against_a_vanished_table": ("6.1",),
 }
 

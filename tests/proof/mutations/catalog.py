@@ -56,7 +56,7 @@ MUTATIONS = (
         FOR_READING,
         "upstream.smaps_pte_range_walks_without_rcu",
         kernels=("6.1",),
-        elsewhere="since 6.5 walks that hold the mmap lock for reading are under RCU as well",
+        elsewhere="since 6.6 walks that hold the mmap lock for reading are under RCU as well",
     ),
     Mutation(
         "mmap write lock against MADV_COLLAPSE",
@@ -154,7 +154,7 @@ MUTATIONS = (
                 "static_call(pgtc_pte_free_defer)((void *)&table->rcu_head, NULL);",
             ),
         ],
-        "faults.table_stays_for_who_has_seen_it",
+        "rmap.table_stays_for_who_has_seen_it",
         kernels=("6.12", "7.3"),
         elsewhere="on 6.1 whoever walks holds a lock or disables interrupts, and the flush waits "
         "for the latter",

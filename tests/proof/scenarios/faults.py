@@ -23,12 +23,6 @@ def no_write_is_lost(race: Race) -> None:
     _write_beside_cleaner(race, 8)
 
 
-@delayed(f"_raw_spin_lock@{LOCKS_TABLE}:30000")
-def table_stays_for_who_has_seen_it(race: Race) -> None:
-    """The fault waits for long before it takes the lock, which is freed with the table."""
-    _write_beside_cleaner(race, 2)
-
-
 @delayed("__pte_alloc:20000")
 def no_write_is_lost_below_an_upper_table(race: Race) -> None:
     """The fault has seen the PMD table, and waits before it puts a PTE table there."""

@@ -2,8 +2,8 @@
 """Walks from a page to all that map it, through an empty table that is taken away.
 
 A process keeps a page mapped that another one, which is cleaned, has mapped once: the walks go
-through the latter's tables too.  They are those of idle page tracking, which changes nothing, and
-on 6.1 of migration.
+through the latter's tables too.  They are those of idle page tracking, which changes nothing, or of
+migration.
 """
 
 import os
@@ -43,6 +43,10 @@ WALK = (
     "pte_offset_map_rw_nolock|pte_offset_map_nolock|_raw_spin_lock"
     "@map_pte|map_pte.isra.0|page_vma_mapped_walk:100000"
 )
+
+
+# The walk has found the table, and waits before it takes the table's lock.
+WALK_THAT_LOCKS = "_raw_spin_lock@__pte_offset_map_lock|pte_offset_map_lock:100000"
 
 
 class Idle:
@@ -87,6 +91,17 @@ def anonymous(race: Race) -> None:
         _walk_beside_cleaner(made.addr, race)
 
 
+@delayed(WALK_THAT_LOCKS)
+def table_stays_for_who_has_seen_it(race: Race) -> None:
+    """The lock that the walk waits to take is freed with the table.
+
+    Nothing but RCU keeps it there.  On 6.12 and later no rmap lock is taken for a PTE table of
+    anonymous memory.  Page faults would not show it on 6.12, where VMA locks keep them out.
+    """
+    with area(2 * GIB // UNIT, align=GIB) as made:
+        _walk_beside_cleaner(made.addr, race, Migrated, levels=abi.LEVEL_PTE)
+
+
 @delayed(WALK)
 def file(race: Race) -> None:
     """Pages of a file in memory, that two processes map."""
@@ -107,11 +122,16 @@ def second_vma_of_a_table(race: Race) -> None:
         _walk_beside_cleaner(made.addr + UNIT // 2, race)
 
 
-def _walk_beside_cleaner(addr: int, race: Race) -> None:
+def _walk_beside_cleaner(
+    addr: int,
+    race: Race,
+    walked: type[Idle] | type[Migrated] = Idle,
+    levels: int = abi.ALL_LEVELS,
+) -> None:
     """The parent walks from its page, the child touches another beside it and is cleaned."""
     poke(addr, 1, PAGE, 5)
     # 6.1 does not take a table's lock for an idle page that the table has no entry for.
-    page = Migrated(addr) if race.kernel == "6.1" else Idle(addr)
+    page = Migrated(addr) if race.kernel == "6.1" else walked(addr)
 
     def touched_and_cleaned(pause: Callable[[], None]) -> None:
         beside = addr + PAGE
@@ -121,7 +141,7 @@ def _walk_beside_cleaner(addr: int, race: Race) -> None:
         madvise(addr, PAGE, MADV_DONTNEED)
         pause()
         try:
-            with cleaned(abi.Args([span], levels=abi.ALL_LEVELS)):
+            with cleaned(abi.Args([span], levels=levels)):
                 for _ in chain(range(LEAST_ROUNDS), race.rounds()):
                     write_and_release(beside, 1, PAGE, race, full=FULL, empty=EMPTY)
         except Inconclusive:

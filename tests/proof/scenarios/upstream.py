@@ -38,7 +38,7 @@ def khugepaged_against_a_vanished_table(race: Race) -> None:
 
 @delayed("smaps_pte_range:3000")
 def smaps_pte_range_walks_without_rcu(race: Race) -> None:
-    """Before 6.5 it has nothing but the mmap lock that keeps the table there."""
+    """Before 6.6 it has nothing but the mmap lock that keeps the table there."""
 
     with area(4) as made:
 
