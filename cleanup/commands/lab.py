@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cleanup.commands import Failure
+from cleanup.commands._params import Size
 from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
     DEFAULT,
@@ -33,6 +34,7 @@ from cleanup.lab import (
 )
 from cleanup.lab.guest import DEFAULT_TIMEOUT
 from cleanup.lab.progress import Progress, on_stderr
+from cleanup.units import format_size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,10 +43,10 @@ class _Options(TypedDict):
     kernel: str
     build: str | None
     refresh: bool
-    memory: str
+    memory: int
     cpu: str
     cpus: int
-    disk: str | None
+    disk: int | None
     numa: int
     append: str
     icount: bool
@@ -59,15 +61,8 @@ class _NotServed(Failure):
     exit_code = os.EX_UNAVAILABLE
 
 
-class _Size(click.ParamType[str]):
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ANN401 -- click's signature
-        try:
-            machine.size_in_bytes(value)
-        except LabError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+# QEMU takes memory in whole MiB, and a disk may as well be.
+_SIZE = Size(machine.MEBIBYTE, "QEMU takes whole MiB", machine.MEBIBYTE)
 
 
 class _Kernel(click.ParamType[str]):
@@ -106,10 +101,10 @@ def _guest_options(function: Function) -> Function:
                 help="That kernel rebuilt with KCSAN, which looks for data races.",
             ),
             click.option("--refresh", is_flag=True, help="Look for a newer release of the kernel."),
-            click.option("--memory", type=_Size(), default="2G", show_default=True),
+            click.option("--memory", type=_SIZE, default="2g", show_default=True),
             click.option("--cpu", default="max", show_default=True, help="QEMU's name of the CPU."),
             click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True),
-            click.option("--disk", type=_Size(), help="An empty ext4 of that size."),
+            click.option("--disk", type=_SIZE, help="An empty ext4 of that size."),
             click.option(
                 "--numa",
                 type=click.IntRange(1, 8),
@@ -214,10 +209,10 @@ def _boot(options: _Options, *, check_dmesg: bool = True, interactive: bool = Fa
     return boot(
         _kernel(options, progress),
         Machine(
-            memory=options["memory"],
+            memory=format_size(options["memory"]),
             cpu=options["cpu"],
             cpus=options["cpus"],
-            disk=options["disk"],
+            disk=format_size(options["disk"]) if options["disk"] else None,
             numa=options["numa"],
             append=options["append"],
             icount=options["icount"],

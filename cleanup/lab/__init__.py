@@ -5,7 +5,7 @@
 commands.
 """
 
-from cleanup.lab.booting import boot, run
+from cleanup.lab.booting import boot
 from cleanup.lab.build import build_module
 from cleanup.lab.debug_kernels import BUILDS, get_debug_kernel
 from cleanup.lab.errors import KernelNotServed, KernelReportError, LabError
@@ -30,5 +30,4 @@ __all__ = [
     "build_module",
     "get_debug_kernel",
     "get_kernel",
-    "run",
 ]

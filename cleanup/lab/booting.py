@@ -4,17 +4,15 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cleanup.lab import initramfs
 from cleanup.lab.build import build_module
 from cleanup.lab.buildroot import get_build_root
 from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
-from cleanup.lab.exchange import Output
-from cleanup.lab.guest import DEFAULT_TIMEOUT, Guest, GuestResult
+from cleanup.lab.guest import Guest
 from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
 from cleanup.lab.machine import Emulator, Machine, accelerator, qemu_version
 from cleanup.lab.progress import Progress, Silent
@@ -85,34 +83,6 @@ def boot(
         with progress.step("a guest that tripped, hung or crashed while it booted boots once more"):
             pass
     raise AssertionError("the last try returns or raises")
-
-
-def run(
-    command: Sequence[str],
-    *,
-    kernel: str | Kernel = DEFAULT,
-    load_module: bool = True,
-    module: Path | None = None,
-    results: Path | None = None,
-    visible: Sequence[Path] = (),
-    timeout: float = DEFAULT_TIMEOUT,
-    env: Mapping[str, str] | None = None,
-    on_stdout: Output | None = None,
-    on_stderr: Output | None = None,
-    progress: Progress | None = None,
-    **hardware: Any,  # noqa: ANN401 -- the fields of Machine
-) -> GuestResult:
-    """Boot a guest for one command: `boot` and `Guest.run` say how."""
-    machine = Machine(module=(module or True) if load_module else False, **hardware)
-    with boot(kernel, machine, visible=visible, writable=results, progress=progress) as guest:
-        return guest.run(
-            command,
-            timeout=timeout,
-            env=env,
-            results=results,
-            on_stdout=on_stdout,
-            on_stderr=on_stderr,
-        )
 
 
 def _contents(

@@ -12,11 +12,14 @@ from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
 from cleanup.lab.host import program
 from cleanup.lab.kernels import Kernel
+from cleanup.units import format_size, parse_size
 
 QEMU = "qemu-system-x86_64"
 # A stock kernel that KVM runs says its first line well before that, in seconds.
 KVM_PROBE_SECONDS = 6.0
 KVM_MODULES = ("kvm_intel", "kvm_amd")
+
+MEBIBYTE = 1 << 20
 
 # One instruction a nanosecond.
 ICOUNT_TSC_KHZ = 1_000_000
@@ -37,8 +40,8 @@ class Machine:
     Raises LabError for a size that is none.
     """
 
-    memory: str = "2G"
-    """A size such as ``2G`` or ``512M``."""
+    memory: str = "2g"
+    """A size such as ``2g`` or ``512m``, in whole MiB."""
     cpu: str = "max"
     """QEMU's name of the CPU, with features: ``max,-la57`` has 4 levels of page tables."""
     cpus: int = 2
@@ -62,9 +65,10 @@ class Machine:
     """More arguments for QEMU."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that QEMU would not take."""
-        for size in filter(None, (self.memory, self.disk)):
-            size_in_bytes(size)
+        """Refuse sizes that QEMU would not take, and write equal ones in one way."""
+        for name in ("memory", "disk"):
+            if size := getattr(self, name):
+                object.__setattr__(self, name, format_size(size_in_bytes(size)))
 
     def __str__(self) -> str:
         """Name the memory, the CPUs and whatever is not as usual."""
@@ -123,7 +127,8 @@ def qemu_arguments(
     line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
     # A node takes whole sockets.
     line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
-    line += ["-accel", _accelerator(machine, emulator), "-m", machine.memory]
+    line += ["-accel", _accelerator(machine, emulator), "-m"]
+    line += [f"{size_in_bytes(machine.memory) // MEBIBYTE}M"]
     if machine.icount:
         # Idle time passes at once.
         line += ["-icount", "shift=0,sleep=off"]
@@ -193,7 +198,7 @@ def _numa(machine: Machine) -> list[str]:
     """Memory and processors dealt out evenly to the nodes."""
     if machine.numa == 1:
         return []
-    mebibytes = size_in_bytes(machine.memory) >> 20
+    mebibytes = size_in_bytes(machine.memory) // MEBIBYTE
     line = []
     for node in range(machine.numa):
         share = mebibytes // machine.numa + (node < mebibytes % machine.numa)
@@ -205,14 +210,14 @@ def _numa(machine: Machine) -> list[str]:
 
 
 def size_in_bytes(size: str) -> int:
-    """A size as QEMU and users write it (``2G``, ``512M``, a bare number is MiB) in bytes.
-
-    Raises LabError for what is none.
-    """
-    found = re.fullmatch(r"([0-9]+)([kKmMgGtT]?)i?[bB]?", size)
-    if found is None or int(found[1]) == 0:
-        raise LabError(f"bad size {size!r}: give a number with K, M, G or T, such as 2G")
-    return int(found[1]) << {"k": 10, "m": 20, "g": 30, "t": 40}[found[2].lower() or "m"]
+    """Return a size of memory or of a disk in bytes; raises LabError unless it is in whole MiB."""
+    try:
+        number = parse_size(size)
+    except ValueError as error:
+        raise LabError(str(error)) from error
+    if not number or number % MEBIBYTE:
+        raise LabError(f"{size}: QEMU takes whole MiB: give a size such as 512m or 2g")
+    return number
 
 
 def host_tsc_khz() -> int | None:
