@@ -41,39 +41,47 @@ def run_here(told: Sequence[Command]) -> None:
     done = subprocess.run(
         ["bash", "-c", script(told)],
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=False,
         timeout=600,
     )
-    compare(told, done.stdout, done.returncode, done.stderr)
+    compare(told, done.stdout, done.returncode)
 
 
 def run_in(guest: Guest, told: Sequence[Command]) -> None:
     """Run commands in one shell of the guest, and compare what they print."""
     done = guest.run(["bash", "-c", script(told)], cwd=ROOT)
-    compare(told, done.stdout.decode(), done.exit_code, done.stderr.decode())
+    compare(told, done.stdout.decode(), done.exit_code)
 
 
 def script(told: Sequence[Command]) -> str:
     """Return a script that ends at the first command that fails.
 
-    It is root who runs it, as under sudo.
+    Root runs it, as under sudo. What it prints is what a terminal shows.
     """
-    return "\n".join(
-        ["set -e", 'sudo() { "$@"; }', *(f"echo '{MARK}'\n{one.text}" for one in told)]
-    )
+    terminal = ["exec 2>&1", "export COLUMNS=100"]
+    typed = (f"echo '{MARK}'\n{one.text}" for one in told)
+    return "\n".join(["set -e", *terminal, 'sudo() { "$@"; }', *typed])
 
 
-def compare(told: Sequence[Command], stdout: str, exit_code: int, stderr: str) -> None:
-    """Fail where a command failed, or printed other than the page shows; … stands for anything."""
-    printed = stdout.split(f"{MARK}\n")[1:]
-    last = told[len(printed) - 1].text if printed else ""
-    assert exit_code == 0, f"{last}: exit code {exit_code}\n{stderr}"
+def compare(told: Sequence[Command], terminal: str, exit_code: int) -> None:
+    """Fail where a command failed, or printed other than the page shows.
+
+    In the page, … stands for anything within a line, and spaces for any number of them.
+    """
+    printed = terminal.split(f"{MARK}\n")[1:]
+    assert exit_code == 0, f"{told[len(printed) - 1].text}: exit code {exit_code}\n{printed[-1]}"
     for command, output in zip(told, printed, strict=True):
         if command.output:
-            pattern = ".*".join(map(re.escape, "\n".join(command.output).split("…")))
-            assert re.fullmatch(pattern, output.rstrip("\n")), f"{command.text} printed\n{output}"
+            pattern = ".*".join(map(re.escape, plain(command.output).split("…")))
+            found = plain(output.splitlines())
+            assert re.fullmatch(pattern, found), f"{command.text} printed\n{output}"
+
+
+def plain(lines: Sequence[str]) -> str:
+    """Return lines of output without what aligns them, and without empty lines."""
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
 
 
 def to_run(told: Sequence[Command]) -> list[Command]:
