@@ -121,7 +121,7 @@ def _in_guests(batch: _Batch, scale: Scale, progress: Progress) -> Iterator[Docu
                 while waiting and not guest.ended:
                     part = waiting.pop(0)
                     scale.progress(f"{part.name} on {batch.kernel}")
-                    yield _in_guest(guest, part, scale)
+                    yield in_guest(guest, part, scale)
         except CleanupError as error:
             # Where no guest boots, there is none for the others either.
             lost = waiting if part in waiting else [part]
@@ -130,7 +130,8 @@ def _in_guests(batch: _Batch, scale: Scale, progress: Progress) -> Iterator[Docu
             waiting = [] if lost is waiting else waiting
 
 
-def _in_guest(guest: lab.Guest, part: Part, scale: Scale) -> Document:
+def in_guest(guest: lab.Guest, part: Part, scale: Scale) -> Document:
+    """Measure a part in a guest.  Raises LabError if that ends the guest."""
     done = guest.run(
         [sys.executable, "-P", "-m", "experiments", part.name, json.dumps(scale.to_json())],
         timeout=_QUICK_SECONDS if scale.quick else _SECONDS,

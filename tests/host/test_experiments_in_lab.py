@@ -5,8 +5,12 @@ Two guests serve a kernel. `make evidence` measures at full size, and judges wha
 """
 
 import json
+import subprocess
 import sys
+import sysconfig
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,30 +22,50 @@ from experiments.document import Document
 from experiments.part import COUNTING, Scale
 from experiments.sparse import PAGE
 
-KERNELS = tuple(lab.SOURCES)
 # Above VmPTE before the mapping, in bytes.
 LEFT_AT_MOST = 16 << 10
 # But those that take a processor's times.
 PARTS = [name for name, part in registry.all_parts().items() if not part.needs.hardware]
 
-
-@cache
-def _measured(kernel: str) -> dict[str, Document]:
-    """All parts on a kernel, each on its smaller layout."""
-    scale = Scale(quick=True, progress=print)
-    parts = registry.chosen(PARTS)
-    done = runner.in_lab([(part, kernel) for part in parts], scale)
-    return {document["part"]: document for document in done}
+Measure = Callable[..., Any]
 
 
-def measured(kernel: str, name: str) -> Any:  # noqa: ANN401 -- JSON
-    """What a part measured on a kernel, in which nothing failed."""
-    document = _measured(kernel)[name]
-    assert document["failures"] == []
-    assert document["kernel"].startswith(f"{kernel}.")
-    assert document["accelerator"] in ("tcg", "kvm")
-    assert document["claims"] == [], "a quick measurement is not judged"
-    return document["measured"]
+@pytest.fixture(scope="module", params=list(lab.SOURCES))
+def kernel(request: pytest.FixtureRequest) -> str:
+    """All tests on one kernel come before those on the next, so that they share its guests."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def document(kernel: str, pool: lab.Pool) -> Callable[..., Document]:
+    """The document of a part on that kernel, measured quickly when it is first asked for."""
+
+    @cache
+    def measure(name: str, scale: Scale = QUICK) -> Document:
+        part = registry.find(name)
+        assert part is not None
+        machine = lab.Machine(**part.needs_at(scale).machine())
+        return runner.in_guest(pool.guest(kernel, machine), part, scale)
+
+    return measure
+
+
+QUICK = Scale(quick=True)
+
+
+@pytest.fixture(scope="module")
+def measured(kernel: str, document: Callable[..., Document]) -> Measure:
+    """What a part measured on that kernel, in which nothing failed."""
+
+    def get(name: str, scale: Scale = QUICK) -> Any:  # noqa: ANN401 -- JSON
+        found = document(name, scale)
+        assert found["failures"] == []
+        assert found["kernel"].startswith(f"{kernel}.")
+        assert found["accelerator"] in ("tcg", "kvm")
+        assert found["claims"] == [], "a quick measurement is not judged"
+        return found["measured"]
+
+    return get
 
 
 def vmpte(run: dict[str, Any], phase: str) -> int:
@@ -50,20 +74,21 @@ def vmpte(run: dict[str, Any], phase: str) -> int:
     return above
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", PARTS)
-def test_every_part_is_measured(name: str, kernel: str) -> None:
+def test_every_part_is_measured(
+    name: str, kernel: str, document: Callable[..., Document], measured: Measure
+) -> None:
     """What it checks by itself holds; the guest's clock is known, and so is the machine."""
-    assert measured(kernel, name)
-    document = _measured(kernel)[name]
-    assert document["clock"] is not None
-    assert document["machine"] is not None
-    assert document["kernel_pt_reclaim"] == (kernel == "7.3")
+    assert measured(name)
+    found = document(name)
+    assert found["clock"] is not None
+    assert found["machine"] is not None
+    assert found["kernel_pt_reclaim"] == (kernel == "7.3")
 
 
-def the_run(kernel: str, name: str) -> dict[str, Any]:
+def the_run(measured: Measure, name: str) -> dict[str, Any]:
     """The run of a workload by the module: contents are intact, and what was empty is freed."""
-    (run,) = measured(kernel, name)["runs"]
+    (run,) = measured(name)["runs"]
     assert run["method"] == "module"
     assert run["violations"] == []
     assert run["contents_intact"]
@@ -71,7 +96,6 @@ def the_run(kernel: str, name: str) -> dict[str, Any]:
     return run  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
     ("name", "units"),
     [
@@ -81,9 +105,9 @@ def the_run(kernel: str, name: str) -> dict[str, Any]:
         ("zero-pages-256g", 1 << 11),
     ],
 )
-def test_every_table_goes(name: str, units: int, kernel: str) -> None:
+def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
     """Level by level: whatever emptied them, be it the program, page reclaim or the zero page."""
-    run = the_run(kernel, name)
+    run = the_run(measured, name)
     # On whole GiB; how many 512 GiB the mapping overlaps, and shares, is up to its address.
     assert run["empty_tables"] == units
     assert run["empty_upper_tables"]["pmd"] == units // 512
@@ -92,74 +116,60 @@ def test_every_table_goes(name: str, units: int, kernel: str) -> None:
     assert vmpte(run, "cleaned") <= LEFT_AT_MOST
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_survivors_keep_their_tables(kernel: str) -> None:
+def test_survivors_keep_their_tables(measured: Measure) -> None:
     """Two of 8192 in a sparse mapping; in dense memory nearly all, and there is nothing to gain."""
-    assert the_run(kernel, "tebibyte")["survivors"] == 2
-    assert the_run(kernel, "tebibyte")["freed"]["pte"] == (1 << 13) - 2
-    assert the_run(kernel, "shared-memfd-32g")["survivors"] == 2
-    balloon = the_run(kernel, "balloon-2g")
+    assert the_run(measured, "tebibyte")["survivors"] == 2
+    assert the_run(measured, "tebibyte")["freed"]["pte"] == (1 << 13) - 2
+    assert the_run(measured, "shared-memfd-32g")["survivors"] == 2
+    balloon = the_run(measured, "balloon-2g")
     assert balloon["freed"]["pte"] + balloon["counts"]["tables that a survivor keeps"] == 32
     for control in ("dense-1g", "huge-pages-1g"):
-        assert the_run(kernel, control)["freed"]["pte"] == 0
+        assert the_run(measured, control)["freed"]["pte"] == 0
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_every_process_has_its_own_to_free(kernel: str) -> None:
+def test_every_process_has_its_own_to_free(measured: Measure) -> None:
     """Page reclaim empties the tables of nine processes at once; a hundred release their own."""
-    workers = the_run(kernel, "workers-file-32g")
+    workers = the_run(measured, "workers-file-32g")
     assert workers["empty_tables"] >= 0.99 * 9 * 1024
     assert vmpte(workers, "cleaned") <= 9 * LEFT_AT_MOST
-    shared = the_run(kernel, "shared-memfd-32g")
+    shared = the_run(measured, "shared-memfd-32g")
     assert shared["empty_tables"] >= 5 * 2046
     # Of each process its two live tables stay, and what is above them.
     assert vmpte(shared, "cleaned") <= 5 * 2 * 3 * PAGE
-    assert 100 * 30 <= the_run(kernel, "hundred-processes")["empty_tables"] <= 100 * 33
+    assert 100 * 30 <= the_run(measured, "hundred-processes")["empty_tables"] <= 100 * 33
 
 
-@cache
-def _by_all_methods() -> dict[str, Document]:
-    scale = Scale(
-        quick=True, methods=("none", "zap", "module"), granularities=("4k", "2m"), progress=print
-    )
-    parts = registry.chosen(["series-50g", "shared-memfd-32g"])
-    done = runner.in_lab([(part, "7.3") for part in parts], scale)
-    return {document["part"]: document for document in done}
+# By all methods, those that free nothing as well.
+BY_ALL = Scale(quick=True, methods=("none", "zap", "module"), granularities=("4k", "2m"))
 
 
-def runs_of(name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    document = _by_all_methods()[name]
-    assert document["failures"] == []
-    runs = (document["measured"] or {})["runs"]
-    return {(run["granularity"], run["method"]): run for run in runs}
-
-
-def test_what_the_kernel_frees_by_itself() -> None:
+def test_what_the_kernel_frees_by_itself(kernel: str, measured: Measure) -> None:
     """7.3 frees the tables under releases of whole 2 MiB, and those under smaller ones stay."""
-    runs = runs_of("series-50g")
+    runs = measured("series-50g", BY_ALL)["runs"]
     assert len(runs) == 6
-    for (granularity, method), run in runs.items():
-        kernel_did_it = granularity == "2m"
-        assert kernel_did_it or vmpte(run, "touched") >= 4 << 20
-        if method == "none" and not kernel_did_it:
+    for run in runs:
+        granularity, method = run["granularity"], run["method"]
+        kernel_did_it = kernel == "7.3" and (granularity == "2m" or method == "zap")
+        assert vmpte(run, "touched") >= 4 << 20 or granularity == "2m"
+        if method != "module" and not kernel_did_it:
             assert run["freed"] == {"pte": 0, "pmd": 0, "pud": 0}
             assert vmpte(run, "cleaned") == vmpte(run, "touched")
         else:
             assert vmpte(run, "cleaned") <= LEFT_AT_MOST
 
 
-def test_holes_punched_by_one_of_five_processes() -> None:
+def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
     """PT_RECLAIM sees none of them, and a zap reaches the caller's tables alone."""
-    for (_, method), run in runs_of("shared-memfd-32g").items():
+    for run in measured("shared-memfd-32g", BY_ALL)["runs"]:
         assert run["empty_tables"] >= 5 * 2046
         freed = run["freed"]["pte"]
-        assert {"none": freed == 0, "zap": freed <= 2048, "module": freed >= 5 * 2046}[method]
+        expected = {"none": freed == 0, "zap": freed <= 2048, "module": freed >= 5 * 2046}
+        assert expected[run["method"]]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_every_method_does_what_it_is_to_do(kernel: str) -> None:
+def test_every_method_does_what_it_is_to_do(kernel: str, measured: Measure) -> None:
     """On each kernel; where the live tables lie makes no odds, and batches save flushes."""
-    part = measured(kernel, "reclaim-cost/instructions")
+    part = measured("reclaim-cost/instructions")
     tables, methods = part["tables"], part["methods"]
     assert set(methods) == set(METHODS)
     falls = {name: figures["vmpte_fall_bytes"] // PAGE for name, figures in methods.items()}
@@ -172,16 +182,15 @@ def test_every_method_does_what_it_is_to_do(kernel: str) -> None:
     assert 0 < costs["module_scan"] < costs["module"] < costs["module_flush_each"]
     assert costs["remap"] < costs["remap_each"]
     assert costs["module_live_inside"] == pytest.approx(costs["module"], rel=0.2)
-    sent = measured(kernel, "reclaim-cost/shootdowns")["methods"]
+    sent = measured("reclaim-cost/shootdowns")["methods"]
     assert (
         sent["module"]["shootdowns"]["median"] < sent["module_flush_each"]["shootdowns"]["median"]
     )
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_holds_are_those_of_the_tracepoints(kernel: str) -> None:
+def test_holds_are_those_of_the_tracepoints(kernel: str, measured: Measure) -> None:
     """7.3 frees PTE tables under mmap read; the module's own count is the trace's."""
-    part = measured(kernel, "reclaim-cost/holds")
+    part = measured("reclaim-cost/holds")
     assert len(part["passes"]) == 7
     differ = []
     for name, one in part["passes"].items():
@@ -199,15 +208,14 @@ def test_holds_are_those_of_the_tracepoints(kernel: str) -> None:
     assert len(differ) <= 1, differ
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_instructions_follow_the_tables(kernel: str) -> None:
+def test_instructions_follow_the_tables(kernel: str, measured: Measure) -> None:
     """Each table that a fault makes anew costs, and a scan costs less than reading the pagemap."""
-    refault = measured(kernel, "reclaim-cost/refault")
+    refault = measured("reclaim-cost/refault")
     for figures in refault["fault_instructions_by_threads"].values():
         kept, pte, pmd = (figures[freed]["median"] for freed in ("kept", "pte_freed", "pmd_freed"))
         # A table is a page to clear, as is what the fault is for.
         assert 1_000 < kept < pte - 1_000 < pmd - 2_000
-    whole = measured(kernel, "reclaim-cost/whole-process")
+    whole = measured("reclaim-cost/whole-process")
     assert whole["reserved_bytes"] >= 120 << 40
     assert whole["mappings"] <= 4
     assert whole["tables_seen"]["pte"] >= 64
@@ -220,10 +228,9 @@ def test_instructions_follow_the_tables(kernel: str) -> None:
     assert (whole["pagemap_scan_instructions"] is None) == (kernel == "6.1")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str) -> None:
+def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str, measured: Measure) -> None:
     """The mmap lock before 6.4, a VMA's own since; times are not judged on a busy host."""
-    part = measured(kernel, "reclaim-cost/faults")
+    part = measured("reclaim-cost/faults")
     locks = part["mmap_locks"]
     assert locks["holds_per_fault"] == pytest.approx(1 if kernel == "6.1" else 0, abs=0.02)
     assert (locks["write_holds"] > 0) == (kernel != "7.3")
@@ -237,10 +244,9 @@ def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str) -> None:
         assert each["passes"]["spinning"]["stalled_share"] <= 0.01
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_designs(kernel: str) -> None:
+def test_designs(kernel: str, measured: Measure) -> None:
     """An explicit call frees all, cheaper for many at once; who touches sparsely pays."""
-    part = measured(kernel, "designs/when")
+    part = measured("designs/when")
     when, tables = part["methods"], part["units"] * PAGE
     assert when["none"]["left_bytes"] >= tables
     assert (when["zap"]["left_bytes"] < tables) == (kernel == "7.3")
@@ -251,23 +257,22 @@ def test_designs(kernel: str) -> None:
     assert cost["none"] < cost["module_once"] < cost["module_flush_each"] < cost["module_each"]
     fault = {name: one["fault_instructions"]["median"] for name, one in when.items()}
     assert fault["none"] + 1000 < fault["module_each"]
-    access = measured(kernel, "designs/objection")["access"]
+    access = measured("designs/objection")["access"]
     more = {name: one["more"] for name, one in access.items()}
     for threads in (1, 2, 4):
         assert more[f"single-{threads}"] > more[f"sixteen-{threads}"] > more[f"whole-{threads}"]
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_what_allocators_leave_is_freed(kernel: str) -> None:
+def test_what_allocators_leave_is_freed(measured: Measure) -> None:
     """By the library with the module, and by jemalloc's hooks without it."""
-    runs = measured(kernel, "allocators/tables")["runs"]["purge"]
+    runs = measured("allocators/tables")["runs"]["purge"]
     assert set(runs) == {"none", "module", "hooks", "hooks, module"}
     assert runs["none"]["empty"] >= 8
     for method in ("module", "hooks", "hooks, module"):
         assert runs[method]["empty"] <= 4
-    for methods in measured(kernel, "allocators/mass-delete")["runs"].values():
+    for methods in measured("allocators/mass-delete")["runs"].values():
         assert set(methods) == {"none", "module"}
-    forks = measured(kernel, "allocators/fork")["runs"]
+    forks = measured("allocators/fork")["runs"]
     assert forks["none"]["freed"] == 0
     assert forks["module"]["freed"] >= 2000
     assert forks["module"]["child_vmpte_bytes"] < forks["none"]["child_vmpte_bytes"]
@@ -290,11 +295,10 @@ with meter.running() as counter:
 """
 
 
-@pytest.mark.parametrize("kernel", ["6.1", "7.3"])
-def test_the_meter_counts_instructions_and_no_time(kernel: str) -> None:
+def test_the_meter_counts_instructions_and_no_time(kernel: str, pool: lab.Pool) -> None:
     """By either way to wait for RCU: 6.1 has no file for it."""
-    with lab.boot(kernel, lab.Machine(**COUNTING.machine())) as guest:
-        done = guest.run([sys.executable, "-P", "-c", KNOWN_COSTS])
+    guest = pool.guest(kernel, lab.Machine(**COUNTING.machine()))
+    done = guest.run([sys.executable, "-P", "-c", KNOWN_COSTS])
     assert done.exit_code == 0, done.stderr
     counted = json.loads(done.stdout)
     for length, cost in zip(LOOPS, counted["loops"], strict=True):
@@ -302,3 +306,24 @@ def test_the_meter_counts_instructions_and_no_time(kernel: str) -> None:
     # 100,000,000 ns went by.
     assert abs(counted["sleep"]) < 200_000
     assert abs(counted["nothing"]) < 100_000
+
+
+def test_the_command(tmp_path: Path) -> None:
+    """It boots a guest, brings the document back, and draws the report."""
+    program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
+    done = subprocess.run(
+        [
+            *[program, "experiment", "run", "survivors-none", "dense-1g", "--quick"],
+            *["--kernel=6.12", f"--out={tmp_path}"],
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "survivors-none: VmPTE under 64.0 MiB mapped, Linux 6.12." in done.stdout
+    assert done.stderr.count("booting 6.12.") == 1 + done.stderr.count("boots once more")
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        *("survivors-none-lab-6.12.json", "dense-1g-lab-6.12.json", "report.html"),
+    }
