@@ -7,11 +7,11 @@ fails.
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from cleanup.lab import Guest, boot
+from cleanup.lab import Guest, Pool
 from documented import README, ROOT, TUTORIAL, Command, blocks, commands
 
 NOT_RUN = {
@@ -29,11 +29,10 @@ OPENS_A_GUEST = "pgtable-cleanup lab shell --kernel 6.12"
 MARK = "--- the next command ---"
 
 
-@pytest.fixture(scope="module")
-def guest() -> Iterator[Guest]:
-    """A guest as `lab shell` opens it, and the README's reader with a loaded module has it."""
-    with boot() as booted:
-        yield booted
+@pytest.fixture
+def guest(pool: Pool) -> Guest:
+    """A guest as `lab shell` opens it, in which the module is loaded."""
+    return pool.guest()
 
 
 def run_here(told: Sequence[Command]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cleanup.commands import main
 from documented import PAGES, ROOT, blocks, commands
+from experiments import registry
 
 EXAMPLES = ROOT / "docs/examples"
 # Where a shell ends a command.
@@ -52,11 +53,13 @@ def test_every_command_is_one_that_the_command_line_knows(where: str, words: lis
         assert found is not None, f"{where}: there is no {name}"
         command = found
     try:
-        command.make_context(command.name, rest)
+        context = command.make_context(command.name, rest)
+        if words[:2] == ["experiment", "run"]:
+            registry.chosen(context.params["names"])
     except click.exceptions.Exit:
         assert "--help" in words
-    except click.UsageError as error:
-        pytest.fail(f"{where}: {error.format_message()}")
+    except (click.UsageError, ValueError) as error:
+        pytest.fail(f"{where}: {error}")
 
 
 def test_all_pages_together_show_every_verb() -> None:
