@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments.document import Document, measured_of
 from experiments.plot import STYLES
 from experiments.summary import Spread, Summary, size_text, summaries
+from experiments.workload import Workload
 
 HEADINGS = ("mapped", "page tables left", "after reclaim", "reclaim took", "for each table")
 _LEAST_SIZES = 3
@@ -60,6 +61,8 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
     sized: dict[tuple[str, str, str, str], dict[int, Summary]] = {}
     for document in documents:
         part, measured = measured_of(document)
+        if not isinstance(part, Workload):
+            continue
         for summary in summaries(measured["runs"]):
             place = part.name, document["kernel"], summary.method, summary.granularity
             sized.setdefault(place, {})[measured["parameters"]["size_bytes"]] = summary

@@ -13,7 +13,7 @@ from experiments import growth, registry, sweep
 from experiments.document import Document
 from experiments.part import ExperimentError
 from experiments.workload import Workload
-from unit.stored import EVIDENCE, PNG, made_document, made_run
+from unit.stored import EVIDENCE, PNG, made_document, made_run, stored
 
 GIB = 1 << 30
 
@@ -177,4 +177,6 @@ def test_slopes_say_how_it_grows(tmp_path: Path) -> None:
 
 
 def test_two_sizes_are_no_curve() -> None:
+    """Nor are other parts, which have no size."""
+    assert growth.curves([stored("allocators/tables"), stored("designs/when")]) == {}
     assert growth.curves([sized(1, "none"), sized(2, "none")]) == {}
