@@ -20,7 +20,6 @@ from cleanup.lab import Kernel
 Scale = Literal["short", "long"]
 SCALES: tuple[Scale, ...] = ("short", "long")
 STORED = Path(__file__).parents[2] / "evidence/proofs"
-MODULE_LOADED = re.compile(r"\bpgtable_cleanup: ")
 STAMP = re.compile(r"^\[ *[0-9.]+\](\[ *[CT][0-9]+\])? ?")
 # The log of one guest; what lies between its two halves is left out.
 MOST_LOG_LINES = 400
@@ -111,15 +110,12 @@ def configuration(kernel: Kernel) -> str | None:
 
 
 def trimmed(log: str) -> str:
-    """Shorten a kernel's log to what came once the module was loaded.
+    """Shorten a kernel's log.
 
-    The version and the command line stay.  Lines that repeat the one before become one, and the
-    middle of a log that is too long is left out.
+    Lines that repeat the one before become one, and the middle of a log that is too long is left
+    out.
     """
-    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
-    loaded = next((n for n, line in enumerate(lines) if MODULE_LOADED.search(line)), 0)
-    head = [line for line in lines[:loaded] if "Linux version" in line or "Command line" in line]
-    kept = head + _folded(lines[loaded:])
+    kept = _folded([line.rstrip() for line in log.splitlines() if line.strip()])
     if len(kept) > MOST_LOG_LINES:
         half = MOST_LOG_LINES // 2
         left_out = f"... {len(kept) - 2 * half} lines are left out ..."
