@@ -90,7 +90,7 @@ kernel = $(lastword $(subst -, ,$*))
 ARGS =
 
 prove: build ## what must be proved anew since the module changed, on debug kernels: 45 minutes
-	$(MAKE_QUIETLY) -j2 $(KERNELS:%=prove-all-%)
+	$(MAKE_QUIETLY) --output-sync=none -j2 $(KERNELS:%=prove-all-%)
 
 prove-long: build ## all proofs that did not pass with the module as it is: hours
 	$(PROOF) all --long
