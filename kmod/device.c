@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* /dev/pgtable_cleanup: copy in, validate, copy out. */
-#include "internal.h"
+/* /dev/pgtable_cleanup: copy a call in, validate it, copy its answer out. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include "call.h"
+#include "compat/proved.h"
+#include "compat/unexported.h"
+#include "run.h"
+#include "symbols.h"
+#include "target.h"
 
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -86,7 +93,7 @@ copy_ranges(const struct pgtable_cleanup_args *args)
 				      sizeof(struct pgtable_cleanup_range)));
 }
 
-/* What the caller reads is what this call did, not what it passed in. */
+/* The counts that the caller passed in must not be taken for the answer. */
 static void clear_counts(struct pgtable_cleanup_args *args)
 {
 	memset((void *)args + offsetof(typeof(*args), holes), 0,
@@ -206,6 +213,8 @@ static int __init pgtc_init(void)
 		return err;
 	kernel_proved = err;
 	err = pgtc_symbols_init();
+	if (!err)
+		err = pgtc_unexported_init();
 	if (err)
 		return err;
 	pgtc_device.mode = mode;
@@ -215,7 +224,7 @@ static int __init pgtc_init(void)
 static void __exit pgtc_exit(void)
 {
 	misc_deregister(&pgtc_device);
-	/* Tables freed through our own RCU callback (6.1) run our code. */
+	/* On 6.1 tables are freed by an RCU callback of ours: it must have run. */
 	rcu_barrier();
 }
 

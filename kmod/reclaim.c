@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Recheck, detach, flush, free: the candidates of one scan, in as few holds of
+ * Recheck, detach, flush and free the candidates of one scan, in as few holds of
  * the mmap lock as locks and time allow.
  */
-#include "internal.h"
+#include "reclaim.h"
 
 #include "compat/mm.h"
 #include "compat/protocol.h"
+#include "hold.h"
+#include "locks.h"
+#include "tree.h"
+#include "verdict.h"
+#include "vma.h"
 
 #include <linux/sched.h>
 
-/* In place of a candidate that this call won't free: no table begins there. */
-#define STRUCK_OUT	1UL
+/* It replaces a candidate that this call won't free: no table begins there. */
+#define GIVEN_UP	1UL
 
-static void strike_out(struct pgtc_call *call, unsigned int i, int err)
+static void give_up_candidate(struct pgtc_call *call, unsigned int i, int err)
 {
 	if (err == -EBUSY)
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CONTENDED);
@@ -21,10 +26,13 @@ static void strike_out(struct pgtc_call *call, unsigned int i, int err)
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS);
 	else
 		pgtc_skip(call, PGTABLE_CLEANUP_SKIP_CHANGED);
-	call->candidate[i] = STRUCK_OUT;
+	call->candidate[i] = GIVEN_UP;
 }
 
-/* Of all candidates left: VMA locks may not be taken under rmap locks. */
+/*
+ * Lock the VMAs of all candidates that are left, before any of them has its rmap
+ * locks: VMA locks may not be taken under those.
+ */
 static void lock_vmas(struct pgtc_call *call, unsigned int from)
 {
 	unsigned int i;
@@ -32,47 +40,47 @@ static void lock_vmas(struct pgtc_call *call, unsigned int from)
 	for (i = from; i < call->nr_candidates; i++) {
 		int err;
 
-		if (call->candidate[i] == STRUCK_OUT)
+		if (call->candidate[i] == GIVEN_UP)
 			continue;
 		err = pgtc_lock_vmas(call, call->candidate[i]);
 		if (err)
-			strike_out(call, i, err);
+			give_up_candidate(call, i, err);
 	}
 }
 
 /*
- * Lock candidates from @from on, until one must wait for the next hold; those
- * that can't be had are counted and struck out.
- * Return: index of the first that was left for the next hold.
+ * Lock candidates from @from on, until one must wait for the next hold.  Those
+ * that can't be locked are counted and given up.
+ * Return: index of the first that is left for the next hold.
  */
 static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 {
 	unsigned int i, locked = 0;
 
-	if (pgtc_writes_mmap(call->exclusive))
+	if (call->hold.writing)
 		lock_vmas(call, from);
 	for (i = from; i < call->nr_candidates; i++) {
 		int err;
 
-		if (call->candidate[i] == STRUCK_OUT)
+		if (call->candidate[i] == GIVEN_UP)
 			continue;
-		err = pgtc_lock_table(call, call->candidate[i]);
+		err = pgtc_lock_rmap(call, call->candidate[i]);
 		if (!err) {
 			locked++;
 			continue;
 		}
-		/* Alone in a hold of its own it may still be had. */
+		/* Alone in a hold of its own it may still be locked. */
 		if ((err == -EBUSY || err == -ENOSPC) && locked)
 			break;
-		strike_out(call, i, err);
+		give_up_candidate(call, i, err);
 	}
 	return i;
 }
 
 /*
  * Secondary MMUs (KVM, IOMMU SVA) must drop what they derived from the tables.
- * On runs of candidates only: a wide range would zap their mappings of live
- * data in between.  May sleep, hence before the spinlocks.
+ * They are told of runs of candidates only: a wide range would zap their mappings
+ * of live data in between.  This may sleep, so it comes before the spinlocks.
  */
 static void notifiers_begin(struct pgtc_call *call, unsigned int from,
 			    unsigned int to)
@@ -86,7 +94,7 @@ static void notifiers_begin(struct pgtc_call *call, unsigned int from,
 	while (i < to) {
 		unsigned long start = call->candidate[i];
 
-		if (start == STRUCK_OUT) {
+		if (start == GIVEN_UP) {
 			i++;
 			continue;
 		}
@@ -111,9 +119,9 @@ static void notifiers_finish(struct pgtc_call *call)
 }
 
 /*
- * May zero-page entries of this table be dropped?  Only in an exclusive hold:
- * until the flush other CPUs may read zeros by their TLBs, and a page that a
- * fault mapped meanwhile would be written beside what they read.
+ * May zero-page entries of this table be dropped?  That takes an exclusive hold:
+ * until the flush other CPUs may read zeros by their TLBs.  If a fault could map
+ * a page meanwhile, they would not see what is written to it.
  */
 static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 {
@@ -129,7 +137,7 @@ static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 	return true;
 }
 
-/* They are in no rss counter and on no rmap: clearing them is all. */
+/* Zero pages are in no rss counter and on no rmap: to clear them is all. */
 static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
 			    pte_t *table)
 {
@@ -145,11 +153,13 @@ static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
 }
 
 /*
- * Under the pmd and pte locks: whoever fills an entry holds the latter.
- * @zero_pages: those may go, too
+ * Clear the pmd entry if its table is still empty, or holds nothing but zero
+ * pages that may go.  The pmd and pte locks are held: whoever fills an entry
+ * holds the latter.
+ * Return: PGTC_EMPTY, or why not.
  */
-static int clear_if_empty(struct pgtc_call *call, unsigned long unit,
-			  pmd_t *pmd, pmd_t entry, bool zero_pages)
+static int clear_pmd_if_empty(struct pgtc_call *call, unsigned long unit,
+			      pmd_t *pmd, pmd_t entry, bool zero_pages)
 {
 	pte_t *table = (pte_t *)pmd_page_vaddr(entry);
 	int found = pgtc_classify(table, zero_pages);
@@ -184,12 +194,12 @@ static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 	if (pgtc_pmd_is_table(*entry)) {
 		pte_ptl = pte_lockptr(mm, pmd);
 		if (pte_ptl == pmd_ptl) {
-			found = clear_if_empty(call, unit, pmd, *entry,
-					       zero_pages);
+			found = clear_pmd_if_empty(call, unit, pmd, *entry,
+						   zero_pages);
 		} else {
 			spin_lock_nested(pte_ptl, SINGLE_DEPTH_NESTING);
-			found = clear_if_empty(call, unit, pmd, *entry,
-					       zero_pages);
+			found = clear_pmd_if_empty(call, unit, pmd, *entry,
+						   zero_pages);
 			spin_unlock(pte_ptl);
 		}
 	}
@@ -198,13 +208,13 @@ static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 }
 
 /*
- * CPUs, lazy ones too, must forget the detached tables before those are freed:
- * their paging-structure caches may still point there, hence freed_tables.
- * Translations of dropped zero pages must go as well, page by page, whereas an
- * empty table has none: one address of each 2 MiB does.
+ * CPUs, lazy ones too, must forget the detached tables before these are freed:
+ * their paging-structure caches may still point there.  So freed_tables, the last
+ * argument, is true.  An empty table has no translations, and one address of
+ * each 2 MiB is enough.  Those of dropped zero pages must go page by page.
  */
-static void flush(struct pgtc_call *call, unsigned long start,
-		  unsigned long end)
+static void flush_detached(struct pgtc_call *call, unsigned long start,
+			   unsigned long end)
 {
 	unsigned int stride = call->dropped_in_hold ? PAGE_SHIFT : PMD_SHIFT;
 
@@ -215,7 +225,7 @@ static void flush(struct pgtc_call *call, unsigned long start,
 
 /*
  * Detach what is still empty among the locked candidates, until time is up.
- * Return: index of the first that was left for the next hold.
+ * Return: index of the first that is left for the next hold.
  */
 static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 				      unsigned int to)
@@ -230,7 +240,7 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 		pmd_t entry;
 		int found;
 
-		if (unit == STRUCK_OUT)
+		if (unit == GIVEN_UP)
 			continue;
 		if (end && (pgtc_hold_expired(call) ||
 			    call->dropped_in_hold >= PGTC_MAX_DROPPED_IN_HOLD))
@@ -247,14 +257,15 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 		end = unit + PMD_SIZE;
 	}
 	if (call->nr_detached)
-		flush(call, start, end);
+		flush_detached(call, start, end);
 	return i;
 }
 
 /*
  * Take one PMD or PUD table out of the tree if it is still empty, and hand it to
- * the gather.  Every walker is locked out but gup_fast() and hardware, which
- * the gather deals with as it does at exit.
+ * the gather.  Every walker is locked out but gup_fast() and hardware: the gather
+ * deals with them as it does when a process exits.
+ * Return: PGTC_EMPTY, or why not.
  */
 static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 			      struct mmu_gather *tlb)
@@ -264,7 +275,7 @@ static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 	struct pgtc_upper upper;
 	unsigned long next;
 
-	/* What pud_alloc() and pmd_alloc() fill the entry under. */
+	/* pud_alloc() and pmd_alloc() fill the entry under this lock. */
 	spin_lock(&mm->page_table_lock);
 	if (pgtc_find_upper(mm, call->level, addr, &upper, &next)) {
 		found = PGTABLE_CLEANUP_SKIP_REFILLED;
@@ -283,7 +294,7 @@ static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 	return found;
 }
 
-/* As detach_pte_tables(); flushes and frees as well. */
+/* As detach_pte_tables(), but this flushes and frees as well. */
 static unsigned int free_upper_tables(struct pgtc_call *call, unsigned int from,
 				      unsigned int to)
 {
@@ -294,7 +305,7 @@ static unsigned int free_upper_tables(struct pgtc_call *call, unsigned int from,
 	for (i = from; i < to; i++) {
 		int found;
 
-		if (call->candidate[i] == STRUCK_OUT)
+		if (call->candidate[i] == GIVEN_UP)
 			continue;
 		if (freed && pgtc_hold_expired(call))
 			break;
@@ -331,9 +342,10 @@ int pgtc_reclaim(struct pgtc_call *call)
 	unsigned int from = 0, to;
 
 	while (from < call->nr_candidates) {
-		if (pgtc_mmap_lock_killable(call->mm, call->exclusive))
-			return -EINTR;
-		pgtc_hold_begin(call);
+		int err = pgtc_hold_to_reclaim(call);
+
+		if (err)
+			return err;
 		to = lock_candidates(call, from);
 		notifiers_begin(call, from, to);
 		if (call->level != PGTC_PTE)
@@ -341,8 +353,7 @@ int pgtc_reclaim(struct pgtc_call *call)
 		else
 			from = detach_pte_tables(call, from, to);
 		notifiers_finish(call);
-		pgtc_unlock_all(call);
-		pgtc_mmap_unlock(call->mm, call->exclusive);
+		pgtc_unlock_rmap(call);
 		pgtc_hold_end(call);
 		free_detached(call);
 		cond_resched();

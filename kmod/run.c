@@ -1,51 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /* One call: its ranges, its cursor, its limits. */
-#include "internal.h"
+#include "run.h"
 
 #include "compat/mm.h"
+#include "hold.h"
+#include "reclaim.h"
+#include "scan.h"
 
-#include <linux/ktime.h>
-#include <linux/mmap_lock.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
-/** pgtc_hold_begin() - the target's mmap lock has just been taken */
-void pgtc_hold_begin(struct pgtc_call *call)
-{
-	call->hold_start = ktime_get_ns();
-	call->clock_turn = 0;
-}
-
-/*
- * Reading the clock costs as much as a twentieth of a table: where a few tables
- * more don't matter, it is read for some of them only.
- */
-#define TABLES_A_CLOCK_READING 8
-#define LONG_HOLD_NS (50 * NSEC_PER_USEC)
-
-/**
- * pgtc_hold_expired() - has this hold done its time?
- * @call: asked once a table
- */
-bool pgtc_hold_expired(struct pgtc_call *call)
-{
-	u64 bound = call->args.max_hold_ns ?: PGTC_DEFAULT_MAX_HOLD_NS;
-
-	if (bound >= LONG_HOLD_NS &&
-	    ++call->clock_turn % TABLES_A_CLOCK_READING)
-		return false;
-	return ktime_get_ns() - call->hold_start >= bound;
-}
-
-/** pgtc_hold_end() - the target's mmap lock has just been released */
-void pgtc_hold_end(struct pgtc_call *call)
-{
-	u64 held = ktime_get_ns() - call->hold_start;
-
-	call->args.longest_hold_ns = max(call->args.longest_hold_ns, held);
-}
-
-/* What one table of each level maps. */
+/* How many bytes one table of each level maps. */
 static const unsigned long spans[] = {
 	[PGTC_PTE] = PMD_SIZE,
 	[PGTC_PMD] = PUD_SIZE,
@@ -63,8 +28,8 @@ static bool limit_reached(const struct pgtc_call *call)
 }
 
 /*
- * All others who used the address space have gone: go too, so that its memory
- * does not wait for us.
+ * Have all others gone who used the address space?  Then its memory must not
+ * wait for this call.
  */
 static bool target_gone(const struct pgtc_call *call)
 {
@@ -83,11 +48,10 @@ static int one_batch(struct pgtc_call *call)
 
 	if (target_gone(call))
 		return -ESRCH;
-	if (mmap_read_lock_killable(call->mm))
-		return -EINTR;
-	pgtc_hold_begin(call);
+	err = pgtc_hold_to_scan(call);
+	if (err)
+		return err;
 	pgtc_scan(call);
-	mmap_read_unlock(call->mm);
 	pgtc_hold_end(call);
 
 	err = pgtc_reclaim(call);
@@ -97,7 +61,7 @@ static int one_batch(struct pgtc_call *call)
 	return signal_pending(current) || limit_reached(call);
 }
 
-/* One level of one range.  Return: as one_batch(). */
+/* Walk one level of one range.  Return: as one_batch(). */
 static int one_walk(struct pgtc_call *call, unsigned long start,
 		    unsigned long end, bool holes_count)
 {
@@ -117,8 +81,8 @@ static int one_walk(struct pgtc_call *call, unsigned long start,
 
 	if (call->pos < call->walk_end) {
 		/*
-		 * Where nothing is looked at nor checked for holes twice: holes
-		 * are known up to the VMA that made us stop at pos.
+		 * From there on nothing is looked at, nor checked for holes,
+		 * twice: the scan has counted the hole before pos, if any.
 		 */
 		args->next_addr = clamp(call->pos, start, end);
 		return ret;
@@ -143,7 +107,7 @@ static int one_range(struct pgtc_call *call, unsigned long start,
 			ret = one_walk(call, start, end, holes_count);
 		} else {
 			args->next_level++;
-			/* A caller's cursor may be there: it ends with its range. */
+			/* The caller's cursor may be in a level that is left out. */
 			args->next_addr = 0;
 		}
 	}
@@ -154,7 +118,7 @@ static int one_range(struct pgtc_call *call, unsigned long start,
 	return ret;
 }
 
-/* The call has walked everything: what is there to tell? */
+/* What is the result of a call that has walked everything? */
 static int verdict(const struct pgtable_cleanup_args *args)
 {
 	if (args->holes)

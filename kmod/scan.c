@@ -3,89 +3,22 @@
  * Find empty tables, under mmap read.  What is found here is a candidate: the
  * reclaim rechecks it under its own locks.
  */
-#include "internal.h"
+#include "scan.h"
 
-#include "compat/mm.h"
+#include "hold.h"
+#include "tree.h"
+#include "verdict.h"
+#include "vma.h"
 
-#include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/mmap_lock.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 
 /**
- * pgtc_vma_forbids() - does this VMA keep every table it overlaps from us?
- * @vma: under the mmap lock
- *
- * Return: the reason, or PGTC_ALLOWED.  hugetlb VMAs are not asked about: they
- * are 2 MiB aligned and never share a PTE table.
- */
-int pgtc_vma_forbids(const struct vm_area_struct *vma)
-{
-	/*
-	 * UFFDIO_MOVE (6.8+) finds the table of its target, which is registered,
-	 * before it locks it.  7.3's stops with an error where that table went
-	 * meanwhile.  6.12's would move a page into it, were it not for the VMA
-	 * lock.
-	 */
-	if (vma->vm_userfaultfd_ctx.ctx)
-		return PGTABLE_CLEANUP_SKIP_UFFD;
-	/*
-	 * A driver fills such a VMA, and may go down the tree by a list of VMAs
-	 * of its own, under no lock that we could take: 6.12's BPF arena does so
-	 * to zap user memory, in VMAs that only VM_DONTEXPAND tells from others.
-	 * Drivers may also keep pointers to the entries, and do_fault() answers
-	 * SIGBUS where a VMA without a fault handler has no table.
-	 */
-	if (vma->vm_flags & VM_SPECIAL)
-		return PGTABLE_CLEANUP_SKIP_PFNMAP;
-	/*
-	 * A DAX fault gets its entry from get_locked_pte(), which makes sure of
-	 * a table and then maps it.  On 7.3 the table may vanish in between: the
-	 * fault takes that for a lack of memory, and fails.
-	 */
-	if (vma_is_dax(vma))
-		return PGTABLE_CLEANUP_SKIP_PFNMAP;
-	return PGTC_ALLOWED;
-}
-
-/**
- * pgtc_vma_forbids_table() - as pgtc_vma_forbids(), asked of any VMA and level
- * @vma: under the mmap lock
- *
- * Return: true also for hugetlb, whose PMD tables processes may share.
- */
-bool pgtc_vma_forbids_table(struct vm_area_struct *vma)
-{
-	return is_vm_hugetlb_page(vma) || pgtc_vma_forbids(vma) != PGTC_ALLOWED;
-}
-
-/**
- * pgtc_vma_keeps_zero_pages() - do zero-page entries mean something here?
- * @vma: under the mmap lock
- *
- * Return: the reason to keep a table that holds them, or PGTC_ALLOWED.
- */
-int pgtc_vma_keeps_zero_pages(const struct vm_area_struct *vma)
-{
-	/*
-	 * Only anonymous memory reads as zero where nothing is mapped: over a
-	 * file (UFFDIO_ZEROPAGE on a private memfd) such an entry is data.
-	 */
-	if (!vma_is_anonymous((struct vm_area_struct *)vma) ||
-	    vma->vm_flags & VM_SHARED)
-		return PGTABLE_CLEANUP_SKIP_MAPPED;
-	/* mlock() promises that no access faults. */
-	if (vma->vm_flags & VM_LOCKED)
-		return PGTABLE_CLEANUP_SKIP_LOCKED;
-	if (pgtc_ksm_may_hide(vma))
-		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
-	return PGTC_ALLOWED;
-}
-
-/*
- * What the VMAs that overlap a unit ask for: the reason to leave its table
- * alone, and to keep a table of zero pages, or PGTC_ALLOWED.
+ * struct rules - what the VMAs that overlap a unit of 2 MiB ask for
+ * @table: the reason to leave its table alone, or PGTC_ALLOWED
+ * @zero_pages: the reason to keep a table of zero pages, or PGTC_ALLOWED
  */
 struct rules {
 	int table;
@@ -94,7 +27,8 @@ struct rules {
 
 static const struct rules no_rules = { PGTC_ALLOWED, PGTC_ALLOWED };
 
-static void heed(struct rules *rules, const struct vm_area_struct *vma)
+static void add_rules_of_vma(struct rules *rules,
+			     const struct vm_area_struct *vma)
 {
 	if (rules->table == PGTC_ALLOWED)
 		rules->table = pgtc_vma_forbids(vma);
@@ -109,8 +43,8 @@ static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
 	int found;
 
 	/*
-	 * RCU keeps the table from being freed under us by those who need no
-	 * mmap write: retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
+	 * Under RCU nobody frees the table meanwhile who needs no mmap write:
+	 * retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
 	 */
 	rcu_read_lock();
 	entry = READ_ONCE(*pmd);
@@ -169,7 +103,7 @@ static unsigned int batch_room(const struct pgtc_call *call)
 	return left;
 }
 
-/* Is this hold over: enough found, or others want the lock or the CPU? */
+/* Is this hold to end: is enough found, or do others want the lock or the CPU? */
 static bool scan_full(struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
@@ -185,7 +119,7 @@ static bool scan_full(struct pgtc_call *call)
 	       pgtc_hold_expired(call);
 }
 
-/* The units that lie wholly inside one VMA, as far as they have tables. */
+/* Scan the units that lie wholly inside one VMA, where they have tables. */
 static void scan_inside(struct pgtc_call *call,
 			const struct vm_area_struct *vma)
 {
@@ -193,7 +127,7 @@ static void scan_inside(struct pgtc_call *call,
 		min(ALIGN_DOWN(vma->vm_end, PMD_SIZE), call->walk_end);
 	struct rules rules = no_rules;
 
-	heed(&rules, vma);
+	add_rules_of_vma(&rules, vma);
 	while (call->pos < end) {
 		unsigned long next;
 		pmd_t *pmd = pgtc_find_pmd(call->mm, call->pos, &next);
@@ -225,7 +159,7 @@ static void scan_inside(struct pgtc_call *call,
 	}
 }
 
-/* Remember how far the range is mapped without a hole, and count holes. */
+/* Remember up to where the range has been checked for holes, and count them. */
 static void note_mapped(struct pgtc_call *call,
 			const struct vm_area_struct *vma)
 {
@@ -237,8 +171,8 @@ static void note_mapped(struct pgtc_call *call,
 }
 
 /*
- * A call that goes on from where the scan stops takes what lies before for
- * checked: the hole before a VMA that begins just there is counted now.
+ * A call that goes on from where the scan stops takes it that all before has
+ * been checked.  So a hole that ends just there is counted now.
  */
 static void note_mapped_at_stop(struct pgtc_call *call)
 {
@@ -249,7 +183,7 @@ static void note_mapped_at_stop(struct pgtc_call *call)
 		note_mapped(call, vma);
 }
 
-/* A unit that VMAs share, or that its only one does not fill. */
+/* Scan a unit that several VMAs share, or that its only VMA does not fill. */
 static void scan_shared_unit(struct pgtc_call *call)
 {
 	unsigned long unit = call->pos, end = unit + PMD_SIZE, next;
@@ -260,7 +194,7 @@ static void scan_shared_unit(struct pgtc_call *call)
 	for (vma = pgtc_vma_within(call->mm, unit, end); vma;
 	     vma = pgtc_vma_next_within(call->mm, vma, end)) {
 		note_mapped(call, vma);
-		heed(&rules, vma);
+		add_rules_of_vma(&rules, vma);
 	}
 	pmd = pgtc_find_pmd(call->mm, unit, &next);
 	if (pmd)
@@ -308,7 +242,7 @@ static void scan_pte_tables(struct pgtc_call *call)
 	}
 }
 
-/* Does any VMA that overlaps the span at pos forbid to free its table? */
+/* Does any VMA that overlaps the span at pos forbid that its table is freed? */
 static bool span_forbidden(const struct pgtc_call *call)
 {
 	unsigned long end = call->pos + call->span;
@@ -364,8 +298,8 @@ static void scan_upper_tables(struct pgtc_call *call)
  * pgtc_scan() - look for empty tables of one level from the call's position on
  * @call: mmap read lock held; candidates, counts and position are written
  *
- * Goes by VMA and by populated pud, so that its cost follows the tables that
- * exist, not the address range.
+ * The walk goes by VMA and by populated pud, so that it costs as much as there
+ * are tables, however long the range is.
  */
 void pgtc_scan(struct pgtc_call *call)
 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Look up, once and at load, the symbols of symbols.h. Fails closed. */
-#include "internal.h"
+/* The symbols of symbols.h, looked up once, when the module is loaded. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include "symbols.h"
 
 #include <linux/kallsyms.h>
@@ -20,7 +21,7 @@ DEFINE_STATIC_CALL_NULL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
 
 const unsigned long *pgtc_huge_zero_pfn;
 
-/* kallsyms_lookup_name() itself is unexported: a kprobe on it tells where it is. */
+/* kallsyms_lookup_name() is unexported itself: a kprobe on it tells its address. */
 static int find_lookup(void)
 {
 	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
@@ -55,9 +56,9 @@ static bool find_huge_zero_pfn(void)
 }
 
 /**
- * pgtc_symbols_init() - resolve every symbol of symbols.h
+ * pgtc_symbols_init() - look up every symbol of symbols.h
  *
- * Return: 0, or -ENOENT with the missing one named in the log.
+ * Return: 0, or an error if any is missing, which the log names.
  */
 int pgtc_symbols_init(void)
 {
@@ -75,7 +76,7 @@ int pgtc_symbols_init(void)
 	    PGTC_FIND(pgtc_notifier_start,
 		      __mmu_notifier_invalidate_range_start) &&
 	    PGTC_FIND(pgtc_notifier_end, __mmu_notifier_invalidate_range_end) &&
-	    find_huge_zero_pfn() && pgtc_find_unexported())
+	    find_huge_zero_pfn())
 		return 0;
 	return -ENOENT;
 }

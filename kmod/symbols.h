@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What of the kernel this module needs and is not exported.
+ * What this module needs of the kernel and the kernel does not export.
  *
- * Each function is reached through a static call, which is patched into a direct CALL:
- * their ENDBR is sealed, so a call through a pointer would fault where IBT is
- * on.  The types are the kernel's own prototypes.
+ * Each function is reached through a static call, which is patched into a direct
+ * CALL.  A call through a pointer would fault where IBT is on, because the
+ * functions' ENDBR is sealed.  The types are the kernel's own prototypes.
  */
 #ifndef PGTC_SYMBOLS_H
 #define PGTC_SYMBOLS_H
@@ -29,13 +29,15 @@ DECLARE_STATIC_CALL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DECLARE_STATIC_CALL(pgtc_notifier_start, __mmu_notifier_invalidate_range_start);
 DECLARE_STATIC_CALL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
 
-/* What is_huge_zero_pmd() compares with. */
+/* is_huge_zero_pmd() compares with it. */
 extern const unsigned long *pgtc_huge_zero_pfn;
 
-/* Address of an unexported symbol; 0, said in the log, if there is none. */
+int pgtc_symbols_init(void);
+
+/* A symbol's address, after pgtc_symbols_init(), or 0: the log names the symbol. */
 unsigned long pgtc_find_symbol(const char *symbol);
 
-/* Point static call @call_name at @function, found by its name. */
+/* Point static call @call_name to @function.  Return: is there such a function? */
 #define PGTC_FIND(call_name, function)                                       \
 	({                                                                   \
 		unsigned long addr_ = pgtc_find_symbol(#function);           \

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whose address space, and may this caller touch it. */
-#include "internal.h"
-#include "symbols.h"
+/* Whose address space is meant, and may this caller clean it? */
+#include "target.h"
 
 #include "compat/mm.h"
+#include "symbols.h"
 
 #include <linux/cred.h>
 #include <linux/ptrace.h>
@@ -11,8 +11,9 @@
 #include <linux/sched/task.h>
 
 /*
- * As process_madvise() asks, but of the namespace that owns the target, so that
- * root of a container may clean its own processes.
+ * The capability is the one that process_madvise() asks for.  It is asked of the
+ * user namespace that owns the target, so that a container's root may clean the
+ * processes of that container.
  */
 static bool may_reclaim(struct task_struct *task, struct mm_struct *mm)
 {
@@ -28,14 +29,14 @@ static struct mm_struct *task_target_get(struct task_struct *task)
 		return ERR_PTR(-ESRCH);
 	allowed = may_reclaim(task, mm);
 	mmput(mm);
-	/* Before the ptrace check, so that EPERM tells nothing of the target. */
+	/* This comes before the ptrace check: EPERM tells nothing of the target. */
 	if (!allowed)
 		return ERR_PTR(-EPERM);
 
 	mm = static_call(pgtc_mm_access)(task, PTRACE_MODE_READ_FSCREDS);
 	if (IS_ERR_OR_NULL(mm))
 		return mm ?: ERR_PTR(-ESRCH);
-	/* The task may have exec'ed since: judge the mm that will be walked. */
+	/* The task may have exec'ed since: this is the mm that will be walked. */
 	if (!may_reclaim(task, mm)) {
 		mmput(mm);
 		return ERR_PTR(-EPERM);
@@ -44,10 +45,10 @@ static struct mm_struct *task_target_get(struct task_struct *task)
 }
 
 /**
- * pgtc_target_get() - the address space that a call is about
- * @pidfd: of the process, or -1 for the caller
+ * pgtc_target_get() - find the address space that a call is about
+ * @pidfd: the process's, or -1 for the caller
  *
- * Pins mm_users, so that the tables are not torn down during the walk.
+ * It pins mm_users, so that the tables are not torn down during the walk.
  *
  * Return: the mm, to be released by mmput(), or an ERR_PTR: -EBADF (no pidfd),
  * -ESRCH (the process is gone), -EPERM (no CAP_SYS_NICE), -EACCES (no ptrace

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The page-table tree: the way down, and whether a table of it is empty. */
-#include "internal.h"
+#include "tree.h"
 
 #include "compat/mm.h"
 #include "symbols.h"
+#include "verdict.h"
 
-#include <linux/pgtable.h>
-
-/* Entries looked at together: four cache lines of a table of any level. */
+/* So many entries are looked at together: four cache lines, at any level. */
 #define STRETCH 32
 
 /**
@@ -36,30 +35,30 @@ static __always_inline u64 line_bits(const u64 *entry)
 	       entry[6] | entry[7];
 }
 
-/* 0: all the entries of a stretch are none.  Whole cache lines at a time. */
+/* The OR of a stretch's raw entries: if it is 0, all of them are none. */
 static __always_inline u64 stretch_bits(const u64 *entry)
 {
 	/*
-	 * Reading entries is most of what the module costs, and only plain
-	 * loads become operands of the OR.  One that is being filled meanwhile
-	 * shows or not, as it would with READ_ONCE(); what counts is read again
-	 * under its lock.
+	 * Reading entries is most of what the module costs, and the compiler
+	 * makes only plain loads operands of the OR.  An entry that is being
+	 * filled meanwhile shows or not, as it would with READ_ONCE(); before a
+	 * table goes, it is read again under its lock.
 	 */
 	return data_race(line_bits(entry) | line_bits(entry + 8) |
 			 line_bits(entry + 16) | line_bits(entry + 24));
 }
 
 /**
- * pgtc_past_none() - where to look on, past an entry that leads nowhere
+ * pgtc_past_none() - skip an entry that leads nowhere, and raw zeros behind it
  * @entry: the entry of @addr, in a table of any level
  * @addr: the address
- * @span: what one entry maps
+ * @span: how many bytes one entry maps
  *
- * Most entries of a reservation's tables are none: skips as many as raw zeros
- * tell, and leaves to the caller what isn't zero.
+ * Most entries of a reservation's tables are none.  What isn't zero is left to
+ * the caller, even if it is none.
  *
- * Return: the start of what a later entry maps, or the end of what the table
- * maps.
+ * Return: the start of what the next entry to look at maps, or the end of what
+ * the table maps.
  */
 unsigned long pgtc_past_none(const void *entry, unsigned long addr,
 			     unsigned long span)
@@ -79,8 +78,8 @@ unsigned long pgtc_past_none(const void *entry, unsigned long addr,
 }
 
 /*
- * What a present entry is, once zero pages count for nothing.  The rest of what
- * makes them worth keeping is up to the VMA: pgtc_vma_keeps_zero_pages().
+ * Is this present entry a zero page that may be dropped?  If not: why?  The VMA
+ * may have its own reasons: pgtc_vma_keeps_zero_pages().
  */
 static int classify_present(pte_t pte)
 {
@@ -92,7 +91,7 @@ static int classify_present(pte_t pte)
 	 */
 	if (pte_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
-	/* mremap() moved it: soft-dirty state that a checkpoint may go by. */
+	/* mremap() moved it: a checkpoint may go by its soft-dirty state. */
 	if (pte_soft_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_MAPPED;
 	return PGTC_ZERO_PAGES;
@@ -103,12 +102,13 @@ static int classify_present(pte_t pte)
  * @table: its first entry; under RCU or the pte lock
  * @zero_pages: tell zero pages from others
  *
- * Tests whole stretches of raw zeros first and asks pte_none() only of what
- * isn't zero: erratum bits may be set in an entry that is none.
+ * It tests stretches of raw zeros first and asks pte_none() only of what isn't
+ * zero: an entry that is none may have bits set by an erratum.
  *
  * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
- * what the last entry that isn't none holds.  With @zero_pages, of the entries
- * that map the zero page: PGTC_ZERO_PAGES or KSM_ZERO if there is nothing else.
+ * what the last entry that isn't none holds.  With @zero_pages, a table that
+ * holds zero pages and nothing else is PGTC_ZERO_PAGES, or KSM_ZERO if KSM
+ * placed any of them.
  */
 int pgtc_classify(const pte_t *table, bool zero_pages)
 {
@@ -131,7 +131,7 @@ int pgtc_classify(const pte_t *table, bool zero_pages)
 					     PGTABLE_CLEANUP_SKIP_MAPPED;
 			if (found == PGTABLE_CLEANUP_SKIP_MAPPED)
 				return found;
-			/* KSM's outweigh the others, and those none. */
+			/* EMPTY < ZERO_PAGES < KSM_ZERO */
 			zeros = max(zeros, found);
 		}
 	}
@@ -167,11 +167,11 @@ static bool pud_is_table(pud_t entry)
 }
 
 /**
- * pgtc_find_pmd() - the pmd entry of an address
+ * pgtc_find_pmd() - find the pmd entry of an address
  * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
  *	that the upper tables stay
  * @addr: the address
- * @next: written when there is none: where the next one may be
+ * @next: written when there is none: the address where the next one may be
  *
  * Return: the entry, or NULL where an upper level is not a table.
  */
@@ -190,12 +190,12 @@ pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
 }
 
 /**
- * pgtc_find_upper() - the PMD or PUD table of an address
+ * pgtc_find_upper() - find the PMD or PUD table of an address
  * @mm: as for pgtc_find_pmd()
  * @level: PGTC_PMD or PGTC_PUD
  * @addr: the address
  * @upper: written when there is one
- * @next: written: where the next one may be
+ * @next: written: the address where the next one may be
  *
  * Return: true if there is one.
  */

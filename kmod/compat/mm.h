@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Names and signatures of mm that changed between the kernels. */
+/* Names and signatures of mm that differ between the kernels. */
 #ifndef PGTC_COMPAT_MM_H
 #define PGTC_COMPAT_MM_H
 
@@ -24,7 +24,7 @@
 
 #include "../symbols.h"
 
-/* The OOM reaper has been through: what a walk would see is no longer true. */
+/* Has the OOM reaper been through?  Then a walk would see what is not true. */
 static inline bool pgtc_mm_unstable(struct mm_struct *mm)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
@@ -34,7 +34,7 @@ static inline bool pgtc_mm_unstable(struct mm_struct *mm)
 #endif
 }
 
-/* Keep out who goes down the tree under this VMA's own lock, which 6.4 brought. */
+/* Keep those out who hold this VMA's lock, which 6.4 brought, but no mmap lock. */
 static inline void pgtc_vma_start_write(struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
@@ -64,7 +64,7 @@ static inline bool pgtc_target_capable(struct task_struct *task,
 #endif
 }
 
-/* May a zero page of this VMA be KSM's without our seeing it?  6.6 marks them. */
+/* May KSM have placed zero pages here that can't be told?  6.6 marks its own. */
 static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
@@ -74,7 +74,7 @@ static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 #endif
 }
 
-/* What a non-present, not-none entry holds. */
+/* Why to keep a table with this entry, which is neither present nor none. */
 static inline enum pgtable_cleanup_skip pgtc_nonpresent_reason(pte_t pte)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
@@ -125,8 +125,8 @@ static inline void pgtc_notifier_finish(struct mmu_notifier_range *range)
 	static_call(pgtc_notifier_end)(range);
 #else
 	/*
-	 * Not only_end: before 6.6 this call also invalidates the TLBs of
-	 * devices that walk our tables (IOMMU SVA).
+	 * The last argument, only_end, is false: before 6.6 this call has the
+	 * TLBs of devices that walk the tables (IOMMU SVA) invalidated as well.
 	 */
 	static_call(pgtc_notifier_end)(range, false);
 #endif

@@ -3,16 +3,19 @@
  * Which locks make it safe to take an empty PTE table out of the tree, and how
  * to free it: the part of the protocol that differs by kernel.
  *
- * On every kernel: pmd lock, then pte lock, then recheck all 512 entries.
+ * On every kernel the pmd lock comes next, then the pte lock, and under both all
+ * 512 entries are checked again.  On every kernel upper tables and zero pages
+ * need the mmap lock for writing, to keep every fault out.  A hold that has it
+ * for writing write-locks each VMA as well: since 6.4 the mmap lock alone keeps
+ * nobody out who has a VMA lock.
  */
 #ifndef PGTC_COMPAT_PROTOCOL_H
 #define PGTC_COMPAT_PROTOCOL_H
 
-#include <linux/mmap_lock.h>
 #include <linux/version.h>
 
-#include "../internal.h"
 #include "../symbols.h"
+#include "../tree.h"
 
 #include <asm/pgalloc.h>
 #include <asm/tlb.h>
@@ -46,7 +49,7 @@
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 /*
  * No walker expects a table to vanish.  mmap write: faults, smaps and MGLRU use
- * pte_offset_map() bare.  i_mmap and anon_vma write: so do the rmap walks
+ * pte_offset_map() without RCU.  i_mmap and anon_vma write: so do the rmap walks
  * (page_vma_mapped_walk()).
  */
 #define PGTC_MMAP_WRITE true
@@ -57,35 +60,10 @@
 #endif
 
 /*
- * Does a reclaim need the mmap lock for writing?  Upper tables and zero pages
- * do on every kernel, to keep every fault out.  Such a hold write-locks each VMA
- * as well: since 6.4 the mmap lock alone keeps nobody out who has a VMA lock.
- */
-static inline bool pgtc_writes_mmap(bool exclusive)
-{
-	return PGTC_MMAP_WRITE || exclusive;
-}
-
-/* Only SIGKILL ends the wait for it. */
-static inline int pgtc_mmap_lock_killable(struct mm_struct *mm, bool exclusive)
-{
-	return pgtc_writes_mmap(exclusive) ? mmap_write_lock_killable(mm) :
-					     mmap_read_lock_killable(mm);
-}
-
-static inline void pgtc_mmap_unlock(struct mm_struct *mm, bool exclusive)
-{
-	if (pgtc_writes_mmap(exclusive))
-		mmap_write_unlock(mm);
-	else
-		mmap_read_unlock(mm);
-}
-
-/*
- * Free a detached and flushed table once every lockless walker is done: RCU
- * readers (pte_offset_map() since 6.5, faults under a VMA lock) and gup_fast(),
- * whose disabled interrupts an RCU grace period waits for as well.
- * x86's own ___pte_free_tlb() does not wait for RCU before 6.14.
+ * Free a detached and flushed table once every lockless walker is done with it.
+ * An RCU grace period waits for RCU readers (pte_offset_map() since 6.6, faults
+ * under a VMA lock) and for gup_fast(), which disables interrupts.  x86's own
+ * ___pte_free_tlb() does not wait for RCU before 6.14.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 static inline void pgtc_free_pte_table(struct mm_struct *mm, pgtable_t table)
@@ -105,9 +83,9 @@ static inline void pgtc_free_pte_table(struct mm_struct *mm, pgtable_t table)
 #endif
 
 /*
- * Queue a detached PMD or PUD table in the gather, as free_pgtables() does: the
- * kernel's own way to flush, and to wait for gup_fast() by IPI or RCU, whichever
- * this kernel relies on.
+ * Queue a detached PMD or PUD table in the gather, as free_pgtables() does.  The
+ * gather flushes, and waits for gup_fast() by IPI or RCU, whichever this kernel
+ * relies on.
  */
 static inline void pgtc_gather_upper(struct mmu_gather *tlb,
 				     struct mm_struct *mm,

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Is this a kernel whose page-table walkers we have read and tested? */
-#include "../internal.h"
+/* Is this a kernel whose page-table walkers have been read and tested? */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include "proved.h"
+
+#include <linux/kernel.h>
+#include <linux/panic.h>
+#include <linux/printk.h>
+#include <linux/string.h>
 #include <linux/utsname.h>
 #include <linux/version.h>
 
@@ -22,9 +28,10 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /*
- * Debian's own build of the running series: "Debian 6.12.117-1" in the version
- * and its ABI name as the release.  A vendor's kernel of the same number may
- * carry backported mm code.  The cloud flavour is another configuration.
+ * Is this Debian's own build of the series?  Its version says "Debian
+ * 6.12.117-1", its release is the ABI's name.  Another vendor's kernel of the
+ * same number may carry backported mm code.  The cloud flavour is another
+ * configuration.
  */
 static bool debian_build(const struct new_utsname *uts)
 {

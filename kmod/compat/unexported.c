@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+/* The symbols of unexported.h, looked up as those of symbols.h are. */
+#include "unexported.h"
+
 #include "../symbols.h"
 
 #include <linux/pgtable.h>
@@ -53,7 +56,14 @@ static bool find_pti(void)
 }
 #endif
 
-bool pgtc_find_unexported(void)
+/**
+ * pgtc_unexported_init() - look up every symbol of unexported.h
+ *
+ * pgtc_symbols_init() comes first.
+ *
+ * Return: 0, or -ENOENT if any is missing, which the log names.
+ */
+int pgtc_unexported_init(void)
 {
-	return find_pte_free() && find_pti();
+	return find_pte_free() && find_pti() ? 0 : -ENOENT;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Unexported functions that not every kernel has, or hides from modules. */
+/* Unexported functions that not every kernel has, or that headers hide from modules. */
 #ifndef PGTC_COMPAT_UNEXPORTED_H
 #define PGTC_COMPAT_UNEXPORTED_H
 
@@ -17,7 +17,6 @@ void flush_tlb_mm_range(struct mm_struct *mm, unsigned long start,
 DECLARE_STATIC_CALL(pgtc_pte_free_defer, pte_free_defer);
 #endif
 
-/* The last part of pgtc_symbols_init(). */
-bool pgtc_find_unexported(void);
+int pgtc_unexported_init(void);
 
 #endif /* PGTC_COMPAT_UNEXPORTED_H */

@@ -34,21 +34,21 @@ class Mutation:
 
 
 # Of PTE tables: upper ones still have the lock for writing.
-FOR_READING = (
+FOR_READING = [
     Edit(
-        "compat/protocol.h",
-        "return PGTC_MMAP_WRITE || exclusive;",
-        "return exclusive;",
-    ),
-)
+        "hold.c",
+        "hold_begin(call, PGTC_MMAP_WRITE || call->exclusive)",
+        "hold_begin(call, call->exclusive)",
+    )
+]
 # Of PTE tables without zero pages to drop, on a kernel where they need the lock for writing.
 NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
     "reclaim.c",
-    "if (pgtc_writes_mmap(call->exclusive))\n\t\tlock_vmas(call, from);",
+    "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
     "if (call->exclusive)\n\t\tlock_vmas(call, from);",
 )
 
-NO_USERFAULTFD_SKIP = Edit("scan.c", "if (vma->vm_userfaultfd_ctx.ctx)", "if (false)")
+NO_USERFAULTFD_SKIP = Edit("vma.c", "if (vma->vm_userfaultfd_ctx.ctx)", "if (false)")
 
 MUTATIONS = (
     Mutation(
@@ -69,17 +69,10 @@ MUTATIONS = (
         "mmap write lock, upper levels",
         [
             Edit(
-                "compat/protocol.h",
-                "return pgtc_writes_mmap(exclusive) ? mmap_write_lock_killable(mm) :\n"
-                "\t\t\t\t\t     mmap_read_lock_killable(mm);",
-                "return mmap_read_lock_killable(mm);",
-            ),
-            Edit(
-                "compat/protocol.h",
-                "if (pgtc_writes_mmap(exclusive))\n\t\tmmap_write_unlock(mm);\n"
-                "\telse\n\t\tmmap_read_unlock(mm);",
-                "mmap_read_unlock(mm);",
-            ),
+                "hold.c",
+                "hold_begin(call, PGTC_MMAP_WRITE || call->exclusive)",
+                "hold_begin(call, false)",
+            )
         ],
         "faults.no_write_is_lost_below_an_upper_table",
     ),
@@ -88,7 +81,7 @@ MUTATIONS = (
         [
             Edit(
                 "reclaim.c",
-                "if (pgtc_writes_mmap(call->exclusive))\n\t\tlock_vmas(call, from);",
+                "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
                 "",
             )
         ],
@@ -178,7 +171,7 @@ MUTATIONS = (
         # A hugetlb VMA is VM_DONTEXPAND, too, which alone would keep its tables.
         [
             Edit(
-                "scan.c",
+                "vma.c",
                 "is_vm_hugetlb_page(vma) || pgtc_vma_forbids",
                 "!is_vm_hugetlb_page(vma) && pgtc_vma_forbids",
             )
@@ -200,13 +193,13 @@ MUTATIONS = (
         [
             Edit(
                 "reclaim.c",
-                "if (call->nr_detached)\n\t\tflush(call, start, end);\n",
+                "if (call->nr_detached)\n\t\tflush_detached(call, start, end);\n",
                 "(void)start;\n",
             ),
             Edit(
                 "reclaim.c",
                 "\t\tfree_detached(call);\n",
-                "\t\tif (call->nr_detached)\n\t\t\tflush(call, 0, TLB_FLUSH_ALL);\n"
+                "\t\tif (call->nr_detached)\n\t\t\tflush_detached(call, 0, TLB_FLUSH_ALL);\n"
                 "\t\tfree_detached(call);\n",
             ),
         ],

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+/* One hold of the target's mmap lock, and how long it may last. */
+#include "hold.h"
+
+#include "compat/protocol.h"
+
+#include <linux/ktime.h>
+#include <linux/mmap_lock.h>
+
+/*
+ * Reading the clock costs a twentieth of what a table costs.  Where it does not
+ * matter that a hold takes a few tables more, one in eight reads it.
+ */
+#define TABLES_A_CLOCK_READING 8
+#define LONG_HOLD_NS (50 * NSEC_PER_USEC)
+
+/* Only SIGKILL ends the wait for the lock. */
+static int hold_begin(struct pgtc_call *call, bool writing)
+{
+	int err = writing ? mmap_write_lock_killable(call->mm) :
+			    mmap_read_lock_killable(call->mm);
+
+	if (err)
+		return err;
+	call->hold = (struct pgtc_hold){
+		.writing = writing,
+		.start = ktime_get_ns(),
+	};
+	return 0;
+}
+
+/**
+ * pgtc_hold_to_scan() - take the mmap lock for reading
+ * @call: whose target is meant
+ *
+ * Return: 0, or -EINTR when the caller is being killed.
+ */
+int pgtc_hold_to_scan(struct pgtc_call *call)
+{
+	return hold_begin(call, false);
+}
+
+/**
+ * pgtc_hold_to_reclaim() - take the mmap lock as this kernel and the candidates
+ * ask for it
+ * @call: whose target is meant, with its candidates
+ *
+ * Return: 0, or -EINTR when the caller is being killed.
+ */
+int pgtc_hold_to_reclaim(struct pgtc_call *call)
+{
+	return hold_begin(call, PGTC_MMAP_WRITE || call->exclusive);
+}
+
+/**
+ * pgtc_hold_expired() - has this hold lasted as long as it may?
+ * @call: asked once a table
+ */
+bool pgtc_hold_expired(struct pgtc_call *call)
+{
+	u64 bound = call->args.max_hold_ns ?: PGTC_DEFAULT_MAX_HOLD_NS;
+
+	if (bound >= LONG_HOLD_NS &&
+	    ++call->hold.nr_asked % TABLES_A_CLOCK_READING)
+		return false;
+	return ktime_get_ns() - call->hold.start >= bound;
+}
+
+/**
+ * pgtc_hold_end() - release the mmap lock, and every VMA lock with it
+ * @call: its longest hold is noted
+ */
+void pgtc_hold_end(struct pgtc_call *call)
+{
+	u64 held;
+
+	if (call->hold.writing)
+		mmap_write_unlock(call->mm);
+	else
+		mmap_read_unlock(call->mm);
+	held = ktime_get_ns() - call->hold.start;
+	call->args.longest_hold_ns = max(call->args.longest_hold_ns, held);
+}
