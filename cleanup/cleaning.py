@@ -59,7 +59,7 @@ def reclaim(
 ) -> Result:
     """Free the page tables that hold no entry at all; never data, nor a table that has state.
 
-    >>> memory = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_NORESERVE)
+    >>> memory = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     >>> ...  # touch it here and there, and release what is done with by MADV_DONTNEED
     >>> print(cleanup.reclaim(memory))
     4 of 10 page tables were empty, 4 were freed (16 KiB); left alone: 6 mapped

@@ -34,8 +34,8 @@ TAIL_LINES = 40
 MOST_LINES = 200
 # A message names a command by at most so many characters.
 SHOWN_COMMAND = 200
-# A socket's buffer takes as much at once, whether or not the guest reads.
-MOST_SCRIPT_BYTES = 128 << 10
+# Linux takes arguments of up to 128 KiB, and a socket's buffer as much at once.
+MOST_SCRIPT_BYTES = 120 << 10
 
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

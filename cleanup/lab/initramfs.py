@@ -93,6 +93,8 @@ cp /lab/* /new/run/lab
 exec switch_root /new /run/lab/second
 """
 
+# The host's shell runs a command: this one would prefer its own applets to the host's programs.
+#
 # A command's stragglers are killed so that they neither hold its streams open nor live on beside
 # the next command.  The children of a process that ends become init's, which is this script, before
 # the process is a zombie: so once all of init's children are known zombies, no process is left.
@@ -122,11 +124,11 @@ run() {
     tell started
     if [ "$SHELL_ROWS" ]; then
         stty -F /dev/hvc0 rows $SHELL_ROWS cols $SHELL_COLUMNS
-        setsid -c sh -c "$script" </dev/hvc0 >/dev/hvc0 2>&1 3>&-
+        setsid -c /bin/sh -c "$script" </dev/hvc0 >/dev/hvc0 2>&1 3>&-
         code=$?
         : >/run/lab/stdout 2>/run/lab/stderr
     else
-        (eval "$script") </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
+        /bin/sh -c "$script" </dev/null >/run/lab/stdout 2>/run/lab/stderr 3>&-
         code=$?
     fi
     tell exit $code
