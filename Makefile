@@ -16,7 +16,7 @@ SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tes
 C_SOURCES := $(shell find kmod allocator_shim tests -name '*.[ch]' -not -name '*.mod.c')
 MAKE_QUIETLY := $(MAKE) --keep-going --output-sync --no-print-directory
 
-.PHONY: help venv build demo test test-unit test-host test-guest prove prove-long evidence figures docs \
+.PHONY: help venv build demo test test-unit test-host test-lab test-guest prove prove-long evidence figures docs \
 	lint lint-python lint-types lint-c clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 	$(BIN)/pgtable-cleanup experiment run series-50g tebibyte --kernel 6.12 --out results
 
 # The tiers run two at a time, the longest first, and all of them run whichever fails.
-TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-shape-%) test-unit
+TIERS := test-lab test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-shape-%) test-unit
 
 test: build ## every test: unit, host, and the guests of all kernels
 	@rm -f build/tiers build/boots
@@ -65,8 +65,13 @@ comma := ,
 test-unit: build ## tests that need no kernel feature
 	$(call tier,$(BIN)/pytest tests/unit)
 
-test-host: build ## tests that try this machine
-	$(call tier,$(BIN)/pytest tests/host)
+IN_LAB := tests/host/test_experiments_in_lab.py
+
+test-host: build ## tests that try this machine, and boot the lab
+	$(call tier,$(BIN)/pytest tests/host --ignore $(IN_LAB))
+
+test-lab: build ## every experiment, quickly, on every kernel
+	$(call tier,$(BIN)/pytest $(IN_LAB))
 
 test-guest: $(KERNELS:%=test-guest-%) ## tests of the module on every kernel; test-guest-6.12: on one
 

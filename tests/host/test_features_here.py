@@ -47,7 +47,14 @@ def test_features_says_why_the_module_is_not_there() -> None:
 @pytest.mark.parametrize("arguments", [("scan", "1"), ("reclaim", "--json", "1")], ids=" ".join)
 def test_without_the_module_the_message_says_what_to_do(arguments: tuple[str, ...]) -> None:
     result = run(*arguments)
-    assert (result.returncode, result.stdout) == (1, "")
+    assert result.returncode == 1
+    if "--json" in arguments:
+        error = json.loads(result.stdout)["error"]
+        assert error["errno"] == "ENOENT"
+        assert error["message"].startswith(f"{_uapi.DEVICE} is not there")
+        assert "insmod" in error["hint"]
+    else:
+        assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"pgtable-cleanup: {_uapi.DEVICE} is not there")
     assert "insmod" in line
