@@ -60,18 +60,15 @@ test: build ## every test: unit, host, and the guests of all kernels
 tier = @begun=$$(date +%s); $(1); code=$$?; ended=FAILED; \
 	case $$code in 0) ended=passed ;; 69) ended='skipped, as there is no such kernel,'; code=0 ;; esac; \
 	printf '%-20s %s in %d s\n' $@ "$$ended" $$(($$(date +%s) - begun)) >> build/tiers; exit $$code
-comma := ,
 
 test-unit: build ## tests that need no kernel feature
 	$(call tier,$(BIN)/pytest tests/unit)
 
-IN_LAB := tests/host/test_experiments_in_lab.py
-
 test-host: build ## tests that try this machine, and boot the lab
-	$(call tier,$(BIN)/pytest tests/host --ignore $(IN_LAB))
+	$(call tier,$(BIN)/pytest tests/host --ignore-glob '*_in_lab.py')
 
 test-lab: build ## every experiment, quickly, on every kernel
-	$(call tier,$(BIN)/pytest $(IN_LAB))
+	$(call tier,$(BIN)/pytest tests/host/*_in_lab.py)
 
 test-guest: $(KERNELS:%=test-guest-%) ## tests of the module on every kernel; test-guest-6.12: on one
 
@@ -83,11 +80,12 @@ GUEST_PYTEST = $(CURDIR)/$(BIN)/pytest -o faulthandler_timeout=180 -o faulthandl
 test-guest-%: build
 	$(call tier,$(TEST_GUEST) --kernel $* --memory 3G --disk 1G -- $(GUEST_PYTEST) tests/guest)
 
-# The tree's other shape: 4 levels where the guests above have 5, and PTI's second copy of the top;
-# and a third CPU, for a race that takes three.
+# The tree's other shape: 4 levels where the guests above have 5, PTI's second copy of the top, and a
+# third CPU, for a race that takes three.
+SHAPE = --cpu max,-la57 --cpus 3 --append pti=on
 test-shape-%: build
-	$(call tier,$(TEST_GUEST) --kernel $* --cpu max$(comma)-la57 --cpus 3 --append pti=on -- \
-		$(GUEST_PYTEST) tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py)
+	$(call tier,$(TEST_GUEST) --kernel $* $(SHAPE) -- $(GUEST_PYTEST) \
+		tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py)
 
 # `make prove-storms-6.12 ARGS=--long`, say; ARGS=--help lists all that can follow.
 PROOF = PYTHONPATH=tests:build/editable $(BIN)/python -P -m proof
