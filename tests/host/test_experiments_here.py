@@ -233,3 +233,24 @@ def test_what_counts_instructions_is_left_out(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "no designs/when: it counts instructions" in done.stdout
     assert not out.exists()
+
+
+def test_the_command_in_the_lab(tmp_path: Path) -> None:
+    """It boots a guest, brings the document back, and draws the report."""
+    done = subprocess.run(
+        [
+            *[PROGRAM, "experiment", "run", "survivors-none", "dense-1g", "--quick"],
+            *["--kernel=6.12", f"--out={tmp_path}"],
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "survivors-none: VmPTE under 64.0 MiB mapped, Linux 6.12." in done.stdout
+    boots = len(re.findall(r"^booting 6\.12\.\S+ \.\.\.$", done.stderr, re.MULTILINE))
+    assert boots == 1 + len(re.findall(r"boots once more \.\.\.$", done.stderr, re.MULTILINE))
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        *("survivors-none-lab-6.12.json", "dense-1g-lab-6.12.json", "report.html"),
+    }

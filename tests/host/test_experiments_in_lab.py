@@ -5,12 +5,9 @@ Two guests serve a kernel. `make evidence` measures at full size, and judges wha
 """
 
 import json
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -311,24 +308,3 @@ def test_the_meter_counts_instructions_and_no_time(kernel: str, pool: lab.Pool) 
     # 100,000,000 ns went by.
     assert abs(counted["sleep"]) < 200_000
     assert abs(counted["nothing"]) < 100_000
-
-
-def test_the_command(tmp_path: Path) -> None:
-    """It boots a guest, brings the document back, and draws the report."""
-    program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
-    done = subprocess.run(
-        [
-            *[program, "experiment", "run", "survivors-none", "dense-1g", "--quick"],
-            *["--kernel=6.12", f"--out={tmp_path}"],
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "survivors-none: VmPTE under 64.0 MiB mapped, Linux 6.12." in done.stdout
-    assert done.stderr.count("booting 6.12.") == 1 + done.stderr.count("boots once more")
-    assert {path.name for path in tmp_path.iterdir()} >= {
-        *("survivors-none-lab-6.12.json", "dense-1g-lab-6.12.json", "report.html"),
-    }
