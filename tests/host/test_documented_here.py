@@ -17,7 +17,7 @@ from documented import README, ROOT, TUTORIAL, Command, blocks, commands
 NOT_RUN = {
     "make build": "it made the environment that this test runs in",
     "make test": "this is a part of it",
-    "make demo": "test_experiments_in_lab.py runs experiments in the lab",
+    "make demo": "test_experiments_here.py runs experiments in the lab",
     "pgtable-cleanup experiment run survivors-none --quick": "likewise",
     "sudo apt install linux-headers-$(uname -r)": "a test changes no packages",
     "make -C kmod": "test_module.py builds it for each kernel, and names its headers",
