@@ -16,8 +16,7 @@ SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tes
 C_SOURCES := $(shell find kmod allocator_shim tests -name '*.[ch]' -not -name '*.mod.c')
 MAKE_QUIETLY := $(MAKE) --keep-going --output-sync --no-print-directory
 
-.PHONY: help venv build demo test test-unit test-host test-lab test-guest prove prove-long evidence figures docs \
-	lint lint-python lint-types lint-c clean
+.PHONY: help venv build demo test test-unit test-host test-guest prove prove-long evidence figures docs lint clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9.%-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -48,13 +47,13 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 	$(BIN)/pgtable-cleanup experiment run series-50g tebibyte --kernel 6.12 --out results
 
 # The tiers run two at a time, the longest first, and all of them run whichever fails.
-TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-shape-%) test-unit
+TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-lab-%) $(KERNELS:%=test-shape-%) test-unit
 
-test: build ## every test: unit, host, and the guests of all kernels
+test: build ## every test: unit, host, and the lab's on all kernels
 	@rm -f build/tiers build/boots
 	@echo "$(TIERS): what each says comes when it ends"
 	@export PGTABLE_CLEANUP_BOOT_LOG=$(CURDIR)/build/boots; $(MAKE_QUIETLY) -j2 $(TIERS); code=$$?; \
-	touch build/boots; cat build/tiers; echo "$$(wc -l < build/boots) guests booted"; exit $$code
+	touch build/boots; cat build/tiers; echo "$$(grep -c ': booted' build/boots) guests booted"; exit $$code
 
 # Runs a command, and adds how it ended to build/tiers. By 69 the lab says that Debian has no such kernel.
 tier = @begun=$$(date +%s); $(1); code=$$?; ended=FAILED; \
@@ -67,8 +66,8 @@ test-unit: build ## tests that need no kernel feature
 test-host: build ## tests that try this machine, and boot the lab
 	$(call tier,$(BIN)/pytest tests/host --ignore-glob '*_in_lab.py')
 
-test-lab: build ## every experiment, quickly, on every kernel: an hour, not in `make test`
-	$(call tier,$(BIN)/pytest tests/host/*_in_lab.py)
+test-lab-%: build ## every experiment, quickly, on one kernel: test-lab-6.12
+	$(call tier,$(BIN)/pytest tests/host/test_experiments_in_lab.py --kernel $*)
 
 test-guest: $(KERNELS:%=test-guest-%) ## tests of the module on every kernel; test-guest-6.12: on one
 
@@ -90,7 +89,6 @@ test-shape-%: build
 # `make prove-storms-6.12 ARGS=--long`, say; ARGS=--help lists all that can follow.
 PROOF = PYTHONPATH=tests:build/editable $(BIN)/python -P -m proof
 kernel = $(lastword $(subst -, ,$*))
-ARGS =
 
 prove: build ## what must be proved anew since the module changed, on debug kernels: 45 minutes
 	$(MAKE_QUIETLY) --output-sync=none -j2 $(KERNELS:%=prove-all-%)
@@ -101,7 +99,6 @@ prove-long: build ## all proofs that did not pass with the module as it is: hour
 prove-%: build ## one proof on one kernel: prove-storms-6.12
 	$(PROOF) $(patsubst %-$(kernel),%,$*) --kernel $(kernel) $(ARGS)
 
-# Results by this commit are not measured again.
 evidence: build ## measure all experiments at full size on every kernel, and then figures: hours
 	$(BIN)/pgtable-cleanup experiment run --all $(KERNELS:%=--kernel %) --resume --out evidence/experiments
 	$(MAKE) figures

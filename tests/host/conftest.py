@@ -8,6 +8,11 @@ import pytest
 from cleanup import lab
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the kernel on which the experiments are tried."""
+    parser.addoption("--kernel", choices=list(lab.SOURCES), default=lab.DEFAULT)
+
+
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Pool]:
     """Guests by kernel and machine, each booted when a test first asks for it.
