@@ -44,9 +44,9 @@ def test_output_of_many_pages_comes_whole(guest: Guest) -> None:
     assert result.stderr == b"".join(b"%d\n" % number for number in range(1, 50001))
 
 
-def test_two_hundred_commands_in_one_boot(guest: Guest) -> None:
+def test_sixty_commands_in_one_boot(guest: Guest) -> None:
     seconds = []
-    for number in range(200):
+    for number in range(60):
         began = time.monotonic()
         result = guest.run(["/run/lab/bin/busybox", "echo", str(number)])
         seconds.append(time.monotonic() - began)
