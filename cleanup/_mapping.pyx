@@ -2,9 +2,7 @@
 # cython: language_level=3, embedsignature=True
 """mmap() as Python's own module can't call it: with MAP_FIXED, and beyond a file's end."""
 
-import os
-
-from libc.errno cimport errno
+from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uintptr_t
 
 
@@ -25,7 +23,6 @@ cdef extern from "<sys/mman.h>" nogil:
 def replace(uintptr_t address, size_t length):
     """Put fresh private anonymous memory in place of what is mapped there. Raises OSError."""
     cdef void *result
-    cdef int number
     with nogil:
         result = mmap(
             <void *>address,
@@ -35,29 +32,24 @@ def replace(uintptr_t address, size_t length):
             -1,
             0,
         )
-        number = errno
     if result == MAP_FAILED:
-        raise OSError(number, os.strerror(number))
+        PyErr_SetFromErrno(OSError)
 
 
 def map_file(int fd, size_t length):
     """Map a file of any size, privately and inaccessibly. Returns the address. Raises OSError."""
     cdef void *result
-    cdef int number
     with nogil:
         result = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE, fd, 0)
-        number = errno
     if result == MAP_FAILED:
-        raise OSError(number, os.strerror(number))
+        PyErr_SetFromErrno(OSError)
     return <uintptr_t>result
 
 
 def unmap(uintptr_t address, size_t length):
     """Unmap what is mapped there, by munmap(2). Raises OSError."""
     cdef int result
-    cdef int number
     with nogil:
         result = munmap(<void *>address, length)
-        number = errno
     if result < 0:
-        raise OSError(number, os.strerror(number))
+        PyErr_SetFromErrno(OSError)

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
+from cleanup._answers import CallError as CallError
+from cleanup._answers import Counts as Counts
+from cleanup._answers import ModuleFeatures as ModuleFeatures
 from cleanup._buffer import Buffer
 
 DEVICE: Final[str]
@@ -16,32 +19,6 @@ FEATURE_UNPROVED: Final[int]
 MAX_RANGES: Final[int]
 LEVELS: Final[Mapping[str, int]]
 SKIP_REASONS: Final[Mapping[int, str]]
-
-class Counts(NamedTuple):
-    next_range: int
-    next_level: int
-    next_addr: int
-    holes: int
-    tables: tuple[int, ...]
-    empty: tuple[int, ...]
-    freed: tuple[int, ...]
-    zero_pages_dropped: int
-    skipped: tuple[int, ...]
-    flushes: int
-    longest_hold_ns: int
-
-class ModuleFeatures(NamedTuple):
-    abi_version: int
-    features: int
-    flags: int
-    levels: int
-    max_ranges: int
-    batch: int
-    default_max_hold_ns: int
-
-class CallError(OSError):
-    counts: Counts
-    def __init__(self, number: int, counts: Counts) -> None: ...
 
 def open_device() -> int: ...
 def features(fd: int) -> ModuleFeatures: ...

@@ -3,17 +3,21 @@
 """The two ioctls of /dev/pgtable_cleanup, and madvise(): one function for each system call.
 
 Nothing is retried, split or added up here, and nothing is judged but errno. Every constant and
-every struct is the UAPI header's own, taken when this file is compiled.
+every struct is the UAPI header's own, taken when this file is compiled; but for the names of the
+skip reasons, which are those of `SkipReason`.
 """
 
 import os
-from typing import NamedTuple
 
 from cpython.buffer cimport Py_buffer, PyBUF_ANY_CONTIGUOUS, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport errno
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
+
+from cleanup._answers import CallError, Counts, ModuleFeatures
+from cleanup.skip_reason import SkipReason
 
 
 cdef extern from "<sys/ioctl.h>" nogil:
@@ -29,36 +33,22 @@ cdef extern from "<linux/types.h>" nogil:
 
 
 cdef extern from "pgtable_cleanup.h" nogil:
+    # Python sees these under the same names.
+    cpdef enum:
+        ABI_VERSION "PGTABLE_CLEANUP_ABI_VERSION"
+        FEATURE_UNPROVED "PGTABLE_CLEANUP_FEATURE_UNPROVED"
+        MADV_CLEANUP_PGTABLE
+        MAX_RANGES "PGTABLE_CLEANUP_MAX_RANGES"
+        SCAN_ONLY "PGTABLE_CLEANUP_SCAN_ONLY"
+        WHOLE_MM "PGTABLE_CLEANUP_WHOLE_MM"
+        ZERO_PAGES "PGTABLE_CLEANUP_ZERO_PAGES"
+
     cdef enum:
-        _MADV_CLEANUP_PGTABLE "MADV_CLEANUP_PGTABLE"
-        _ABI_VERSION "PGTABLE_CLEANUP_ABI_VERSION"
-        _SCAN_ONLY "PGTABLE_CLEANUP_SCAN_ONLY"
-        _WHOLE_MM "PGTABLE_CLEANUP_WHOLE_MM"
-        _ZERO_PAGES "PGTABLE_CLEANUP_ZERO_PAGES"
-        _LEVEL_PTE "PGTABLE_CLEANUP_LEVEL_PTE"
-        _LEVEL_PMD "PGTABLE_CLEANUP_LEVEL_PMD"
-        _LEVEL_PUD "PGTABLE_CLEANUP_LEVEL_PUD"
-        _NR_LEVELS "PGTABLE_CLEANUP_NR_LEVELS"
-        _SKIP_MAPPED "PGTABLE_CLEANUP_SKIP_MAPPED"
-        _SKIP_SWAP "PGTABLE_CLEANUP_SKIP_SWAP"
-        _SKIP_MIGRATION "PGTABLE_CLEANUP_SKIP_MIGRATION"
-        _SKIP_MARKER "PGTABLE_CLEANUP_SKIP_MARKER"
-        _SKIP_OTHER "PGTABLE_CLEANUP_SKIP_OTHER"
-        _SKIP_UFFD "PGTABLE_CLEANUP_SKIP_UFFD"
-        _SKIP_PFNMAP "PGTABLE_CLEANUP_SKIP_PFNMAP"
-        _SKIP_CONTENDED "PGTABLE_CLEANUP_SKIP_CONTENDED"
-        _SKIP_TOO_MANY_LOCKS "PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS"
-        _SKIP_REFILLED "PGTABLE_CLEANUP_SKIP_REFILLED"
-        _SKIP_CHANGED "PGTABLE_CLEANUP_SKIP_CHANGED"
-        _SKIP_VMA "PGTABLE_CLEANUP_SKIP_VMA"
-        _SKIP_THP "PGTABLE_CLEANUP_SKIP_THP"
-        _SKIP_HUGETLB "PGTABLE_CLEANUP_SKIP_HUGETLB"
-        _SKIP_KSM_ZERO "PGTABLE_CLEANUP_SKIP_KSM_ZERO"
-        _SKIP_LOCKED "PGTABLE_CLEANUP_SKIP_LOCKED"
-        _SKIP_HUGE_ZERO "PGTABLE_CLEANUP_SKIP_HUGE_ZERO"
-        _NR_SKIPS "PGTABLE_CLEANUP_NR_SKIPS"
-        _MAX_RANGES "PGTABLE_CLEANUP_MAX_RANGES"
-        _FEATURE_UNPROVED "PGTABLE_CLEANUP_FEATURE_UNPROVED"
+        LEVEL_PTE "PGTABLE_CLEANUP_LEVEL_PTE"
+        LEVEL_PMD "PGTABLE_CLEANUP_LEVEL_PMD"
+        LEVEL_PUD "PGTABLE_CLEANUP_LEVEL_PUD"
+        NR_LEVELS "PGTABLE_CLEANUP_NR_LEVELS"
+        NR_SKIPS "PGTABLE_CLEANUP_NR_SKIPS"
 
     const char *_DEVICE "PGTABLE_CLEANUP_DEVICE"
     unsigned long _IOC_RECLAIM "PGTABLE_CLEANUP_IOC_RECLAIM"
@@ -102,72 +92,11 @@ cdef extern from "pgtable_cleanup.h" nogil:
 
 
 DEVICE = _DEVICE.decode()
-ABI_VERSION = _ABI_VERSION
 IOC_RECLAIM = _IOC_RECLAIM
 IOC_FEATURES = _IOC_FEATURES
-MADV_CLEANUP_PGTABLE = _MADV_CLEANUP_PGTABLE
-SCAN_ONLY = _SCAN_ONLY
-WHOLE_MM = _WHOLE_MM
-ZERO_PAGES = _ZERO_PAGES
-FEATURE_UNPROVED = _FEATURE_UNPROVED
-MAX_RANGES = _MAX_RANGES
-# Both are in the order of the counts.
-LEVELS = {"pte": _LEVEL_PTE, "pmd": _LEVEL_PMD, "pud": _LEVEL_PUD}
-SKIP_REASONS = {
-    _SKIP_MAPPED: "mapped",
-    _SKIP_SWAP: "swap",
-    _SKIP_MIGRATION: "migration",
-    _SKIP_MARKER: "marker",
-    _SKIP_OTHER: "other",
-    _SKIP_UFFD: "uffd",
-    _SKIP_PFNMAP: "pfnmap",
-    _SKIP_CONTENDED: "contended",
-    _SKIP_TOO_MANY_LOCKS: "too_many_locks",
-    _SKIP_REFILLED: "refilled",
-    _SKIP_CHANGED: "changed",
-    _SKIP_VMA: "vma",
-    _SKIP_THP: "thp",
-    _SKIP_HUGETLB: "hugetlb",
-    _SKIP_KSM_ZERO: "ksm_zero",
-    _SKIP_LOCKED: "locked",
-    _SKIP_HUGE_ZERO: "huge_zero",
-}
-
-
-class Counts(NamedTuple):
-    """What one reclaim ioctl wrote: where it stopped, and its counts."""
-
-    next_range: int
-    next_level: int
-    next_addr: int
-    holes: int
-    tables: tuple
-    empty: tuple
-    freed: tuple
-    zero_pages_dropped: int
-    skipped: tuple
-    flushes: int
-    longest_hold_ns: int
-
-
-class ModuleFeatures(NamedTuple):
-    """What the features ioctl wrote; `flags`, `levels` and `features` are bits."""
-
-    abi_version: int
-    features: int
-    flags: int
-    levels: int
-    max_ranges: int
-    batch: int
-    default_max_hold_ns: int
-
-
-class CallError(OSError):
-    """A reclaim ioctl failed. `counts` is what the kernel had done by then."""
-
-    def __init__(self, number, counts):
-        super().__init__(number, os.strerror(number))
-        self.counts = counts
+# Both are in the order of the counts; `SkipReason` has the header's order.
+LEVELS = {"pte": LEVEL_PTE, "pmd": LEVEL_PMD, "pud": LEVEL_PUD}
+SKIP_REASONS = dict(enumerate(SkipReason))
 
 
 def open_device():
@@ -179,14 +108,12 @@ def features(int fd):
     """Ask by the features ioctl what the loaded module can do. Raises OSError."""
     cdef pgtable_cleanup_features answer
     cdef int result
-    cdef int number
     memset(&answer, 0, sizeof(answer))
     answer.size = sizeof(answer)
     with nogil:
         result = c_ioctl(fd, _IOC_FEATURES, &answer)
-        number = errno
     if result < 0:
-        raise OSError(number, os.strerror(number))
+        PyErr_SetFromErrno(OSError)
     return ModuleFeatures(
         answer.abi_version,
         answer.features,
@@ -206,7 +133,7 @@ def call(
     int fd,
     *,
     uint32_t flags=0,
-    uint32_t levels=_LEVEL_PTE,
+    uint32_t levels=LEVEL_PTE,
     int32_t pidfd=-1,
     ranges=(),
     uint64_t max_tables=0,
@@ -252,11 +179,11 @@ def call(
         args.next_level,
         args.next_addr,
         args.holes,
-        _numbers(args.tables, _NR_LEVELS),
-        _numbers(args.empty, _NR_LEVELS),
-        _numbers(args.freed, _NR_LEVELS),
+        _numbers(args.tables, NR_LEVELS),
+        _numbers(args.empty, NR_LEVELS),
+        _numbers(args.freed, NR_LEVELS),
         args.zero_pages_dropped,
-        _numbers(args.skipped, _NR_SKIPS),
+        _numbers(args.skipped, NR_SKIPS),
         args.flushes,
         args.longest_hold_ns,
     )
@@ -268,12 +195,10 @@ def call(
 def madvise(uintptr_t address, size_t length, int advice):
     """Make madvise(2) on this process's own memory, by address. Raises OSError."""
     cdef int result
-    cdef int number
     with nogil:
         result = c_madvise(<void *>address, length, advice)
-        number = errno
     if result < 0:
-        raise OSError(number, os.strerror(number))
+        PyErr_SetFromErrno(OSError)
 
 
 def address_of(object buffer):
