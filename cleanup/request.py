@@ -9,7 +9,6 @@ signal does not.
 import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from cleanup import _uapi
 from cleanup.errors import from_errno
@@ -17,23 +16,7 @@ from cleanup.result import Result, of_call
 
 Cursor = tuple[int, int, int]  # range, level, address
 Progress = Callable[[Result], None]
-
-
-class Call(Protocol):
-    """One ioctl: `_uapi.call`, with its device bound to it."""
-
-    def __call__(
-        self,
-        *,
-        flags: int,
-        levels: int,
-        pidfd: int,
-        ranges: Sequence[tuple[int, int]],
-        max_tables: int,
-        max_hold_ns: int,
-        cursor: Cursor,
-    ) -> _uapi.Counts:
-        """Return the counts. Raises `_uapi.CallError`."""
+Call = Callable[..., _uapi.Counts]  # `_uapi.call`, with its device bound to it
 
 
 @dataclass(frozen=True, slots=True)
