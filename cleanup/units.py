@@ -5,8 +5,10 @@ This imports nothing but the standard library, so that every part of the package
 """
 
 import re
+from collections.abc import Mapping
 
-SIZES = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+# Both ascend.
+SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 DURATIONS = {
     "ns": 1,
     "us": 1_000,
@@ -29,7 +31,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"([0-9]+)(?:([kmgt])(?:i?b)?|b)?", text.strip().lower())
     if found is None:
         raise ValueError(f"{text!r} is no size: give a number with k, m, g or t, such as 64g")
-    return int(found[1]) << SIZES[found[2] or ""]
+    return int(found[1]) * SIZES[found[2] or ""]
 
 
 def format_size(size: int) -> str:
@@ -38,11 +40,7 @@ def format_size(size: int) -> str:
     >>> format_size(68719476736)
     '64g'
     """
-    unit = max(
-        (unit for unit, shift in SIZES.items() if size % (1 << shift) == 0),
-        key=lambda unit: SIZES[unit] if size else 0,
-    )
-    return f"{size >> SIZES[unit]}{unit}"
+    return _in_largest_unit(size, SIZES)
 
 
 def parse_duration(text: str) -> int:
@@ -70,8 +68,11 @@ def format_duration(nanoseconds: int) -> str:
     >>> format_duration(2_000_000)
     '2ms'
     """
-    unit = max(
-        (unit for unit, factor in DURATIONS.items() if nanoseconds % factor == 0),
-        key=lambda unit: DURATIONS[unit] if nanoseconds else -DURATIONS[unit],
-    )
-    return f"{nanoseconds // DURATIONS[unit]}{unit}"
+    return _in_largest_unit(nanoseconds, DURATIONS)
+
+
+def _in_largest_unit(number: int, units: Mapping[str, int]) -> str:
+    """Write a number in the largest unit that shows it exactly, and 0 in the smallest."""
+    exact = [unit for unit, factor in units.items() if number % factor == 0]
+    unit = exact[-1 if number else 0]
+    return f"{number // units[unit]}{unit}"
