@@ -5,7 +5,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +45,12 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
     :raises OSError: the file can't be opened
     :raises ValueError: it is no regular file
     """
-    with _opened(path) as fd:
+    # This comes first, as opening a device or a FIFO may do something, or wait.
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{os.fspath(path)} is not a regular file")
+    # It stays open, so that no other file gets its inode number.
+    with Path(path).open("rb") as file:
+        fd = file.fileno()
         pattern, exact = _lines_of(fd)
         found = []
         for pid in psutil.pids():
@@ -64,19 +68,6 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
             if spans:
                 found.append(Mapper(pid, tuple(_joined(spans))))
         return found
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Hold the file open, so that no other file gets its inode number."""
-    # This comes first, as opening a device or a FIFO may do something, or wait.
-    if not stat.S_ISREG(Path(path).stat().st_mode):
-        raise ValueError(f"{os.fspath(path)} is not a regular file")
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
