@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The command `pgtable-cleanup`: one file a verb."""
+"""The command `pgtable-cleanup`, and where each of its verbs is."""
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import IO, Any
 
 import click
@@ -9,7 +9,15 @@ import click
 from cleanup.commands._output import PROGRAM, print_failure
 from cleanup.errors import CleanupError
 
-VERBS = ("features", "scan", "reclaim", "exec", "lab", "experiment")
+# In the order of a first acquaintance.
+VERBS = {
+    "features": "features:features",
+    "scan": "_targets:scan",
+    "reclaim": "_targets:reclaim",
+    "exec": "exec:exec_",
+    "lab": "lab:lab",
+    "experiment": "experiment:experiment",
+}
 
 
 class Failure(click.ClickException):
@@ -24,7 +32,7 @@ class Verbs(click.Group):
     """The verbs. One is imported when it is called, so that its libraries don't slow the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """Return the verbs, in the order of a first acquaintance."""
+        """Return the verbs."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -32,13 +40,11 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         try:
-            verb = import_module(f"{__name__}.{cmd_name}")
+            command: click.Command = resolve_name(f"{__name__}.{VERBS[cmd_name]}")
         except ImportError as error:
             if cmd_name != "experiment":
                 raise
             return _without_experiments(error)
-        # exec is a function of Python's.
-        command: click.Command = getattr(verb, "exec_" if cmd_name == "exec" else cmd_name)
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

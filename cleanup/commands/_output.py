@@ -7,8 +7,7 @@ and progress; errors stay.
 
 import itertools
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -17,35 +16,27 @@ from cleanup.errors import CleanupError
 PROGRAM = "pgtable-cleanup"
 # Keys of what a context remembers.
 _JSON, _PRINTED = f"{__name__}.json", f"{__name__}.printed"
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def json_option(function: Function) -> Function:
-    """Add --json as the parameter `as_json`. A failure then is a document, too."""
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        is_eager=True,
-        callback=_remember_json,
-        help="One JSON document on standard output, also where the command fails.",
-    )(function)
-
-
-def quiet_option(function: Function) -> Function:
-    """Add -q as the parameter `quiet`."""
-    return click.option(
-        "-q",
-        "--quiet",
-        is_flag=True,
-        help="No progress and no notes on standard error; errors stay.",
-    )(function)
 
 
 def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
     # The group that shows failures shares `meta` with the verb below it.
     ctx.meta[_JSON] = value
     return value
+
+
+# Adds --json as the parameter `as_json`. A failure then is a document, too.
+json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,
+    callback=_remember_json,
+    help="One JSON document on standard output, also where the command fails.",
+)
+# Adds -q as the parameter `quiet`.
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, help="No progress and no notes on standard error; errors stay."
+)
 
 
 def print_failure(

@@ -40,57 +40,33 @@ class Size(click.ParamType[int]):
         return self.fail(f"{shown}: {self.because}: give {wanted}", param, ctx)
 
 
-class Duration(click.ParamType[int]):
-    """A duration in nanoseconds, written as `cleanup.units.parse_duration` has it: 500us."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the duration in nanoseconds."""
-        if isinstance(value, int):
-            return value
-        try:
-            duration = units.parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not duration:
-            self.fail(f"{value}: a duration is at least 1ns", param, ctx)
-        return duration
+def duration(text: str) -> int:
+    """Return nanoseconds, written as `cleanup.units.parse_duration` has it: 500us."""
+    try:
+        nanoseconds = units.parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if not nanoseconds:
+        raise click.BadParameter(f"{text}: a duration is at least 1ns")
+    return nanoseconds
 
 
-class Pid(click.ParamType[int]):
-    """The id of a process."""
-
-    name = "pid"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the pid."""
-        text = str(value)
-        if text.isdecimal() and text.isascii() and int(text) > 0:
-            return int(text)
-        if text.lstrip("-").isdigit():
-            hint = "a pid is 1 or more"
-        else:
-            hint = f"`pidof {shlex.quote(text)}` finds those of a program"
-        return self.fail(f"{text!r} is no pid: {hint}", param, ctx)
+def pid(text: str) -> int:
+    """Return the id of a process."""
+    if text.isdecimal() and text.isascii() and int(text) > 0:
+        return int(text)
+    if text.lstrip("-").isdigit():
+        hint = "a pid is 1 or more"
+    else:
+        hint = f"`pidof {shlex.quote(text)}` finds those of a program"
+    raise click.BadParameter(f"{text!r} is no pid: {hint}")
 
 
-class LevelNames(click.ParamType[tuple[str, ...]]):
-    """Levels of the page-table tree by name, separated by commas."""
-
-    name = "levels"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the names."""
-        levels = tuple(str(value).split(","))
-        try:
-            level_mask(levels)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return levels
+def level_names(text: str) -> tuple[str, ...]:
+    """Return levels of the page-table tree by name, which commas separate in the text."""
+    levels = tuple(text.split(","))
+    try:
+        level_mask(levels)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return levels

@@ -47,29 +47,11 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Reading:
-    """A gauge before and after the work."""
-
-    gauge: Gauge
-    before: int | None
-    after: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the same as plain values."""
-        return {
-            "source": str(self.gauge.source),
-            "bytes_before": self.before,
-            "bytes_after": self.after,
-        }
-
-
-@dataclass(slots=True)
 class Report:
     """All of one command's work. `not_reached` are pids; `interrupted` tells of a Ctrl-C."""
 
     selection: Selection
     frees: bool
-    readings: Sequence[Reading]
     outcomes: list[Outcome] = field(default_factory=list)
     not_reached: list[int] = field(default_factory=list)
     interrupted: bool = False
@@ -110,7 +92,7 @@ class Report:
             ),
             "not_reached": self.not_reached,
             "interrupted": self.interrupted,
-            "pagetables": {reading.gauge.name: reading.to_json() for reading in self.readings},
+            "pagetables": {gauge.name: gauge.to_json() for gauge in self.selection.gauges},
         }
 
     def error(self) -> dict[str, str | None] | None:
@@ -135,8 +117,8 @@ class Report:
             console.print(table)
         if dropped := self.total.zero_pages_dropped:
             console.print(f"zero-page entries dropped: {dropped}", soft_wrap=True)
-        for reading in self.readings:
-            figure = f"page tables by {reading.gauge.source}: {self._change(reading)}"
+        for gauge in self.selection.gauges:
+            figure = f"page tables by {gauge.source}: {self._change(gauge)}"
             console.print(figure, soft_wrap=True)
 
     def messages(self) -> Iterator[str]:
@@ -204,11 +186,11 @@ class Report:
             reasons(result.skipped),
         )
 
-    def _change(self, reading: Reading) -> str:
-        if reading.before is None:
+    def _change(self, gauge: Gauge) -> str:
+        if gauge.before is None:
             return "unknown, as the memory controller is not enabled there"
-        before = _kilobytes([reading.before])
-        return f"{before}, then {_kilobytes([reading.after])}" if self.frees else before
+        before = _kilobytes([gauge.before])
+        return f"{before}, then {_kilobytes([gauge.after])}" if self.frees else before
 
 
 def _sum(outcomes: Sequence[Outcome], start: Result) -> Result:

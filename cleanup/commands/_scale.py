@@ -19,15 +19,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Size = partial(_params.Size, UNIT_BYTES, "one page table maps 2 MiB", UNIT_BYTES)
 
 
-def kernel_option(function: Function) -> Function:
-    """Add --kernel as the parameter `kernels`."""
-    return click.option(
-        "--kernel",
-        "kernels",
-        multiple=True,
-        metavar=f"{'|'.join(SOURCES)}|PATH",
-        help=f"Kernel of the lab's guest, {DEFAULT} by default; several times for several.",
-    )(function)
+# Adds --kernel as the parameter `kernels`.
+kernel_option = click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar=f"{'|'.join(SOURCES)}|PATH",
+    help=f"Kernel of the lab's guest, {DEFAULT} by default; several times for several.",
+)
+# Adds --granularity as the parameter `granularities`.
+granularity_option = click.option(
+    "--granularity",
+    "granularities",
+    multiple=True,
+    type=click.Choice(list(GRANULARITIES)),
+    help="Size of each release call; several times for several.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0, max=2**64 - 1), default=1, show_default=True
+)
 
 
 def method_option(default: str) -> Callable[[Function], Function]:
@@ -46,24 +56,6 @@ def method_option(default: str) -> Callable[[Function], Function]:
         return new(old(function))
 
     return add
-
-
-def granularity_option(function: Function) -> Function:
-    """Add --granularity as the parameter `granularities`."""
-    return click.option(
-        "--granularity",
-        "granularities",
-        multiple=True,
-        type=click.Choice(list(GRANULARITIES)),
-        help="Size of each release call; several times for several.",
-    )(function)
-
-
-def seed_option(function: Function) -> Function:
-    """Add --seed."""
-    return click.option(
-        "--seed", type=click.IntRange(min=0, max=2**64 - 1), default=1, show_default=True
-    )(function)
 
 
 def out_option(default: str) -> Callable[[Function], Function]:

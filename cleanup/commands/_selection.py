@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -35,9 +36,9 @@ class Target:
     error: CallFailed | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Gauge:
-    """A figure of page tables in bytes, and where it is from.
+    """A figure of page tables in bytes, where it is from, and what it was `before` and `after`.
 
     `read` returns None if the kernel has no such figure. The figure has settled when it has not
     fallen for `quiet_seconds`.
@@ -47,11 +48,20 @@ class Gauge:
     source: Path
     read: Callable[[], int | None]
     quiet_seconds: float = proc.SETTLE_SECONDS
+    before: int | None = None
+    after: int | None = None
 
-    def settled(self, goal: int) -> int | None:
-        """Return the figure once it has settled, or is down to `goal`."""
+    def settle(self, goal: int) -> None:
+        """Wait until the figure has settled, or is down to `goal`."""
         proc.settled(lambda: self.read() or 0, quiet_seconds=self.quiet_seconds, goal=goal)
-        return self.read()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return source and figures as plain values."""
+        return {
+            "source": str(self.source),
+            "bytes_before": self.before,
+            "bytes_after": self.after,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from rich.status import Status
 from cleanup.cleaning import Work, address_space, clean
 from cleanup.commands import _selection
 from cleanup.commands._output import json_option, print_document, print_message, quiet_option
-from cleanup.commands._params import Duration, LevelNames, Pid
-from cleanup.commands._report import Outcome, Reading, Report
+from cleanup.commands._params import duration, level_names, pid
+from cleanup.commands._report import Outcome, Report
 from cleanup.commands._selection import Selection, Target
 from cleanup.device import Device, opened
 from cleanup.errors import CallFailed, ProcessGone, Unmapped
@@ -50,16 +50,6 @@ The column "left alone" counts the tables that stay, by reason:
 \b
 {reasons}
 """
-
-
-@dataclass(frozen=True, slots=True)
-class TargetOptions:
-    """The command line, parsed. `select` finds the processes."""
-
-    select: Callable[[], Selection]
-    work: Work
-    as_json: bool
-    quiet: bool
 
 
 def target_command(verb: str, short: str, *, frees: bool) -> click.Command:
@@ -97,7 +87,7 @@ def target_command(verb: str, short: str, *, frees: bool) -> click.Command:
             raise click.UsageError(
                 "name the processes in one way: PIDs, --all, --cgroup PATH or --mappers FILE"
             )
-        run(TargetOptions(choices[0], Work(frees and not dry_run, **bounds), as_json, quiet))
+        run(choices[0], Work(frees and not dry_run, **bounds), as_json=as_json, quiet=quiet)
 
     return command
 
@@ -115,7 +105,7 @@ def _parameters(*, frees: bool) -> list[click.Parameter]:
         ["--dry-run"], is_flag=True, help="Count only and free nothing, as scan does."
     )
     return [
-        click.Argument(["pids"], metavar="[PID]...", type=Pid(), nargs=-1),
+        click.Argument(["pids"], metavar="[PID]...", type=pid, nargs=-1),
         click.Option(["--all", "every"], is_flag=True, help="Every process, this one last."),
         click.Option(
             ["--cgroup"],
@@ -130,7 +120,7 @@ def _parameters(*, frees: bool) -> list[click.Parameter]:
         ),
         click.Option(
             ["--levels"],
-            type=LevelNames(),
+            type=level_names,
             metavar="pte,pmd,pud",
             help="Levels of the page-table tree; by default all that the module serves.",
         ),
@@ -138,7 +128,7 @@ def _parameters(*, frees: bool) -> list[click.Parameter]:
         click.Option(["--max-tables"], type=click.IntRange(min=1), metavar="N", help=max_tables),
         click.Option(
             ["--max-hold", "max_hold_ns"],
-            type=Duration(),
+            type=duration,
             metavar="DURATION",
             help="Longest hold of a process's mmap lock: 500us, 2ms.",
         ),
@@ -190,22 +180,26 @@ class Interrupt:
             raise KeyboardInterrupt
 
 
-def run(options: TargetOptions) -> None:
-    """Scan or reclaim the processes chosen and print the report. Exit with 1 if that failed."""
+def run(select: Callable[[], Selection], work: Work, *, as_json: bool, quiet: bool) -> None:
+    """Do the work on the processes that `select` finds, and print the report.
+
+    The command's exit code is 1 if that failed.
+    """
     # The device is opened first and once: without a usable module there is one message for all.
     with opened() as device:
-        selection = options.select()
-        readings = [Reading(gauge, gauge.read()) for gauge in selection.gauges]
-        report = Report(selection, options.work.frees, readings)
-        console = Console(stderr=True, quiet=options.quiet)
+        selection = select()
+        for gauge in selection.gauges:
+            gauge.before = gauge.read()
+        report = Report(selection, work.frees)
+        console = Console(stderr=True, quiet=quiet)
         with Interrupt() as interrupt, console.status("") as status:
-            _Run(device, options.work, report, interrupt, status).all()
+            _Run(device, work, report, interrupt, status).all()
     _read_again(report)
-    if options.as_json:
+    if as_json:
         print_document(report.to_json())
     else:
         report.show()
-    if report.failed or not options.quiet:
+    if report.failed or not quiet:
         for message in report.messages():
             print_message(message)
     if report.failed:
@@ -276,12 +270,21 @@ class _Run:
 def _read_again(report: Report) -> None:
     """Read the gauges once they have settled, as tables that were freed take a while to show."""
     freed = report.total.freed.total * mmap.PAGESIZE
-    for reading in report.readings:
+    for gauge in report.selection.gauges:
         try:
-            if reading.before is None or not freed or report.interrupted:
-                reading.after = reading.gauge.read()
-            else:
-                reading.after = reading.gauge.settled(reading.before - freed)
+            if gauge.before is not None and freed and not report.interrupted:
+                gauge.settle(gauge.before - freed)
+            gauge.after = gauge.read()
         except KeyboardInterrupt:
             report.interrupted = True
-            reading.after = reading.gauge.read()
+            gauge.after = gauge.read()
+
+
+scan = target_command(
+    "scan", "Count the page tables of processes, and those of them that are empty.", frees=False
+)
+reclaim = target_command(
+    "reclaim",
+    "Free the empty page tables of running processes; data and state are never touched.",
+    frees=True,
+)
