@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
 """`pgtable-cleanup lab`: commands in a guest with one of Debian's kernels."""
 
-import json
 import os
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypedDict, TypeVar, Unpack
+from typing import IO, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from cleanup.commands import Failure
+from cleanup.commands._output import print_document, print_message
 from cleanup.commands._params import Size
 from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
@@ -22,7 +22,6 @@ from cleanup.lab import (
     SOURCES,
     Guest,
     GuestResult,
-    Kernel,
     KernelNotServed,
     LabError,
     Machine,
@@ -33,26 +32,8 @@ from cleanup.lab import (
     machine,
 )
 from cleanup.lab.guest import DEFAULT_TIMEOUT
-from cleanup.lab.progress import Progress, on_stderr
+from cleanup.lab.progress import on_stderr
 from cleanup.units import format_size
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class _Options(TypedDict):
-    kernel: str
-    build: str | None
-    refresh: bool
-    memory: int
-    cpu: str
-    cpus: int
-    disk: int | None
-    numa: int
-    append: str
-    icount: bool
-    no_module: bool
-    module_args: str
-    results: Path | None
 
 
 class _NotServed(Failure):
@@ -61,77 +42,89 @@ class _NotServed(Failure):
     exit_code = os.EX_UNAVAILABLE
 
 
-# QEMU takes memory in whole MiB, and a disk may as well be.
-_SIZE = Size(machine.MEBIBYTE, "QEMU takes whole MiB", machine.MEBIBYTE)
+def _kernel_name(name: str) -> str:
+    try:
+        kernels.check_name(name)
+    except LabError as error:
+        raise click.BadParameter(str(error)) from error
+    return name
 
 
-class _Kernel(click.ParamType[str]):
-    name = "kernel"
+class _Size(Size):
+    """A size as a Machine takes it: QEMU takes memory in whole MiB, and a disk may as well be."""
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ANN401 -- click's signature
-        try:
-            kernels.check_name(value)
-        except LabError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+    def __init__(self) -> None:
+        super().__init__(machine.MEBIBYTE, "QEMU takes whole MiB", machine.MEBIBYTE)
+
+    def convert(self, *arguments: Any) -> Any:  # noqa: ANN401 -- click's signature
+        return format_size(super().convert(*arguments))
 
 
-def _guest_options(function: Function) -> Function:
-    for option in reversed(
-        (
-            click.option(
-                "--kernel",
-                type=_Kernel(),
-                default=DEFAULT,
-                show_default=True,
-                metavar=f"{'|'.join(SOURCES)}|PATH",
-                help="Debian's newest of that line, or the directory of one's extracted packages.",
-            ),
-            click.option(
-                "--debug",
-                "build",
-                flag_value="debug",
-                help="That kernel rebuilt with KASAN, lockdep and every check of page tables: some "
-                "ten minutes the first time.",
-            ),
-            click.option(
-                "--kcsan",
-                "build",
-                flag_value="kcsan",
-                help="That kernel rebuilt with KCSAN, which looks for data races.",
-            ),
-            click.option("--refresh", is_flag=True, help="Look for a newer release of the kernel."),
-            click.option("--memory", type=_SIZE, default="2g", show_default=True),
-            click.option("--cpu", default="max", show_default=True, help="QEMU's name of the CPU."),
-            click.option("--cpus", type=click.IntRange(1, 64), default=2, show_default=True),
-            click.option("--disk", type=_SIZE, help="An empty ext4 of that size."),
-            click.option(
-                "--numa",
-                type=click.IntRange(1, 8),
-                default=1,
-                show_default=True,
-                help="NUMA nodes that share the memory and the CPUs.",
-            ),
-            click.option("--append", default="", metavar="ARGS", help="More for the kernel."),
-            click.option(
-                "--icount",
-                is_flag=True,
-                help="The guest's clock counts instructions, one a nanosecond: noise-free costs.",
-            ),
-            click.option("--no-module", is_flag=True, help="Don't load the module."),
-            click.option(
-                "--module-args", default="", metavar="ARGS", help="Parameters of the module."
-            ),
-            click.option(
-                "--results",
-                type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-                metavar="DIR",
-                help="A directory that the guest can write to.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+def _arguments(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
+def _guest_parameters() -> list[click.Parameter]:
+    """Return the options of a guest; those of the machine are fields of a Machine."""
+    return [
+        click.Option(
+            ["--kernel"],
+            type=_kernel_name,
+            default=DEFAULT,
+            show_default=True,
+            metavar=f"{'|'.join(SOURCES)}|PATH",
+            help="Debian's newest of that line, or the directory of one's extracted packages.",
+        ),
+        click.Option(
+            ["--debug", "build"],
+            flag_value="debug",
+            help="That kernel rebuilt with KASAN, lockdep and every check of page tables: some "
+            "ten minutes the first time.",
+        ),
+        click.Option(
+            ["--kcsan", "build"],
+            flag_value="kcsan",
+            help="That kernel rebuilt with KCSAN, which looks for data races.",
+        ),
+        click.Option(["--refresh"], is_flag=True, help="Look for a newer release of the kernel."),
+        click.Option(["--memory"], type=_Size(), default="2g", show_default=True),
+        click.Option(["--cpu"], default="max", show_default=True, help="QEMU's name of the CPU."),
+        click.Option(["--cpus"], type=click.IntRange(1, 64), default=2, show_default=True),
+        click.Option(["--disk"], type=_Size(), help="An empty ext4 of that size."),
+        click.Option(
+            ["--numa"],
+            type=click.IntRange(1, 8),
+            default=1,
+            show_default=True,
+            help="NUMA nodes that share the memory and the CPUs.",
+        ),
+        click.Option(["--append"], default="", metavar="ARGS", help="More for the kernel."),
+        click.Option(
+            ["--icount"],
+            is_flag=True,
+            help="The guest's clock counts instructions, one a nanosecond: noise-free costs.",
+        ),
+        click.Option(
+            ["--no-module", "module"],
+            flag_value=False,
+            default=True,
+            type=bool,
+            help="Don't load the module.",
+        ),
+        click.Option(
+            ["--module-args"],
+            type=_arguments,
+            default="",
+            metavar="ARGS",
+            help="Parameters of the module.",
+        ),
+        click.Option(
+            ["--results"],
+            type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+            metavar="DIR",
+            help="A directory that the guest can write to.",
+        ),
+    ]
 
 
 @click.group()
@@ -146,8 +139,7 @@ def lab() -> None:
 
 
 # What follows CMD is CMD's, whether or not it looks like an option.
-@lab.command("run", context_settings={"allow_interspersed_args": False})
-@_guest_options
+@lab.command("run", params=_guest_parameters(), context_settings={"allow_interspersed_args": False})
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
@@ -165,75 +157,70 @@ def run_command(
     as_json: bool,
     timeout: float,
     command: tuple[str, ...],
-    **options: Unpack[_Options],
+    results: Path | None,
+    **options: Any,  # noqa: ANN401 -- those of `_boot`
 ) -> None:
     """Run CMD in the guest, with its output and exit code.
 
     Fails as well if the guest's kernel panics, hangs, or reports a bug in its log.  The exit code
     is 69 if Debian does not serve the kernel any more and it was not downloaded before.
     """
-    with _boot(options) as guest:
+    with _boot(results, **options) as guest:
         result = guest.run(
             command,
             timeout=timeout,
-            results=options["results"],
+            results=results,
             on_stdout=None if as_json else _passes_to(sys.stdout.buffer),
             on_stderr=None if as_json else _passes_to(sys.stderr.buffer),
         )
     if as_json:
-        click.echo(json.dumps(_document(result), indent=2))
+        print_document(_document(result))
     if not result.clock_ok:
-        click.echo(
-            f"pgtable-cleanup: the guest's clock counted {result.guest_seconds:.1f} s in "
-            f"{result.seconds:.1f} s: times taken in this run don't count, run it again",
-            err=True,
+        print_message(
+            f"the guest's clock counted {result.guest_seconds:.1f} s in {result.seconds:.1f} s: "
+            "times taken in this run don't count, run it again"
         )
     context.exit(result.exit_code)
 
 
-@lab.command("shell")
-@_guest_options
+@lab.command("shell", params=_guest_parameters())
 @click.pass_context
-def shell(context: click.Context, /, **options: Unpack[_Options]) -> None:
+def shell(context: click.Context, /, results: Path | None, **options: Any) -> None:  # noqa: ANN401
     """Open a shell in the guest; `exit` ends it, and Ctrl-a x at once."""
     command = ["/bin/bash", "-i"] if shutil.which("/bin/bash") else ["/bin/sh", "-i"]
-    with _boot(options, check_dmesg=False, interactive=True) as guest:
-        result = guest.run(command, timeout=float("inf"), results=options["results"])
+    with _boot(results, check_dmesg=False, interactive=True, **options) as guest:
+        result = guest.run(command, timeout=float("inf"), results=results)
     context.exit(result.exit_code)
 
 
-def _boot(options: _Options, *, check_dmesg: bool = True, interactive: bool = False) -> Guest:
+def _boot(
+    results: Path | None,
+    *,
+    kernel: str,
+    build: str | None,
+    refresh: bool,
+    check_dmesg: bool = True,
+    interactive: bool = False,
+    **hardware: Any,  # noqa: ANN401 -- the fields of a Machine
+) -> Guest:
     """Boot the guest that the options ask for."""
     machine.qemu_version()  # Before a download in vain.
     progress = on_stderr()
+    try:
+        if build is None:
+            found = get_kernel(kernel, progress=progress, refresh=refresh)
+        else:
+            found = get_debug_kernel(kernel, build, progress=progress, refresh=refresh)
+    except KernelNotServed as error:
+        raise _NotServed(str(error)) from error
     return boot(
-        _kernel(options, progress),
-        Machine(
-            memory=format_size(options["memory"]),
-            cpu=options["cpu"],
-            cpus=options["cpus"],
-            disk=format_size(options["disk"]) if options["disk"] else None,
-            numa=options["numa"],
-            append=options["append"],
-            icount=options["icount"],
-            module=not options["no_module"],
-            module_args=tuple(shlex.split(options["module_args"])),
-        ),
-        writable=options["results"],
+        found,
+        Machine(**hardware),
+        writable=results,
         check_dmesg=check_dmesg,
         interactive=interactive,
         progress=progress,
     )
-
-
-def _kernel(options: _Options, progress: Progress) -> Kernel:
-    name, build, refresh = options["kernel"], options["build"], options["refresh"]
-    try:
-        if build is None:
-            return get_kernel(name, progress=progress, refresh=refresh)
-        return get_debug_kernel(name, build, progress=progress, refresh=refresh)
-    except KernelNotServed as error:
-        raise _NotServed(str(error)) from error
 
 
 @lab.command("kernels")
@@ -246,7 +233,7 @@ def list_kernels(as_json: bool) -> None:
             {"name": name, "suites": list(source.suites), "release": releases[name]}
             for name, source in SOURCES.items()
         ]
-        click.echo(json.dumps({"schema": 1, "default": DEFAULT, "kernels": found}, indent=2))
+        print_document({"schema": 1, "default": DEFAULT, "kernels": found})
         return
     table = Table("kernel", "Debian's suites", "here", box=None)
     for name, source in SOURCES.items():
