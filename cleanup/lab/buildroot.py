@@ -6,14 +6,13 @@ It is extracted from packages and entered with bubblewrap, by root and by ordina
 
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cleanup.lab.cache import cache_dir, lock, replacing
 from cleanup.lab.errors import LabError
-from cleanup.lab.host import program
+from cleanup.lab.host import follow, program
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress, Silent
 
@@ -88,24 +87,15 @@ class BuildRoot:
                 # A mount needs a directory to cover.
                 (self.path / inside.relative_to("/")).mkdir(exist_ok=True)
                 arguments += [option, str(outside), str(inside)]
-        lines = []
-        with subprocess.Popen(
-            [program("bwrap"), *arguments, "--chdir", cwd, "--", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"},  # noqa: S108
-        ) as bwrap:
-            try:
-                for line in bwrap.stdout or ():
-                    lines.append(line)
-                    on_line(line)
-            except BaseException:
-                bwrap.kill()
-                raise
-        if bwrap.returncode != 0:
+        lines: list[str] = []
+
+        def hear(line: str) -> None:
+            lines.append(line)
+            on_line(line)
+
+        whole = [program("bwrap"), *arguments, "--chdir", cwd, "--", *command]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"}  # noqa: S108
+        if follow(whole, hear, env=env) != 0:
             end = "".join(lines[-60:])
             raise LabError(f"{' '.join(command)} failed in the build root:\n{end}")
         return "".join(lines)

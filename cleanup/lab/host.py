@@ -3,7 +3,10 @@
 
 import os
 import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from cleanup.lab.errors import LabError
 
@@ -30,4 +33,44 @@ def program(name: str) -> str:
 
 def dies_with_us(name: str, *arguments: str | Path) -> list[str | Path]:
     """A command line of that program that is killed when the thread that starts it ends."""
-    return [program("setpriv"), "--pdeathsig", "KILL", "--", program(name), *arguments]
+    command = [program(name), *arguments]
+    return [program("setpriv"), "--pdeathsig", "KILL", "--", *command]
+
+
+def run(name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+    """Run that program to its end, in the C locale; `options` are those of subprocess.run."""
+    return subprocess.run(
+        dies_with_us(name, *arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"LC_ALL": "C.UTF-8"},
+        **options,
+    )
+
+
+def follow(
+    command: Sequence[str | Path],
+    on_line: Callable[[str], object],
+    **options: Any,  # noqa: ANN401 -- those of subprocess.Popen
+) -> int:
+    """Run a command, hand on each line of its output as it comes, and return its exit code.
+
+    The command is killed where `on_line` raises, and where Ctrl-C comes.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        **options,
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                on_line(line)
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode

@@ -10,7 +10,7 @@ from pathlib import Path
 from cleanup.lab import initramfs
 from cleanup.lab.cache import cache_dir
 from cleanup.lab.errors import LabError
-from cleanup.lab.host import program
+from cleanup.lab.host import program, run
 from cleanup.lab.kernels import Kernel
 from cleanup.units import format_size, parse_size
 
@@ -111,8 +111,7 @@ class Channels:
 
 def qemu_version() -> tuple[int, ...]:
     """QEMU's version; raises LabError if there is no QEMU."""
-    command = [program(QEMU), "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    said = run(QEMU, "--version").stdout
     found = re.search(r"version (\d+(?:\.\d+)*)", said)
     if found is None:
         raise LabError(f"{QEMU} --version gave no version: {said.strip()!r}")

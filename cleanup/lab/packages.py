@@ -9,7 +9,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from urllib.parse import unquote
 
 from cleanup.lab.cache import cache_dir, explained, lock
 from cleanup.lab.errors import KernelNotServed, LabError
-from cleanup.lab.host import dies_with_us, program
+from cleanup.lab.host import dies_with_us, follow, run
 from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -92,12 +91,7 @@ def debian_mirror() -> str:
 
 def _host_mirror() -> str | None:
     """The first Debian mirror in the host's own sources, whether or not they were ever fetched."""
-    printed = subprocess.run(
-        [program("apt-get"), "update", "--print-uris"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    printed = run("apt-get", "update", "--print-uris")
     mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
     # Others name their suites like Debian's, but a mirror of Debian's ends like this.
     mirrors.sort(key=lambda mirror: not mirror.endswith("/debian"))
@@ -174,13 +168,7 @@ class Apt:
 
     def _run(self, command: Sequence[str]) -> str:
         name, *arguments = command
-        done = subprocess.run(
-            dies_with_us(name, "-c", self._top / "apt.conf", *arguments),
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
-        )
+        done = run(name, "-c", self._top / "apt.conf", *arguments)
         if done.returncode != 0:
             raise LabError(f"{name} {arguments[0]} failed: {_reason(done.stderr.splitlines())}")
         return done.stdout
@@ -189,25 +177,16 @@ class Apt:
         """Run apt-get on the network, following its machine-readable progress."""
         options = ("-c", self._top / "apt.conf", "--quiet", "-o", "APT::Status-Fd=1")
         messages = []
-        with subprocess.Popen(
-            dies_with_us("apt-get", *options, *arguments),
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
-        ) as apt:
-            try:
-                for line in apt.stdout or ():
-                    if line.startswith("dlstatus:"):
-                        advance(float(line.split(":")[2]) / 100)
-                    elif line.startswith(("E:", "W:")):
-                        messages.append(line)
-            except BaseException:
-                apt.kill()
-                raise
-        if apt.returncode != 0:
+
+        def hear(line: str) -> None:
+            if line.startswith("dlstatus:"):
+                advance(float(line.split(":")[2]) / 100)
+            elif line.startswith(("E:", "W:")):
+                messages.append(line)
+
+        command = dies_with_us("apt-get", *options, *arguments)
+        env = os.environ | {"LC_ALL": "C.UTF-8"}
+        if follow(command, hear, cwd=directory, env=env) != 0:
             reason = _reason(messages)
             if NO_SUITE.search(reason):
                 raise KernelNotServed("the mirror has no such suite")
@@ -233,12 +212,7 @@ def want_space(directory: Path, size: int) -> None:
 
 def _extract(paths: Sequence[Path], tree: Path, advance: Advance) -> None:
     def extract(path: Path) -> None:
-        done = subprocess.run(
-            dies_with_us("dpkg-deb", "--extract", path, tree),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run("dpkg-deb", "--extract", path, tree)
         if done.returncode != 0:
             raise LabError(f"cannot unpack {path.name}: {done.stderr.strip()}")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from cleanup.lab.cache import explained
 from cleanup.lab.errors import LabError
 from cleanup.lab.exchange import Output
-from cleanup.lab.host import dies_with_us, program
+from cleanup.lab.host import dies_with_us, run
 from cleanup.lab.kernels import Kernel
 from cleanup.lab.machine import QEMU, Channels, Emulator, Machine, qemu_arguments, size_in_bytes
 
@@ -167,13 +167,8 @@ def _scratch_disk(size: int, stack: ExitStack) -> int:
         stack.enter_context(file)
         file.truncate(size)
     path = f"/proc/self/fd/{file.fileno()}"
-    made = subprocess.run(
-        [program("mkfs.ext4"), "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", path],
-        pass_fds=[file.fileno()],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    lazily = "lazy_itable_init=1,lazy_journal_init=1"
+    made = run("mkfs.ext4", "-q", "-F", "-E", lazily, path, pass_fds=[file.fileno()])
     if made.returncode != 0:
         raise LabError(f"cannot make the scratch disk: {made.stderr.strip()}")
     return file.fileno()
