@@ -36,8 +36,9 @@ from pathlib import Path
 from cleanup.lab.errors import LabError
 from cleanup.lab.kernels import Kernel
 
-# The numbers of the virtio-serial ports; 0 is the interactive console's.
-CONSOLE, CONTROL, STDOUT, STDERR, LOG = range(5)
+# The virtio-serial ports by number, which the second script has as variables in capitals; 0 is the
+# interactive console's.
+PORTS = {"control": 1, "stdout": 2, "stderr": 3, "log": 4}
 
 RESULTS = "/run/results"
 SCRATCH = "/run/scratch"
@@ -57,6 +58,7 @@ FIRST = """\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
+. /lab/settings
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
@@ -231,9 +233,9 @@ def initramfs(contents: Contents, token: str) -> bytes:
         archive.add(f"lib/{name}", stat.S_IFREG | 0o644, _module(path))
         names.append(name)
     archive.add("modules", stat.S_IFREG | 0o644, "\n".join(names).encode())
-    archive.add("init", stat.S_IFREG | 0o755, _script(FIRST, _first_settings(contents)))
+    archive.add("init", stat.S_IFREG | 0o755, FIRST.encode())
     archive.add("lab/second", stat.S_IFREG | 0o755, SECOND.encode())
-    archive.add("lab/settings", stat.S_IFREG | 0o644, _settings(_second_settings(contents, token)))
+    archive.add("lab/settings", stat.S_IFREG | 0o644, _settings(contents, token))
     if contents.module:
         archive.add("lab/module.ko", stat.S_IFREG | 0o644, contents.module.read_bytes())
     return archive.finish()
@@ -277,31 +279,22 @@ def _module(path: Path) -> bytes:
     return content
 
 
-def _covered(path: Path) -> bool:
-    return any(path.is_relative_to(top) and str(path) != top for top in COVERED)
-
-
-def _first_settings(contents: Contents) -> dict[str, str]:
-    binds = dict.fromkeys(str(path) for path in contents.visible if _covered(path))
-    # Where /lib/modules is on the host: /lib may be a link.
-    library = os.path.realpath("/lib")
-    return {
-        "MODULES": f"{library}/modules/{contents.kernel.release}",
+def _settings(contents: Contents, token: str) -> bytes:
+    """Set the variables that the two scripts use."""
+    binds = dict.fromkeys(
+        str(path)
+        for path in contents.visible
+        if any(path.is_relative_to(top) and str(path) != top for top in COVERED)
+    )
+    rows, columns = contents.shell_size or ("", "")
+    values = {
+        # Where /lib/modules is on the host: /lib may be a link.
+        "MODULES": f"{os.path.realpath('/lib')}/modules/{contents.kernel.release}",
         "HOST_MODULES": str(contents.kernel.modules.resolve()),
         "BINDS": "\n".join(binds),
         "MOUNT_9P": MOUNT_9P,
-    }
-
-
-def _second_settings(contents: Contents, token: str) -> dict[str, str]:
-    rows, columns = contents.shell_size or ("", "")
-    return {
-        "CONTROL": str(CONTROL),
-        "STDOUT": str(STDOUT),
-        "STDERR": str(STDERR),
-        "LOG": str(LOG),
+        **{name.upper(): str(number) for name, number in PORTS.items()},
         "CLEANED": " ".join(CLEANED),
-        "MOUNT_9P": MOUNT_9P,
         "SCRATCH": SCRATCH if contents.disk else "",
         "RESULTS": RESULTS if contents.results else "",
         "MODULE_ARGS": " ".join(contents.module_args),
@@ -309,15 +302,7 @@ def _second_settings(contents: Contents, token: str) -> dict[str, str]:
         "SHELL_COLUMNS": str(columns),
         "TOKEN": token,
     }
-
-
-def _settings(values: Mapping[str, str]) -> bytes:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
-
-
-def _script(text: str, values: Mapping[str, str]) -> bytes:
-    first, _, rest = text.partition("\n")
-    return f"{first}\n".encode() + _settings(values) + rest.encode()
 
 
 class _Archive:

@@ -4,6 +4,7 @@
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -91,21 +92,17 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Channels:
-    """Descriptors that QEMU inherits."""
+    """Descriptors that QEMU inherits: files, and a socket for the console and for each port."""
 
     initrd: int
-    console: int
-    control: int
-    stdout: int
-    stderr: int
-    log: int
+    sockets: Mapping[str, int]
     disk: int | None = None
     terminal: bool = False
     """The guest has an interactive console on QEMU's own stdin and stdout."""
 
     def descriptors(self) -> list[int]:
         """All of them."""
-        fixed = [self.initrd, self.console, self.control, self.stdout, self.stderr, self.log]
+        fixed = [self.initrd, *self.sockets.values()]
         return fixed if self.disk is None else [*fixed, self.disk]
 
 
@@ -159,18 +156,14 @@ def _kernel_arguments(machine: Machine, emulator: Emulator) -> str:
 
 def _ports(channels: Channels) -> list[str]:
     """The serial console and the virtio-serial ports."""
-    line = [*_socket("console", channels.console), "-serial", "chardev:console"]
-    line += ["-device", "virtio-serial-pci"]
+    line = []
+    for name, descriptor in channels.sockets.items():
+        line += ["-chardev", f"socket,id={name},fd={descriptor}"]
+    line += ["-serial", "chardev:console", "-device", "virtio-serial-pci"]
     if channels.terminal:
         line += ["-chardev", "stdio,id=terminal,signal=off,mux=on"]
-        line += ["-device", f"virtconsole,chardev=terminal,nr={initramfs.CONSOLE}"]
-    for name, descriptor, number in (
-        ("control", channels.control, initramfs.CONTROL),
-        ("stdout", channels.stdout, initramfs.STDOUT),
-        ("stderr", channels.stderr, initramfs.STDERR),
-        ("log", channels.log, initramfs.LOG),
-    ):
-        line += _socket(name, descriptor)
+        line += ["-device", "virtconsole,chardev=terminal,nr=0"]
+    for name, number in initramfs.PORTS.items():
         line += ["-device", f"virtserialport,chardev={name},nr={number}"]
     return line
 
@@ -180,10 +173,6 @@ def _accelerator(machine: Machine, emulator: Emulator) -> str:
         return emulator.accelerator
     # Instructions can be counted only where one thread runs all processors in turn.
     return f"tcg,thread={'single' if machine.icount else 'multi'}"
-
-
-def _socket(name: str, descriptor: int) -> list[str]:
-    return ["-chardev", f"socket,id={name},fd={descriptor}"]
 
 
 def _share(name: str, path: Path, options: str) -> list[str]:

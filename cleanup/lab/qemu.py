@@ -59,9 +59,9 @@ class Qemu:
             disk = size_in_bytes(machine.disk) if machine.disk else 0
             channels = Channels(
                 initrd=_nameless(initrd, theirs),
+                sockets={name: qemus.fileno() for name, (_, qemus) in pairs.items()},
                 disk=_scratch_disk(disk, theirs) if disk else None,
                 terminal=terminal,
-                **{name: qemus.fileno() for name, (_, qemus) in pairs.items()},
             )
             arguments = qemu_arguments(machine, emulator, kernel, channels, results)
             self.started = time.monotonic()

@@ -12,7 +12,8 @@ from cleanup.lab.kernels import Kernel
 
 MACHINE = machine.Machine()
 TCG = machine.Emulator((7, 2, 22), "tcg")
-CHANNELS = machine.Channels(initrd=10, console=11, control=12, stdout=13, stderr=14, log=15)
+SOCKETS = {"console": 11, "control": 12, "stdout": 13, "stderr": 14, "log": 15}
+CHANNELS = machine.Channels(initrd=10, sockets=SOCKETS)
 KERNEL = Kernel("6.12", "6.12.1-amd64", Path("/k"), Path("/k/vmlinuz"), Path("/k/lib/modules/x"))
 
 
