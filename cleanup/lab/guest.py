@@ -6,12 +6,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from cleanup.lab import dmesg, initramfs
@@ -116,12 +115,7 @@ class Guest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None:
             self.close()
         else:
@@ -260,16 +254,14 @@ class Guest:
             and "pgtable_cleanup" not in console
         )
 
-    def _ending_on_error(self) -> ExitStack:
-        """Make a context that ends the guest if its block raises."""
-        stack = ExitStack()
-
-        def end(_kind: object, error: BaseException | None, _trace: object) -> None:
-            if error is not None:
-                self.end(str(error).partition("\n")[0] or type(error).__name__)
-
-        stack.push(end)
-        return stack
+    @contextmanager
+    def _ending_on_error(self) -> Iterator[None]:
+        """End the guest if the block raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.end(str(error).partition("\n")[0] or type(error).__name__)
+            raise
 
     def _environment(self, results: Path | None) -> dict[str, str]:
         environment = _environment(self.machine, self.accelerator)

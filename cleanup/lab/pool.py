@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from cleanup.lab.booting import boot
@@ -44,12 +43,7 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def guest(self, kernel: str | Kernel = DEFAULT, machine: Machine | None = None) -> Guest:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
@@ -36,13 +37,11 @@ class Lines:
     @contextmanager
     def step(self, text: str) -> Iterator[Advance]:
         start = time.monotonic()
-        sys.stderr.write(f"{text} ...\n")
-        sys.stderr.flush()
+        click.echo(f"{text} ...", err=True)
         yield lambda _part: None
         seconds = time.monotonic() - start
         if seconds >= 1:
-            sys.stderr.write(f"{text}: done in {seconds:.1f} s\n")
-            sys.stderr.flush()
+            click.echo(f"{text}: done in {seconds:.1f} s", err=True)
 
 
 class Bars:
