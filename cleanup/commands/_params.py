@@ -2,6 +2,7 @@
 """The kinds of values on the command line. Each refuses a wrong one and says how to write it."""
 
 import shlex
+from collections.abc import Callable
 
 import click
 
@@ -9,35 +10,24 @@ from cleanup import units
 from cleanup.cleaning import level_mask
 
 
-class Size(click.ParamType[int]):
-    """A size in bytes, written as `cleanup.units.parse_size` has it: 64g; a bare number is bytes.
+def size_in(unit: int, because: str) -> Callable[[str], int]:
+    """Return what takes sizes that are multiples of `unit`; `because` says why no others.
 
-    `least` is the smallest size that makes sense, and a size has to be a multiple of `multiple_of`.
-    `because` says why.
+    They are written as `cleanup.units.parse_size` has it: 64g; a bare number is bytes.
     """
 
-    name = "size"
-
-    def __init__(self, least: int = 1, because: str = "it is empty", multiple_of: int = 1) -> None:
-        self.least = least
-        self.because = because
-        self.multiple_of = multiple_of
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Return the size in bytes."""
+    def size(text: str) -> int:
         try:
-            size = value if isinstance(value, int) else units.parse_size(str(value))
+            number = units.parse_size(text)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if size >= self.least and not size % self.multiple_of:
-            return size
-        shown = f"{value} ({size} bytes)" if str(value).isdigit() else value
-        wanted = f"{units.format_size(self.least)} or more"
-        if self.multiple_of > 1:
-            wanted = f"a multiple of {units.format_size(self.multiple_of)}, such as 64g"
-        return self.fail(f"{shown}: {self.because}: give {wanted}", param, ctx)
+            raise click.BadParameter(str(error)) from error
+        if number and not number % unit:
+            return number
+        shown = f"{text} ({number} bytes)" if text.isdigit() else text
+        wanted = f"a multiple of {units.format_size(unit)}, such as 64g"
+        raise click.BadParameter(f"{shown}: {because}: give {wanted}")
+
+    return size
 
 
 def duration(text: str) -> int:

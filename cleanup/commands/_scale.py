@@ -2,21 +2,19 @@
 """The options that say what is measured, for the commands that run experiments."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from cleanup.commands import _params
+from cleanup.commands._params import size_in
 from cleanup.lab import DEFAULT, SOURCES
 from experiments.phases import GRANULARITIES, METHODS
 
-UNIT_BYTES = 2 << 20
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# A size of memory to map.
-Size = partial(_params.Size, UNIT_BYTES, "one page table maps 2 MiB", UNIT_BYTES)
+# Takes a size of memory to map.
+size = size_in(2 << 20, "one page table maps 2 MiB")
 
 
 # Adds --kernel as the parameter `kernels`.

@@ -12,20 +12,22 @@ import click
 import allocator_shim
 from allocator_shim.errors import LibraryMissing
 from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path
-from cleanup.commands._output import print_message, quiet_option
-from cleanup.errors import CleanupError
+from cleanup.commands import Failure
+from cleanup.commands._output import quiet_option
 
-# The exit codes of env(1) for a program that can't be run, or found.
-NOT_RUN, NOT_FOUND = 126, 127
 PT_INTERP = 3
 
 
-class CannotExec(CleanupError):
-    """The program can't be run under the library. `code` is what to exit with."""
+class CannotExec(Failure):
+    """The program can't be run under the library."""
 
-    def __init__(self, message: str, code: int = NOT_RUN) -> None:
-        super().__init__(message)
-        self.code = code
+    exit_code = 126  # as env(1) has it
+
+
+class NotFound(CannotExec):
+    """There is no such program."""
+
+    exit_code = 127
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -74,14 +76,9 @@ def exec_(
         env = environment(os.environ, libraries, more)
         os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
     except LibraryMissing as error:
-        print_message(str(error))
-        raise SystemExit(NOT_RUN) from error
+        raise CannotExec(str(error)) from error
     except OSError as error:
-        print_message(f"{command[0]}: {error.strerror}")
-        raise SystemExit(NOT_RUN) from error
-    except CannotExec as error:
-        print_message(str(error))
-        raise SystemExit(error.code) from error
+        raise CannotExec(f"{command[0]}: {error.strerror}") from error
 
 
 def find(name: str) -> Path:
@@ -93,7 +90,7 @@ def find(name: str) -> Path:
     if found is None:
         if Path(name).exists():
             raise CannotExec(f"{name}: permission denied, or no program")
-        raise CannotExec(f"{name}: no such program", NOT_FOUND)
+        raise NotFound(f"{name}: no such program")
     path = Path(found)
     by_pid = "run it as it is, and clean it by `pgtable-cleanup reclaim PID`"
     about = path.stat()

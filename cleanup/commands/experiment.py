@@ -67,7 +67,7 @@ def _described(part: Part) -> dict[str, Any]:
 @_scale.method_option("all that work")
 @_scale.granularity_option
 @click.option("--touch", type=click.Choice(TOUCHES), help="Pages touched in each 2 MiB.")
-@click.option("--size", "size_bytes", type=_scale.Size(), help="Map less, or more: 64g, 1t.")
+@click.option("--size", "size_bytes", type=_scale.size, help="Map less, or more: 64g, 1t.")
 @_scale.seed_option
 @click.option("--repeat", "repeats", type=click.IntRange(min=1), help="Runs of each kind.")
 @_scale.out_option("results")

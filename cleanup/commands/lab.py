@@ -15,7 +15,7 @@ from rich.table import Table
 
 from cleanup.commands import Failure
 from cleanup.commands._output import print_document, print_message
-from cleanup.commands._params import Size
+from cleanup.commands._params import size_in
 from cleanup.commands._stop import unwind_when_stopped
 from cleanup.lab import (
     DEFAULT,
@@ -50,14 +50,9 @@ def _kernel_name(name: str) -> str:
     return name
 
 
-class _Size(Size):
-    """A size as a Machine takes it: QEMU takes memory in whole MiB, and a disk may as well be."""
-
-    def __init__(self) -> None:
-        super().__init__(machine.MEBIBYTE, "QEMU takes whole MiB", machine.MEBIBYTE)
-
-    def convert(self, *arguments: Any) -> Any:  # noqa: ANN401 -- click's signature
-        return format_size(super().convert(*arguments))
+def size(text: str) -> str:
+    """Return a size as a Machine takes it; a disk may as well be in whole MiB as memory."""
+    return format_size(size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text))
 
 
 def _arguments(text: str) -> tuple[str, ...]:
@@ -87,10 +82,10 @@ def _guest_parameters() -> list[click.Parameter]:
             help="That kernel rebuilt with KCSAN, which looks for data races.",
         ),
         click.Option(["--refresh"], is_flag=True, help="Look for a newer release of the kernel."),
-        click.Option(["--memory"], type=_Size(), default="2g", show_default=True),
+        click.Option(["--memory"], type=size, default="2g", show_default=True),
         click.Option(["--cpu"], default="max", show_default=True, help="QEMU's name of the CPU."),
         click.Option(["--cpus"], type=click.IntRange(1, 64), default=2, show_default=True),
-        click.Option(["--disk"], type=_Size(), help="An empty ext4 of that size."),
+        click.Option(["--disk"], type=size, help="An empty ext4 of that size."),
         click.Option(
             ["--numa"],
             type=click.IntRange(1, 8),

@@ -25,7 +25,7 @@ def _workloads() -> dict[str, Workload]:
 @click.option("--host", is_flag=True, help="Run where the workers are, not in the lab.")
 @_scale.method_option("none and module")
 @click.option(
-    "--size", "sizes", multiple=True, type=_scale.Size(), help="Several times for several: 64g."
+    "--size", "sizes", multiple=True, type=_scale.size, help="Several times for several: 64g."
 )
 @_scale.granularity_option
 @_scale.seed_option
