@@ -264,7 +264,26 @@ class Guest:
             raise
 
     def _environment(self, results: Path | None) -> dict[str, str]:
-        environment = _environment(self.machine, self.accelerator)
+        """Return the environment of the guest's commands."""
+        path = GUEST_PATH
+        if sys.prefix != sys.base_prefix:
+            path = f"{sys.prefix}/bin:{path}"
+        environment = {
+            "HOME": initramfs.HOME,
+            "LANG": "C.UTF-8",
+            "LOGNAME": "root",
+            "PATH": f"{path}:/run/lab/bin",
+            "PGTABLE_CLEANUP_ACCELERATOR": self.accelerator,
+            "PGTABLE_CLEANUP_LAB": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SHELL": "/bin/sh",
+            "TERM": os.environ.get("TERM", "dumb"),
+            "USER": "root",
+        }
+        if self.machine.disk:
+            environment["PGTABLE_CLEANUP_SCRATCH"] = initramfs.SCRATCH
+        if self.machine.icount:
+            environment["PGTABLE_CLEANUP_ICOUNT"] = "1"
         if results is not None:
             if self._writable is None or not results.resolve().is_relative_to(self._writable):
                 raise LabError(f"{results} is not below the directory that this guest can write to")
@@ -355,26 +374,3 @@ class Guest:
             results=results,
             icount=self.machine.icount,
         )
-
-
-def _environment(machine: Machine, accelerator: str) -> dict[str, str]:
-    path = GUEST_PATH
-    if sys.prefix != sys.base_prefix:
-        path = f"{sys.prefix}/bin:{path}"
-    environment = {
-        "HOME": initramfs.HOME,
-        "LANG": "C.UTF-8",
-        "LOGNAME": "root",
-        "PATH": f"{path}:/run/lab/bin",
-        "PGTABLE_CLEANUP_ACCELERATOR": accelerator,
-        "PGTABLE_CLEANUP_LAB": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "SHELL": "/bin/sh",
-        "TERM": os.environ.get("TERM", "dumb"),
-        "USER": "root",
-    }
-    if machine.disk:
-        environment["PGTABLE_CLEANUP_SCRATCH"] = initramfs.SCRATCH
-    if machine.icount:
-        environment["PGTABLE_CLEANUP_ICOUNT"] = "1"
-    return environment

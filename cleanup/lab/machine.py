@@ -100,11 +100,6 @@ class Channels:
     terminal: bool = False
     """The guest has an interactive console on QEMU's own stdin and stdout."""
 
-    def descriptors(self) -> list[int]:
-        """All of them."""
-        fixed = [self.initrd, *self.sockets.values()]
-        return fixed if self.disk is None else [*fixed, self.disk]
-
 
 def qemu_version() -> tuple[int, ...]:
     """QEMU's version; raises LabError if there is no QEMU."""

@@ -63,6 +63,7 @@ class Qemu:
                 disk=_scratch_disk(disk, theirs) if disk else None,
                 terminal=terminal,
             )
+            inherited = (channels.initrd, channels.disk, *channels.sockets.values())
             arguments = qemu_arguments(machine, emulator, kernel, channels, results)
             self.started = time.monotonic()
             self._process = subprocess.Popen(
@@ -70,7 +71,7 @@ class Qemu:
                 stdin=None if terminal else subprocess.DEVNULL,
                 stdout=None if terminal else errors.fileno(),
                 stderr=errors.fileno(),
-                pass_fds=channels.descriptors(),
+                pass_fds=[each for each in inherited if each is not None],
                 # Ctrl-C is this process's to answer; a terminal is for its foreground alone.
                 start_new_session=not terminal,
             )
