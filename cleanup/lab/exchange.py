@@ -49,10 +49,9 @@ class Exchange:
     def __init__(self, on_stdout: Output | None = None, on_stderr: Output | None = None) -> None:
         # The token is random so that no command writes it by chance.
         self.token = secrets.token_hex(16)
-        self.stdout = Stream(self.token, on_stdout)
-        self.stderr = Stream(self.token, on_stderr)
-        self.log = Stream(self.token)
-        self.streams = {"stdout": self.stdout, "stderr": self.stderr, "log": self.log}
+        outputs = {"stdout": on_stdout, "stderr": on_stderr, "log": None}
+        self.streams = {name: Stream(self.token, output) for name, output in outputs.items()}
+        self.log = self.streams["log"]
         self.times: dict[str, float] = {}
         """When each message came, by the host's clock."""
         self.uptimes: dict[str, float] = {}

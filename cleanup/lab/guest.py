@@ -362,8 +362,8 @@ class Guest:
         assert exchange.exit_code is not None  # noqa: S101 -- the caller waited for it
         return GuestResult(
             exit_code=exchange.exit_code,
-            stdout=bytes(exchange.stdout.content),
-            stderr=bytes(exchange.stderr.content),
+            stdout=bytes(exchange.streams["stdout"].content),
+            stderr=bytes(exchange.streams["stderr"].content),
             console=self._console.decode(errors="replace"),
             dmesg=exchange.log.text(),
             kernel_release=self.kernel.release,

@@ -23,7 +23,6 @@ The other ports carry a command's stdout, its stderr, and what the kernel has lo
 command.  The command's token ends each of the three; the guest sends the log last.
 """
 
-import io
 import lzma
 import os
 import re
@@ -221,24 +220,30 @@ class Contents:
 
 def initramfs(contents: Contents, token: str) -> bytes:
     """Make the guest's initramfs, a cpio archive; the token ends the log of the boot."""
-    archive = _Archive()
-    for directory in ("bin", "dev", "lab", "lib", "proc", "sys"):
-        archive.add(directory, stat.S_IFDIR | 0o755)
-    archive.add("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
-    archive.add("bin/busybox", stat.S_IFREG | 0o755, contents.busybox.read_bytes())
-    names = []
     wanted = MODULES + (DISK_MODULES if contents.disk else ())
-    for path in load_order(contents.kernel.modules, wanted):
-        name = re.sub(r"\.ko.*", ".ko", path.name)
-        archive.add(f"lib/{name}", stat.S_IFREG | 0o644, _module(path))
-        names.append(name)
-    archive.add("modules", stat.S_IFREG | 0o644, "\n".join(names).encode())
-    archive.add("init", stat.S_IFREG | 0o755, FIRST.encode())
-    archive.add("lab/second", stat.S_IFREG | 0o755, SECOND.encode())
-    archive.add("lab/settings", stat.S_IFREG | 0o644, _settings(contents, token))
+    modules = {
+        re.sub(r"\.ko.*", ".ko", path.name): _module(path)
+        for path in load_order(contents.kernel.modules, wanted)
+    }
+    programs = {
+        "bin/busybox": contents.busybox.read_bytes(),
+        "init": FIRST.encode(),
+        "lab/second": SECOND.encode(),
+    }
+    files = {f"lib/{name}": content for name, content in modules.items()}
+    files["modules"] = "\n".join(modules).encode()
+    files["lab/settings"] = _settings(contents, token)
     if contents.module:
-        archive.add("lab/module.ko", stat.S_IFREG | 0o644, contents.module.read_bytes())
-    return archive.finish()
+        files["lab/module.ko"] = contents.module.read_bytes()
+    directories = ("bin", "dev", "lab", "lib", "proc", "sys")
+    return _cpio(
+        [
+            *((name, stat.S_IFDIR | 0o755, b"") for name in directories),
+            ("dev/console", stat.S_IFCHR | 0o600, b""),
+            *((name, stat.S_IFREG | 0o755, content) for name, content in programs.items()),
+            *((name, stat.S_IFREG | 0o644, content) for name, content in files.items()),
+        ]
+    )
 
 
 def load_order(modules: Path, names: Sequence[str]) -> list[Path]:
@@ -305,23 +310,15 @@ def _settings(contents: Contents, token: str) -> bytes:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items()).encode()
 
 
-class _Archive:
-    """A cpio archive in the format that the kernel unpacks ("newc")."""
-
-    def __init__(self) -> None:
-        self._file = io.BytesIO()
-        self._inode = 0
-
-    def add(
-        self, name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)
-    ) -> None:
-        self._inode += 1
+def _cpio(members: Sequence[tuple[str, int, bytes]]) -> bytes:
+    """Make an archive in the format that the kernel unpacks ("newc"), of names, modes, contents."""
+    archive = bytearray()
+    for inode, (name, mode, content) in enumerate([*members, ("TRAILER!!!", 0, b"")], start=1):
         path = name.encode() + b"\0"
-        fields = (self._inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
+        # The console is the one device.
+        device = (5, 1) if stat.S_ISCHR(mode) else (0, 0)
+        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
         header = b"070701" + b"".join(b"%08x" % value for value in fields)
         for part in (header + path, content):
-            self._file.write(part + b"\0" * (-len(part) % 4))
-
-    def finish(self) -> bytes:
-        self.add("TRAILER!!!", 0)
-        return self._file.getvalue()
+            archive += part + b"\0" * (-len(part) % 4)
+    return bytes(archive)
