@@ -17,6 +17,8 @@ from pathlib import Path
 from cleanup.lab.errors import LabError
 from cleanup.lab.progress import Progress
 
+MORE_SPACE = "free some space, or let XDG_CACHE_HOME name a directory with more"
+
 
 def cache_dir() -> Path:
     """The cache's top directory, made if need be."""
@@ -35,7 +37,7 @@ def explained(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "free some space, or let XDG_CACHE_HOME name a directory with more"
+            hint = MORE_SPACE
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "let XDG_CACHE_HOME name a directory that can be written"
         else:

@@ -7,7 +7,7 @@ kin as depmod makes them.  The same layout elsewhere serves as well: name its di
 
 import platform
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,21 +39,14 @@ class Kernel:
 class Source:
     """Where a kernel comes from; ``kernels.toml`` says what each field is."""
 
-    suites: tuple[str, ...]
+    suites: Sequence[str]
     image: str
     compiler: str
     storms: Mapping[str, Any]
 
 
-def _sources() -> dict[str, Source]:
-    tables = tomllib.loads((Path(__file__).parent / "kernels.toml").read_text())
-    return {
-        name: Source(**{**table, "suites": tuple(table["suites"])})
-        for name, table in tables.items()
-    }
-
-
-SOURCES = _sources()
+_TABLES = tomllib.loads((Path(__file__).parent / "kernels.toml").read_text())
+SOURCES = {name: Source(**table) for name, table in _TABLES.items()}
 """The kernels that the lab gets from Debian, by name, oldest first."""
 DEFAULT = "6.12"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from cleanup.lab.cache import cache_dir, explained, lock
+from cleanup.lab.cache import MORE_SPACE, cache_dir, explained, lock
 from cleanup.lab.errors import KernelNotServed, LabError
 from cleanup.lab.host import dies_with_us, follow, run
 from cleanup.lab.progress import Advance, Progress
@@ -36,7 +36,6 @@ NO_SUITE = re.compile(r"does not have a Release file|no longer has a Release fil
 # Bytes on disk for each byte of packages, at most: they and what they hold.
 UNPACKED = 7
 
-MORE_SPACE = "free some space, or let XDG_CACHE_HOME name a directory with more"
 ANOTHER_MIRROR = "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
 
 APT_CONFIGURATION = """\
