@@ -118,11 +118,6 @@ class Work:
             level_mask(levels)
             object.__setattr__(self, "levels", levels)
 
-    def flags(self) -> int:
-        """Return the flags of the ioctl."""
-        flags = 0 if self.frees else _uapi.SCAN_ONLY
-        return flags | _uapi.ZERO_PAGES if self.zero_pages else flags
-
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
@@ -168,9 +163,10 @@ def clean(
     opened: device.Device, space: AddressSpace, work: Work, progress: Progress | None = None
 ) -> Result:
     """Do the work through an open device. Raises CallFailed."""
+    flags = 0 if work.frees else _uapi.SCAN_ONLY
     request = Request(
         what=space.what,
-        flags=work.flags(),
+        flags=flags | _uapi.ZERO_PAGES if work.zero_pages else flags,
         levels=opened.features.levels if work.levels is None else level_mask(work.levels),
         pidfd=space.pidfd,
         ranges=space.ranges,

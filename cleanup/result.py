@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -65,23 +65,17 @@ class Result:
         # What is frozen must not change by a dictionary that the caller kept.
         object.__setattr__(self, "skipped", MappingProxyType(dict(self.skipped)))
 
-    def _values(self) -> Iterator[Any]:
-        return (getattr(self, each.name) for each in fields(self))
+    def _values(self, skipped: object) -> dict[str, Any]:
+        """Return the fields by name, with another value for `skipped`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"skipped": skipped}
 
     def __hash__(self) -> int:
         # Two mappings are equal in any order of their items.
-        return hash(
-            tuple(
-                frozenset(value.items()) if isinstance(value, Mapping) else value
-                for value in self._values()
-            )
-        )
+        return hash(tuple(self._values(frozenset(self.skipped.items())).values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A MappingProxyType can't be pickled.
-        return type(self), tuple(
-            dict(value) if isinstance(value, Mapping) else value for value in self._values()
-        )
+        return type(self), tuple(self._values(dict(self.skipped)).values())
 
     def __str__(self) -> str:
         empty, freed = self.empty.total, self.freed.total
@@ -119,15 +113,10 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain dictionaries and numbers."""
+        skipped = {str(reason): number for reason, number in self.skipped.items()}
         return {
-            each.name: (
-                {level: getattr(value, level) for level in _uapi.LEVELS}
-                if isinstance(value, Levels)
-                else {str(reason): number for reason, number in value.items()}
-                if isinstance(value, Mapping)
-                else value
-            )
-            for each, value in zip(fields(self), self._values(), strict=True)
+            name: asdict(value) if isinstance(value, Levels) else value
+            for name, value in self._values(skipped).items()
         }
 
 
