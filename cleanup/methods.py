@@ -112,8 +112,17 @@ def features() -> Features:
         module_obstacles=obstacles,
         methods={
             "none": _none(pt_reclaim),
-            "zap": _zap(pt_reclaim),
-            "remap": _remap(),
+            "zap": _tried(
+                "MADV_DONTNEED over whole 2 MiB units afterwards; private data in them would be "
+                "lost",
+                pt_reclaim,
+                "MADV_DONTNEED",
+            ),
+            "remap": _tried(
+                "mmap(MAP_FIXED) over memory that the caller mapped itself and has no more use for",
+                probe.remap_frees_tables(),
+                "mmap",
+            ),
             "module": Method(
                 "frees the empty tables of any mapping of any process, whenever asked",
                 works=module is not None,
@@ -133,23 +142,9 @@ def _none(pt_reclaim: bool) -> Method:
     return Method(f"nothing after the release; {of_itself}", works=True)
 
 
-def _zap(pt_reclaim: bool) -> Method:
-    return Method(
-        "MADV_DONTNEED over whole 2 MiB units afterwards; private data in them would be lost",
-        pt_reclaim,
-        ()
-        if pt_reclaim
-        else ("this kernel keeps the tables under MADV_DONTNEED: tried on scratch memory",),
-    )
-
-
-def _remap() -> Method:
-    works = probe.remap_frees_tables()
-    return Method(
-        "mmap(MAP_FIXED) over memory that the caller mapped itself and has no more use for",
-        works,
-        () if works else ("this kernel keeps the tables under mmap: tried on scratch memory",),
-    )
+def _tried(does: str, works: bool, call: str) -> Method:
+    reason = f"this kernel keeps the tables under {call}: tried on scratch memory"
+    return Method(does, works, () if works else (reason,))
 
 
 def _hooks() -> Method:
