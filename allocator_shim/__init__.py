@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What calls the module for an allocator: a library to preload into any program.
+"""A library that frees the empty page tables of the program that it is preloaded into.
 
-LD_PRELOAD=$(python -c 'import allocator_shim as shim; print(shim.shim_path())') program
+This runs a program under it::
+
+    LD_PRELOAD=$(python -c 'import allocator_shim as shim; print(shim.shim_path())') program
 """
 
 from pathlib import Path
@@ -10,10 +12,11 @@ __all__ = ["shim_path"]
 
 
 def shim_path(*, syscall: bool = False) -> Path:
-    """The library that LD_PRELOAD names: it stands in front of madvise() and its like.
+    """Return the path of the library, for LD_PRELOAD.
 
-    With `syscall` the one that stands in front of libc's syscall(), too, whose every call pays
-    for that.
+    The library stands in front of madvise(), munmap() and the like.  With `syscall` the path is
+    that of a library that stands in front of libc's syscall(), too, and makes each call of it a
+    little slower.
     """
     name = "libpgtable_cleanup_syscall.so" if syscall else "libpgtable_cleanup.so"
     return Path(__file__).with_name(name)

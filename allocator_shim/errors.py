@@ -3,20 +3,20 @@
 
 
 class JemallocError(OSError):
-    """jemalloc refused: `errno` is what mallctl() returned."""
+    """jemalloc refused a request. `errno` is what mallctl() returned."""
 
 
 class NotLoaded(JemallocError):
-    """The process does not allocate by jemalloc (ENOSYS); the message says how it would."""
+    """The process does not allocate by jemalloc (ENOSYS). The message says how to have it do so."""
 
 
 class NotPreloaded(OSError):
-    """libpgtable_cleanup.so is not preloaded into the process (ENOSYS)."""
+    """libpgtable_cleanup.so is not preloaded into the process, or is too old (ENOSYS)."""
 
 
 class LibraryMissing(OSError):
-    """The loader finds no such library (ENOENT); the message names the package to install."""
+    """The loader finds no such library (ENOENT). The message names the package to install."""
 
     def __str__(self) -> str:
-        """Only what to do: neither the number nor the file name adds to it."""
+        """Return the message alone, as neither the errno nor the file name adds to it."""
         return str(self.strerror)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3
-"""The jemalloc that this process allocates by: what it holds, and giving it back.
+"""Figures, settings and extent hooks of the jemalloc that this process allocates by.
 
-Found in the running process by its own symbol, `mallctl`, and linked to nothing: a second
-allocator is never loaded.  Names and meaning of what is read and written are jemalloc(3)'s.
+This module looks jemalloc's `mallctl` up in the running process and is not linked to jemalloc, so
+that it never loads a second allocator.  jemalloc(3) explains the names that can be read and written.
 """
 
 from dataclasses import dataclass
@@ -87,10 +87,7 @@ _WAYS = {
     "nothing": HOOKS_NOTHING,
 }
 MIN_RESERVE = 64 << 20
-"""Bytes of the smallest reservation for `install_hooks`."""
-
-ALL_ARENAS = 4096
-"""In place of an arena's number: all of them."""
+ALL_ARENAS = 4096  # jemalloc's MALLCTL_ARENAS_ALL
 
 cdef Jemalloc _jemalloc
 cdef bint _is_found = False
@@ -98,15 +95,15 @@ cdef bint _is_found = False
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Bytes, of all arenas together, as of the call.
+    """What all arenas together hold, in bytes, at the time of the call.
 
     Attributes:
-        allocated: handed out to the program.
-        active: in pages that have something handed out.
-        resident: an upper bound of what is in memory, jemalloc's own data included.
-        mapped: in extents that are mapped.
-        retained: of address space that is kept, without memory behind it.
-        metadata: of jemalloc's own.
+        allocated: bytes that are handed out to the program.
+        active: bytes in pages of which any part is handed out.
+        resident: an upper bound of the bytes in memory, jemalloc's own data included.
+        mapped: bytes in extents that are mapped.
+        retained: bytes of address space that jemalloc keeps, with no memory behind them.
+        metadata: bytes of jemalloc's own data.
     """
 
     allocated: int
@@ -119,15 +116,15 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Pages of one arena.
+    """The pages of one arena.
 
     Attributes:
-        number: its number.
+        number: the arena's number.
         active: pages in use.
         dirty: unused pages that still have memory.
-        muzzy: unused pages that the kernel may take (MADV_FREE).
-        purges: madvise() calls that gave pages back so far.
-        purged: pages given back so far.
+        muzzy: unused pages whose memory the kernel may take (MADV_FREE).
+        purges: how many madvise() calls have given pages back.
+        purged: how many pages were given back.
     """
 
     number: int
@@ -140,7 +137,13 @@ class Arena:
 
 @dataclass(frozen=True, slots=True)
 class Decay:
-    """How long unused pages keep their memory, in milliseconds; 0: not at all, -1: for good."""
+    """How long unused pages keep their memory.
+
+    Attributes:
+        dirty_ms: milliseconds until a dirty page becomes muzzy.  With 0 it does so at once, and
+            with -1 never.
+        muzzy_ms: milliseconds until a muzzy page is given back, likewise.
+    """
 
     dirty_ms: int
     muzzy_ms: int
@@ -148,13 +151,13 @@ class Decay:
 
 @dataclass(frozen=True, slots=True)
 class HookStats:
-    """What the extent hooks did.
+    """What the extent hooks have done.
 
     Attributes:
-        reserved: bytes of the reservation in use so far.
+        reserved: bytes of the reservation that have been used.
         units: how often a unit of 2 MiB was given back with its page table.
-        waits: how often a thread met a unit in the middle of that.
-        foreign: extents that had no room in the reservation.
+        waits: how often a thread had to wait for a unit that was being given back.
+        foreign: extents for which the reservation had no room.
     """
 
     reserved: int
@@ -164,7 +167,7 @@ class HookStats:
 
 
 cdef int _find() except -1:
-    """Look the functions up, once they are there; raises NotLoaded."""
+    """Look jemalloc's functions up, once.  Raises NotLoaded."""
     global _is_found
     cdef jemalloc_found found
     if _is_found:
@@ -188,7 +191,7 @@ cdef int _find() except -1:
 
 
 def available() -> bool:
-    """Whether this process allocates by jemalloc."""
+    """Say whether this process allocates by jemalloc."""
     try:
         _find()
     except NotLoaded:
@@ -197,9 +200,9 @@ def available() -> bool:
 
 
 def prefix() -> str:
-    """What its functions' names begin with: nothing, if it is the process's malloc().
+    """Return the prefix of jemalloc's function names.
 
-    Raises NotLoaded.
+    It is empty if jemalloc's malloc() is the process's own.  Raises NotLoaded.
     """
     _find()
     return _jemalloc.prefix.decode()
@@ -237,8 +240,11 @@ cdef int _read(str name, void *to, size_t length) except -1:
     return 0
 
 
-def read_bool(str name) -> bool:
-    """The value of a name such as "opt.retain".  Raises JemallocError, NotLoaded."""
+def read_bool(name: str) -> bool:
+    """Return a setting or figure that is a bool, such as "opt.retain".
+
+    Raises JemallocError, NotLoaded.
+    """
     cdef bint wide
     cdef unsigned char value = 0
     _read(name, &value, sizeof(value))
@@ -246,29 +252,38 @@ def read_bool(str name) -> bool:
     return wide
 
 
-def read_unsigned(str name) -> int:
-    """The value of a name such as "arenas.narenas".  Raises JemallocError, NotLoaded."""
+def read_unsigned(name: str) -> int:
+    """Return a setting or figure that is an unsigned int, such as "arenas.narenas".
+
+    Raises JemallocError, NotLoaded.
+    """
     cdef unsigned int value = 0
     _read(name, &value, sizeof(value))
     return value
 
 
-def read_size(str name) -> int:
-    """The value of a name such as "stats.allocated".  Raises JemallocError, NotLoaded."""
+def read_size(name: str) -> int:
+    """Return a setting or figure that is a size_t, such as "stats.allocated".
+
+    Raises JemallocError, NotLoaded.
+    """
     cdef size_t value = 0
     _read(name, &value, sizeof(value))
     return value
 
 
-def read_ssize(str name) -> int:
-    """The value of a name such as "arenas.dirty_decay_ms".  Raises JemallocError, NotLoaded."""
+def read_ssize(name: str) -> int:
+    """Return a setting or figure that is an ssize_t, such as "arenas.dirty_decay_ms".
+
+    Raises JemallocError, NotLoaded.
+    """
     cdef Py_ssize_t value = 0
     _read(name, &value, sizeof(value))
     return value
 
 
-def read_uint64(str name) -> int:
-    """The value of a name such as "stats.arenas.0.dirty_purged".
+def read_uint64(name: str) -> int:
+    """Return a figure that is a uint64_t, such as "stats.arenas.0.dirty_purged".
 
     Raises JemallocError, NotLoaded.
     """
@@ -277,15 +292,18 @@ def read_uint64(str name) -> int:
     return value
 
 
-def read_str(str name) -> str:
-    """The value of a name such as "version".  Raises JemallocError, NotLoaded."""
+def read_str(name: str) -> str:
+    """Return a setting that is a string, such as "version".
+
+    Raises JemallocError, NotLoaded.
+    """
     cdef const char *value = NULL
     _read(name, &value, sizeof(value))
     return "" if value == NULL else value.decode()
 
 
-def control(str name) -> None:
-    """Do what a name without a value is for, such as "arena.0.purge".
+def control(name: str) -> None:
+    """Carry out the action that a name stands for, such as "arena.0.purge".
 
     Raises JemallocError, NotLoaded.
     """
@@ -297,18 +315,18 @@ cdef int _write_ssize(str name, Py_ssize_t value) except -1:
 
 
 cdef int _refresh() except -1:
-    """Have it take its figures anew."""
+    """Have jemalloc bring its figures up to date."""
     cdef uint64_t epoch = 1
     return _control("epoch", NULL, NULL, &epoch, sizeof(epoch))
 
 
 def version() -> str:
-    """Such as "5.3.0-0-g54eaed1d".  Raises NotLoaded."""
+    """Return jemalloc's version, such as "5.3.0-0-g54eaed1d".  Raises NotLoaded."""
     return read_str("version")
 
 
 def arenas() -> list[int]:
-    """The numbers of the arenas that are in use.  Raises JemallocError, NotLoaded."""
+    """Return the numbers of the arenas that are in use.  Raises JemallocError, NotLoaded."""
     return [
         number
         for number in range(read_unsigned("arenas.narenas"))
@@ -317,7 +335,10 @@ def arenas() -> list[int]:
 
 
 def stats() -> Stats:
-    """What the process holds.  Raises JemallocError where jemalloc keeps no figures, NotLoaded."""
+    """Return what all arenas together hold.
+
+    Raises NotLoaded, and JemallocError where this jemalloc was built to keep no figures.
+    """
     _refresh()
     return Stats(
         **{
@@ -328,7 +349,10 @@ def stats() -> Stats:
 
 
 def arena(number: int) -> Arena:
-    """What an arena holds; of ALL_ARENAS together, too.  Raises JemallocError, NotLoaded."""
+    """Return the pages of one arena, or of all of them for `ALL_ARENAS`.
+
+    Raises JemallocError, NotLoaded.
+    """
     _refresh()
     place = f"stats.arenas.{number:d}"
     return Arena(
@@ -342,13 +366,16 @@ def arena(number: int) -> Arena:
 
 
 def decay(number: int | None = None) -> Decay:
-    """Of an arena; of those to be made, by default.  Raises JemallocError, NotLoaded."""
+    """Return the decay of an arena, or that which new arenas will have if no number is given.
+
+    Raises JemallocError, NotLoaded.
+    """
     place = "arenas" if number is None else f"arena.{number:d}"
     return Decay(read_ssize(f"{place}.dirty_decay_ms"), read_ssize(f"{place}.muzzy_decay_ms"))
 
 
 def set_decay(wanted: Decay, number: int | None = None) -> None:
-    """Of an arena; of all there are and all to be made, by default.
+    """Set the decay of an arena, or of all present and future arenas if no number is given.
 
     Raises JemallocError, NotLoaded.
     """
@@ -362,37 +389,44 @@ def set_decay(wanted: Decay, number: int | None = None) -> None:
 
 
 def purge(number: int = ALL_ARENAS) -> None:
-    """Give all unused pages of an arena back, of all by default; this thread's cache as well.
+    """Give all unused pages of an arena back, or those of all arenas if no number is given.
 
-    Raises JemallocError, NotLoaded.
+    What the calling thread's cache holds is given back, too.  Raises JemallocError, NotLoaded.
     """
     if read_bool("opt.tcache"):
         control("thread.tcache.flush")
     control(f"arena.{number:d}.purge")
-    # Of hooks that free tables by the module.
+    # Hooks that free tables by the module leave some to the next drain.
     if shim_is_on():
         shim_drain()
 
 
-def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
-    """Have all arenas give a page table back with the last page that it maps, from now on.
+def install_hooks(way: str = "auto", reserve: int = HOOKS_RESERVE) -> str:
+    """Have all arenas free a page table together with the last page that it maps, from now on.
+
+    Memory that was allocated before is given back as without the hooks.  With "remap" a unit of
+    2 MiB loses what the program has set on it by mbind() or madvise(); the other ways keep that.
+    Locked memory stays locked with every way, and from Linux 5.18 on its pages are given back as
+    others are.
+
+    A process takes one set of hooks.  So this fails under the library's `hooks:jemalloc`, and in a
+    program that has hooks of its own.
 
     Arguments:
-        way: how a table is freed: "zap", by one MADV_DONTNEED of its 2 MiB, which some kernels
-            answer so since 6.14; "remap", by a new mapping in its place; "nothing", to compare;
-            "auto": by what works here.
-        reserve: bytes of address space for the arenas, no memory; what goes beyond is given back
-            as without the hooks.
+        way: how a table is freed.  "zap" does it by one MADV_DONTNEED of its 2 MiB, after which
+            some kernels free the table (Linux 6.14 and later).  "remap" makes a new mapping in the
+            place of the old one.  "module" asks the module.  "nothing" leaves the table, for
+            comparison.  "auto" takes what works here.
+        reserve: bytes of address space to reserve for the arenas, `MIN_RESERVE` at least; this
+            takes no memory.  What does not fit in is given back as without the hooks.
 
-    Memory that was allocated before is given back as ever.  By "remap" a unit loses what the program
-    set on it since by mbind() or madvise(); the other ways keep that.  Locked memory stays locked
-    by each of them, and from Linux 5.18 on its pages are given back as others are.
+    Returns:
+        The way that is used.
 
-    A process has one set of hooks: there are none to be had under `hooks:jemalloc`, nor in a program
-    that has its own.
-
-    Returns the way.  Raises JemallocError where it can't be done, with the reason, and with nothing
-    changed; NotLoaded; ValueError.
+    Raises:
+        JemallocError: the hooks can't be installed; the message says why, and nothing was changed.
+        NotLoaded: this process does not allocate by jemalloc.
+        ValueError: there is no such way, or `reserve` is too small.
     """
     cdef const char *why
     _find()
@@ -415,7 +449,7 @@ def install_hooks(str way="auto", size_t reserve=HOOKS_RESERVE) -> str:
 
 
 cdef int _start_shim() except -1:
-    """This process's own, beside one that may be preloaded: its conf, and the device."""
+    """Start this extension's own copy of the library's core, beside one that may be preloaded."""
     cdef bytes conf = os.environ.get("PGTABLE_CLEANUP_CONF", "").encode()
     if not shim_is_on():
         shim_start(conf, True)
@@ -423,6 +457,6 @@ cdef int _start_shim() except -1:
 
 
 def hook_stats() -> HookStats:
-    """What the hooks did so far."""
+    """Return what the hooks of this module have done in this process."""
     cdef c_stats found = hooks_stats()
     return HookStats(found.reserved, found.units, found.waits, found.foreign)

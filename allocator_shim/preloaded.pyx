@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3
-"""The library that is preloaded into this process: what it did, and having it do it now.
+"""What the library that is preloaded into this process has done, and a way to have it work now.
 
-The functions are the library's own, found in the running process, so that a Python program sees
-what the library noted for it.
+The functions call those of the library itself, which are looked up in the running process.  So a
+Python program sees what the library has noted for it.
 """
 
 from dataclasses import dataclass
@@ -41,22 +41,22 @@ ctypedef size_t (*GetConf)(char *conf, size_t size) noexcept nogil
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts since the process began, or since its fork.
+    """What the library has done since the process began or was forked.
 
     Attributes:
-        notes: calls of the program that released something.
-        units: units of 2 MiB noted, each once until it was looked at.
-        lost: stretches of units not noted for want of room.
-        drains: calls of the module that looked at what was noted.
-        tried: units that they looked at.
-        freed_pte: PTE tables that they freed.
-        freed_pmd: PMD tables that they freed.
-        freed_pud: PUD tables that they freed.
-        zero_pages_dropped: zero-page entries that they dropped.
+        notes: calls of the program that released memory.
+        units: units of 2 MiB that were noted; each counts once until a drain looks at it.
+        lost: stretches of units that were not noted for want of room.
+        drains: calls of the module, each of which looked at all that was noted.
+        tried: units that the drains looked at.
+        freed_pte: PTE tables that the drains freed.
+        freed_pmd: PMD tables that the drains freed.
+        freed_pud: PUD tables that the drains freed.
+        zero_pages_dropped: zero-page entries that the drains dropped.
         contended: drains that found every lock taken.
         ns: nanoseconds that the drains took.
-        backoff: drains are so many times rarer, as they freed little; 1: are not.
-        hook_units: units that jemalloc's hooks gave back whole, with hooks:jemalloc.
+        backoff: how many times rarer drains are than at first, as they freed little.
+        hook_units: units that jemalloc's hooks gave back whole, with `hooks:jemalloc`.
     """
 
     notes: int
@@ -76,17 +76,19 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Conf:
-    """What is in force; see PGTABLE_CLEANUP_CONF in `pgtable-cleanup exec --help`.
+    """The configuration in force, which comes from the variable PGTABLE_CLEANUP_CONF.
 
     Attributes:
-        threshold: drain once so many units of 2 MiB were touched.
-        interval_ms: or once the first of them is so old, in milliseconds.
-        zero_pages: zero-page entries are dropped, too.
-        thread: a thread of the library's own sees to the interval.
-        hooks: "jemalloc": its extent hooks were asked for; else "none".
-        backend: "module", or "null": nothing is freed.
-        verbose: 0 says nothing, 1 why it stops, 2 what it found at the start.
-        stats: when to say the counts: "exit" or "none".
+        threshold: how many units of 2 MiB are noted before a drain.
+        interval_ms: how many milliseconds after the first note a drain comes at the latest, if the
+            program releases memory then.
+        zero_pages: whether drains drop entries that map the shared zero page, too.
+        thread: whether a thread of the library's own keeps to the interval.
+        hooks: "jemalloc" if its extent hooks were asked for, else "none".
+        backend: "module", or "null" if nothing is to be freed.
+        verbose: 0 if the library says nothing, 1 if it says why it stops, 2 if it also says what it
+            found at the start.
+        stats: when the process prints what was done: "exit" or "none".
     """
 
     threshold: int
@@ -111,7 +113,7 @@ cdef void *_find(str name) except NULL:
 
 
 def available() -> bool:
-    """Whether the library is preloaded into this process."""
+    """Say whether the library is preloaded into this process."""
     try:
         _find("pgtable_cleanup_drain")
     except NotPreloaded:
@@ -120,9 +122,9 @@ def available() -> bool:
 
 
 def drain() -> None:
-    """Look at all that was noted so far, now; nothing where another thread is about it.
+    """Have the library look at all that it has noted, now.
 
-    Raises NotPreloaded.
+    This does nothing while another thread does the same.  Raises NotPreloaded.
     """
     cdef Drain call = <Drain>_find("pgtable_cleanup_drain")
     with nogil:
@@ -130,7 +132,10 @@ def drain() -> None:
 
 
 def stats() -> Stats:
-    """What it did.  Raises NotPreloaded, also of a library older than this."""
+    """Return what the library has done.
+
+    Raises NotPreloaded, also if the preloaded library is older than this module.
+    """
     cdef GetStats get = <GetStats>_find("pgtable_cleanup_stats")
     cdef c_stats found
     if get(&found, sizeof(found)) != 0:
@@ -153,7 +158,7 @@ def stats() -> Stats:
 
 
 def conf() -> Conf:
-    """What is in force.  Raises NotPreloaded."""
+    """Return the configuration in force.  Raises NotPreloaded."""
     cdef GetConf get = <GetConf>_find("pgtable_cleanup_conf")
     cdef char text[512]
     get(text, sizeof(text))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a process needs in its environment so that the loader preloads libraries into it."""
+"""The environment in which the loader preloads libraries into a process."""
 
 import errno
 import shutil
@@ -11,8 +11,8 @@ from allocator_shim.errors import LibraryMissing
 CONF = "PGTABLE_CLEANUP_CONF"
 """The environment variable that configures libpgtable_cleanup.so."""
 JEMALLOC = "libjemalloc.so.2"
-# The library leaves this to the processes that its own process starts, so that each complaint
-# about the environment is made once.
+# The library sets this variable for the processes that its own process starts, so that each
+# complaint about the environment is made once.
 _TOLD = "PGTABLE_CLEANUP_TOLD"
 
 

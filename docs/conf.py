@@ -7,6 +7,10 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
+# Sphinx would read the stubs of these extensions, which have no docstrings, if it imported them.
+import allocator_shim.jemalloc
+import allocator_shim.preloaded  # noqa: F401
+
 sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "pgtable-cleanup"

@@ -2,6 +2,7 @@
 """The site and the man pages build, their links lead somewhere, and the reference is complete."""
 
 import importlib
+import pickle
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.inventory import InventoryFile
 
 import allocator_shim.errors
@@ -134,6 +137,26 @@ def test_every_public_python_name_is_in_the_reference(built: Path) -> None:
     errors = {name for name in vars(allocator_shim.errors) if name[0].isupper()}
     public |= {f"allocator_shim.errors.{name}" for name in errors}
     assert public - documented == set()
+    assert public - described(built) == set()
+
+
+def described(built: Path) -> set[str]:
+    """Return the names whose entries in the site have a description.
+
+    A list of parameters or attributes is none, and neither is the signature that a dataclass
+    without a docstring has in its place.
+    """
+    found = set()
+    for path in (built / "doctrees").rglob("*.doctree"):
+        document = pickle.loads(path.read_bytes())  # noqa: S301 -- it was written just now
+        for signature in document.findall(addnodes.desc_signature):
+            (name,) = signature["ids"][:1] or [""]
+            generated = f"{name.rpartition('.')[2]}("
+            content = signature.parent[-1].children
+            texts = [node.astext() for node in content if isinstance(node, nodes.paragraph)]
+            if any(not text.startswith(generated) for text in texts):
+                found.add(name)
+    return found
 
 
 def test_every_name_of_the_c_headers_is_in_the_reference(built: Path) -> None:
