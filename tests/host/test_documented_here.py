@@ -22,8 +22,9 @@ NOT_RUN = {
     "sudo apt install linux-headers-$(uname -r)": "a test changes no packages",
     "make -C kmod": "test_module.py builds it for each kernel, and names its headers",
     "sudo insmod kmod/pgtable_cleanup.ko": "the lab loads the module at each boot",
-    "python3 -m venv ~/pgtable-cleanup": "test_installed.py makes such an environment",
-    "~/pgtable-cleanup/bin/pip install .": "test_installed.py installs the wheel into it",
+    "python3 -m venv ~/pgtable-env": "test_installed.py makes such an environment",
+    "~/pgtable-env/bin/pip install .": "test_installed.py installs the wheel into it",
+    "~/pgtable-env/bin/pgtable-cleanup --version": "likewise, and runs its command",
 }
 OPENS_A_GUEST = "pgtable-cleanup lab shell --kernel 6.12"
 MARK = "--- the next command ---"
