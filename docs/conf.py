@@ -22,7 +22,6 @@ extensions = [
     "sphinx_click",
     "c_header",
 ]
-exclude_patterns = ["results"]
 # `name` in a docstring is a link where the name is documented, and code everywhere.
 default_role = "py:obj"
 # Quotation marks become typographic; the two dashes of an option stay.
