@@ -15,15 +15,16 @@ enum { SHIM_STATS_NONE, SHIM_STATS_EXIT };
 enum { SHIM_HOOKS_NONE, SHIM_HOOKS_JEMALLOC };
 
 /**
- * struct shim_conf - what a user may choose
- * @threshold: drain once so many 2 MiB units were touched
- * @interval_ms: or once the first of them is so old, at the next call
- * @zero_pages: drop zero-page entries too
- * @thread: a thread of the shim's own sees to the interval
- * @hooks: an allocator to install extent hooks in
- * @backend: who frees the tables; null: nobody, all else as usual
- * @verbose: 0 says nothing, 1 why it stops, 2 what it found at the start
- * @stats: when to say the counts
+ * struct shim_conf - the settings that a user may choose
+ * @threshold: how many units of 2 MiB are noted before a drain
+ * @interval_ms: a drain also comes at the first release so long after a note
+ * @zero_pages: whether drains drop zero-page entries, too
+ * @thread: whether a thread of the shim's own keeps to the interval
+ * @hooks: the allocator to install extent hooks in
+ * @backend: who frees the tables; with null nobody does, and all else is as usual
+ * @verbose: 0 to say nothing, 1 to say why the shim stops, 2 to say also what it
+ *	found at the start
+ * @stats: when to print the counts
  */
 struct shim_conf {
 	uint32_t threshold;
@@ -39,13 +40,15 @@ struct shim_conf {
 #define SHIM_CONF_DEFAULT { .threshold = 64, .interval_ms = 1000, .verbose = 1 }
 
 /*
- * Read a conf.  A key or a value that is not known changes nothing, and is told
- * to stderr, by name, unless it was @told already.  Return: how many there were.
+ * Read a conf.  A key or a value that is not known changes nothing.  It is named
+ * on stderr, unless @told says that another process has done so.
+ *
+ * Return: how many of them there were.
  */
 unsigned int shim_conf_read(struct shim_conf *conf, const char *text,
 			    bool told);
 
-/* All keys, as they could be read. */
+/* Write all keys in the form in which shim_conf_read() takes them. */
 void shim_conf_write(const struct shim_conf *conf, struct shim_text *text);
 
 #endif

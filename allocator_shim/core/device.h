@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The module's device, by a descriptor that a program may take away at any time. */
+/* The module's device; a program may close its descriptor at any time. */
 #ifndef PGTC_DEVICE_H
 #define PGTC_DEVICE_H
 
@@ -9,17 +9,20 @@
 #include "pgtable_cleanup.h"
 
 /*
- * Open the device and see that it speaks our ABI; under a seccomp filter, that
- * its ioctl is survived.  Return: NULL, or why it is of no use.
+ * Open the device and check that it speaks our ABI.  Under a seccomp filter,
+ * check first that the filter does not kill the program for the ioctl.
+ *
+ * Return: NULL, or why the device is of no use.
  */
 const char *shim_device_open(void);
 
 /*
- * One call of the module on this process, to its end.  @args: flags, levels and
- * the ranges are set; the rest is written, the counts being those of all parts.
+ * Call the module on this process until all ranges are done.  The caller sets the
+ * flags, levels and ranges of @args; the rest is written here, with the counts of
+ * all calls added up.
  *
- * The descriptor is proved to be the device still, and opened again if not: no
- * other file ever sees the ioctl.
+ * Before each call the descriptor is checked to be the device still, and opened
+ * again if it is not: no other file ever sees the ioctl.
  *
  * Return: 0, -ENOMEM (a hole, the rest is done), -EAGAIN (contended), or another
  * negative errno; -ENODEV if the device is not to be had any more.

@@ -18,17 +18,18 @@
 #include "pgtable_cleanup_shim.h"
 
 /*
- * Read the conf, open the device: once, in a constructor.  Before, all is ignored.
- * @told: what is wrong was said already, by the process that started this one
+ * Read the conf and open the device.  A constructor does so once; all that is
+ * released before is ignored.
+ * @told: the process that started this one has already said what is wrong
  */
 void shim_start(const char *conf, bool told);
 
-/* For good; said once where @why is not NULL and the conf lets it. */
+/* Stop for good.  If @why is not NULL and the conf allows it, say so once. */
 void shim_stop(const char *why);
 
 /*
- * A filter that does not know of our ioctl may kill the program for it: the last
- * drain is before it.
+ * Drain for the last time, and stop.  The program is about to install a seccomp
+ * filter, which may kill it for an ioctl that the filter does not know.
  */
 void shim_before_filter(void);
 
@@ -36,30 +37,30 @@ void shim_before_filter(void);
 bool shim_is_on(void);
 
 /*
- * Pages of a range may have gone.
- * @whole_units_too: the kernel may have freed the tables of whole units itself
+ * Note that pages of a range may have gone.
  */
 enum shim_release {
-	SHIM_PAGES, /* some pages: tables stay */
-	SHIM_PAGES_AND_TABLES, /* DONTNEED: tables of whole units may go as well */
-	SHIM_LATER, /* FREE: pages go at some time; nothing to look at yet */
-	SHIM_MAPPING, /* unmapped: tables go, but those it shared with a neighbour */
+	SHIM_PAGES, /* some pages went: the tables stay */
+	SHIM_PAGES_AND_TABLES, /* DONTNEED: the kernel may free whole units' tables */
+	SHIM_LATER, /* FREE: the pages go at some later time */
+	SHIM_MAPPING, /* unmapped: the tables went, but those shared with neighbours */
 };
 void shim_released(const void *addr, size_t length, enum shim_release what);
 
 /*
- * Look at all noted units now.  Where another thread does already, or this one
- * in what a signal handler interrupted: nothing.
+ * Look at all noted units now.  This does nothing while another thread does so,
+ * or in a signal handler that has interrupted this function.
  */
 void shim_drain(void);
 
-/* Drain if that is due by time. */
+/* Drain if the interval is over. */
 void shim_drain_if_due(void);
 
 /*
- * The proposed madvise(addr, length, MADV_CLEANUP_PGTABLE).
- * Return: 0 or a negative errno, -EINVAL where there is no device, as a kernel
- * that does not know the advice.
+ * Do what the proposed madvise(addr, length, MADV_CLEANUP_PGTABLE) does.
+ *
+ * Return: 0 or a negative errno.  Without the device this is -EINVAL, as from a
+ * kernel that does not know the advice.
  */
 long shim_cleanup_pgtable(const void *addr, size_t length);
 

@@ -9,12 +9,12 @@
 #include <asm/unistd.h>
 #include <sys/mman.h>
 
-/* Since Linux 5.18; in the C library's headers later. */
+/* Linux has it since 5.18, and the C library's headers since later. */
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
 
-/* The result, or the negative errno. */
+/* Return the result, or the negative errno. */
 static inline long shim_syscall(long number, long a, long b, long c, long d,
 				long e, long f)
 {
@@ -41,10 +41,10 @@ static inline long shim_syscall(long number, long a, long b, long c, long d,
 #define shim_syscall1(n, a) shim_syscall6(n, a, 0, 0, 0, 0, 0)
 #define shim_syscall0(n) shim_syscall6(n, 0, 0, 0, 0, 0, 0)
 
-/* As a libc function that failed: the result of shim_syscall() is an errno. */
+/* Say whether a result of shim_syscall() is an errno. */
 #define shim_failed(result) ((unsigned long)(result) > -4096UL)
 
-/* Memory of no reservation; as of shim_syscall(). */
+/* Map memory for which no swap is reserved.  The result is as shim_syscall()'s. */
 #define shim_map(length)                                                    \
 	shim_syscall6(__NR_mmap, 0, length, PROT_READ | PROT_WRITE,         \
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages without stdio or malloc. */
+/* Write messages without stdio or malloc. */
 #ifndef PGTC_TEXT_H
 #define PGTC_TEXT_H
 
@@ -8,7 +8,7 @@
 
 #define SHIM_TEXT_ROOM 512
 
-/* A line in the making; what does not fit is cut. */
+/* A line that is being written.  Text that does not fit in is cut off. */
 struct shim_text {
 	size_t length;
 	char bytes[SHIM_TEXT_ROOM];
@@ -18,10 +18,10 @@ void shim_text_add(struct shim_text *text, const char *string);
 void shim_text_add_bytes(struct shim_text *text, const char *bytes, size_t n);
 void shim_text_add_number(struct shim_text *text, uint64_t number);
 
-/* To stderr: "pgtable-cleanup: ", the text, and a new line, in one write. */
+/* Write "pgtable-cleanup: ", the text and a newline to stderr, in one write. */
 void shim_text_say(const struct shim_text *text);
 
-/* The same of one string. */
+/* Do the same with one string. */
 void shim_say(const char *string);
 
 #endif

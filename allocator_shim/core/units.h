@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What one PTE table maps. */
+/* The memory that one PTE table maps. */
 #define SHIM_UNIT_SHIFT 21
 #define SHIM_UNIT_SIZE (1UL << SHIM_UNIT_SHIFT)
 
@@ -30,16 +30,19 @@ struct shim_run {
 };
 
 /*
- * Note units, some of them maybe again.
- * Return: how many of them are new; or -1 where there is no room.
+ * Note units, some of which may be noted already.
+ *
+ * Return: how many of them are new, or -1 if there is no room.
  */
 int64_t shim_units_mark(struct shim_units *units, uint64_t first,
 			uint64_t count);
 
 /*
- * Take all out; one caller at a time.  @runs: room for SHIM_RUNS_ROOM.
- * Return: how many runs there are, in order of their addresses, none of them
- * overlapping or adjacent.
+ * Take all units out.  Only one caller may do so at a time.  @runs has room for
+ * SHIM_RUNS_ROOM.
+ *
+ * Return: how many runs there are.  They are in the order of their addresses, and
+ * no two overlap or are adjacent.
  */
 size_t shim_units_take(struct shim_units *units, struct shim_run *runs);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The jemalloc that a running process allocates by. */
+/* Find the jemalloc that a running process allocates by. */
 #ifndef PGTC_FIND_H
 #define PGTC_FIND_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Its own functions, by which a build with a prefix is reached, too. */
+/* jemalloc's own functions, whose names may have a prefix. */
 struct jemalloc {
 	const char *prefix;
 	int (*mallctl)(const char *name, void *old, size_t *old_length,
@@ -18,18 +18,20 @@ struct jemalloc {
 enum jemalloc_found {
 	JEMALLOC_FOUND,
 	JEMALLOC_NONE,
-	JEMALLOC_NOT_MALLOC, /* a mallctl(), and a malloc() of another's */
+	JEMALLOC_NOT_MALLOC, /* there is a mallctl(), but malloc() is another's */
 };
 
 /*
- * Linked to nothing, which would load a second allocator: looked up by name among
- * what the process has loaded.  The prefix is set where there is a mallctl().
+ * Look the functions up by name in what the process has loaded.  Linking to
+ * jemalloc would load a second allocator.  The prefix is set if there is a
+ * mallctl().
  */
 enum jemalloc_found jemalloc_find(struct jemalloc *found);
 
 /*
- * Whether an address is in the object that this jemalloc is in, a library or a
- * program that is linked with it.  The file is that of the address, NULL for none.
+ * Say whether an address lies in the same object as this jemalloc: its library, or
+ * a program that is linked with it.  @file becomes the name of the address's own
+ * object, or NULL.
  */
 bool jemalloc_holds(const struct jemalloc *jemalloc, const void *address,
 		    const char **file);

@@ -14,13 +14,13 @@
 
 /* How the table of a unit that holds nothing is freed. */
 enum hooks_way {
-	HOOKS_NOTHING, /* not at all: pages alone go */
-	HOOKS_ZAP, /* one MADV_DONTNEED of the unit: this kernel frees it then */
-	HOOKS_REMAP, /* a new mapping in its place */
-	HOOKS_MODULE, /* by the module, at the shim's next drain */
+	HOOKS_NOTHING, /* it stays: the pages alone go */
+	HOOKS_ZAP, /* the kernel frees it at one MADV_DONTNEED of the unit */
+	HOOKS_REMAP, /* it goes when a new mapping takes the unit's place */
+	HOOKS_MODULE, /* the module frees it at the shim's next drain */
 };
 
-/* Bytes of address space, not of memory, unless told otherwise. */
+/* Bytes of address space that the hooks reserve by default; it takes no memory. */
 #define HOOKS_RESERVE (1UL << 40)
 
 struct hooks_stats {
@@ -31,18 +31,18 @@ struct hooks_stats {
 };
 
 /*
- * Have all arenas, those to come too, get memory from a reservation of @bytes
- * and give it back by units.  Once in a process, by whatever copy of this, and not
- * where the program has hooks of its own.
+ * Have all present and future arenas get their memory from a reservation of
+ * @bytes, and give it back by units.  This can be done once in a process, whichever
+ * copy of this code does it, and not if the program has hooks of its own.
  *
- * Return: NULL, or why not, in which case nothing was changed.
+ * Return: NULL, or why it could not be done; then nothing was changed.
  */
 const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 			  enum hooks_way way);
 
 /*
- * What is best here: the kernel itself; then the module, where the shim has been
- * started and has it; then a new mapping.
+ * Choose the best way that works here: the kernel itself; else the module, if the
+ * shim has been started and can call it; else a new mapping.
  */
 enum hooks_way hooks_best_way(void);
 const char *hooks_way_name(enum hooks_way way);

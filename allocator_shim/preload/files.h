@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Which shared file mappings this process made: where PUNCH_HOLE takes pages from. */
+/* The shared file mappings of this process, from which PUNCH_HOLE takes pages. */
 #ifndef PGTC_FILES_H
 #define PGTC_FILES_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* The program mapped a file.  What is not a regular one or memfd is left out. */
+/* Note that the program mapped a file, if it is a regular one or a memfd. */
 void files_mapped(int fd, const void *addr, size_t length, uint64_t offset);
 
-/* A range is not mapped any more, or something else is there. */
+/* Note that a range is not mapped any more, or that something else is there. */
 void files_unmapped(const void *addr, size_t length);
 
-/* A range of the file has no pages any more: note where this process maps it. */
+/* Note the places at which this process maps a punched range of the file. */
 void files_punched(int fd, uint64_t offset, uint64_t length);
 
 #endif

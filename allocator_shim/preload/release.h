@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What an advice that was taken has released. */
+/* Note what madvise() and process_madvise() have released. */
 #ifndef PGTC_RELEASE_H
 #define PGTC_RELEASE_H
 
@@ -8,7 +8,7 @@
 
 void release_advised(const void *addr, size_t length, int advice);
 
-/* @result: of the system call: bytes, from the first range on */
+/* @result: the bytes that the system call advised, from the first range on */
 void release_process_advised(int pidfd, const struct iovec *ranges, size_t nr,
 			     int advice, long result);
 
