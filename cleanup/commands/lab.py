@@ -50,9 +50,21 @@ def _kernel_name(name: str) -> str:
     return name
 
 
+# A stock Linux 7.3 runs out of 128 MiB as it boots, and with 10 MiB its console stays empty.
+LEAST_MEMORY = 256 << 20
+
+
 def size(text: str) -> str:
     """Return a size as a Machine takes it; a disk may as well be in whole MiB as memory."""
     return format_size(size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text))
+
+
+def memory(text: str) -> str:
+    """Return a size as `size` does, if a guest boots in that much."""
+    if size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text) < LEAST_MEMORY:
+        least = format_size(LEAST_MEMORY)
+        raise click.BadParameter(f"{text}: a guest needs more to boot: give {least} or more")
+    return size(text)
 
 
 def _arguments(text: str) -> tuple[str, ...]:
@@ -82,7 +94,7 @@ def _guest_parameters() -> list[click.Parameter]:
             help="That kernel rebuilt with KCSAN, which looks for data races.",
         ),
         click.Option(["--refresh"], is_flag=True, help="Look for a newer release of the kernel."),
-        click.Option(["--memory"], type=size, default="2g", show_default=True),
+        click.Option(["--memory"], type=memory, default="2g", show_default=True),
         click.Option(["--cpu"], default="max", show_default=True, help="QEMU's name of the CPU."),
         click.Option(["--cpus"], type=click.IntRange(1, 64), default=2, show_default=True),
         click.Option(["--disk"], type=size, help="An empty ext4 of that size."),

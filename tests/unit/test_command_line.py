@@ -177,6 +177,7 @@ def test_every_verb_takes_quiet_and_says_what_json_is() -> None:
         (("scan", "0"), "'0' is no pid: a pid is 1 or more"),
         (("reclaim", "--max-hold", "500000", "1"), "'500000' has no unit: write 500us"),
         (("reclaim", "--max-hold", "0us", "1"), "a duration is at least 1ns"),
+        (("lab", "run", "--memory", "10m", "true"), "10m: a guest needs more to boot: give 256m"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1],
 )
