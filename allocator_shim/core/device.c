@@ -13,14 +13,15 @@
 #include "syscalls.h"
 
 /*
- * Where programs do not count descriptors from: they close the low ones, or
- * expect a certain number.  Not higher: a process's table of them grows with it.
+ * The device's descriptor is at least this.  Programs close the low ones, or expect
+ * the next one to have a certain number.  A process's table of descriptors grows
+ * with the highest, so this is no higher than it need be.
  */
 #define FD_FLOOR 960
 #define FD_LOW 100
 
 static _Atomic int device = -1;
-/* What it was when it was opened. */
+/* The identity of the device's file when it was opened. */
 static struct stat identity;
 
 static long status_of(int fd, struct stat *status)
@@ -73,8 +74,8 @@ static long features_of(int fd, struct pgtable_cleanup_features *features)
 }
 
 /*
- * Whether a process lives on after the ioctl: tried by a child, for which
- * this one waits.
+ * Say whether a process survives the ioctl.  A child tries it, and this process
+ * waits for it.
  */
 static bool ioctl_is_survived(int fd)
 {
@@ -82,7 +83,7 @@ static bool ioctl_is_survived(int fd)
 	int status = 0;
 	long pid;
 
-	/* As vfork() does, but without a signal at its end. */
+	/* This is vfork(), but no signal tells of the child's end. */
 	pid = shim_syscall5(__NR_clone, CLONE_VFORK, 0, 0, 0, 0);
 	if (!pid) {
 		features_of(fd, &features);

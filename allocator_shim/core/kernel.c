@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What this kernel does by itself. */
+/* Whether this kernel frees page tables by itself. */
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@ bool shim_kernel_frees_units(void)
 	return atomic_load_explicit(&frees_units, memory_order_relaxed);
 }
 
-/* Of this process, in kB; 0 where it is not told. */
+/* Return this process's VmPTE in kB, or 0 if it can't be read. */
 static unsigned long vmpte(void)
 {
 	unsigned long kb = 0;
@@ -31,12 +31,13 @@ static unsigned long vmpte(void)
 }
 
 /*
- * Not by the libc's functions: preloaded, those are this library's own, and what
- * the module freed for them would be taken for the kernel's doing.
+ * This makes the system calls itself.  In front of libc's functions stand this
+ * library's own, and a table that the module freed for these would be taken for one
+ * that the kernel freed.
  */
 void shim_kernel_probe(void)
 {
-	/* More than what other threads do meanwhile. */
+	/* So many that the changes that other threads make do not matter. */
 	const size_t units = 64, length = (units + 1) << SHIM_UNIT_SHIFT;
 	unsigned long full, left;
 	uintptr_t first;

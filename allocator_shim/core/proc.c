@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What /proc says of this process, without stdio or malloc. */
+/* Read figures of this process from /proc, without stdio or malloc. */
 
 #include <fcntl.h>
 #include <string.h>

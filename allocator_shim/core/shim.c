@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Deferred, batched calls for what a program released. */
+/* Deferred, batched calls of the module for memory that a program released. */
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -17,7 +17,7 @@
 #define NSEC_PER_MSEC UINT64_C(1000000)
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
-/* Under so many freed in a hundred tried, drains get rarer. */
+/* Drains get rarer while they free fewer tables than this of a hundred tried. */
 #define LOW_YIELD 5
 #define BACKOFF_MAX 6
 
@@ -27,22 +27,22 @@ static struct shim_conf conf = SHIM_CONF_DEFAULT;
 static _Atomic bool on;
 
 /*
- * What belongs to one address space: the kernel clears it in the child of a
- * fork, whose pages are others and whose threads are gone, one that drained
- * among them.
+ * The state that belongs to one address space.  The kernel clears it in the child of
+ * a fork: the child has pages of its own, and none of its parent's other threads,
+ * one of which may have been draining.
  */
 static struct process {
 	_Atomic bool draining;
-	/* Units noted and not yet looked at; when the first was, 0 for none. */
+	/* Units noted since the last drain, and when the first was (0: none). */
 	_Atomic uint64_t pending, since;
-	/* Of two: drains are so much rarer. */
+	/* Drains for the threshold are 2^backoff times rarer than at first. */
 	_Atomic unsigned int backoff;
 	struct shim_units units;
 	struct {
 		_Atomic uint64_t notes, units, lost, drains, tried, freed[3];
 		_Atomic uint64_t zero_pages_dropped, contended, ns;
 	} counts;
-	/* Of the one who drains. */
+	/* Only the thread that drains uses these. */
 	struct shim_run runs[SHIM_RUNS_ROOM];
 	struct pgtable_cleanup_range ranges[SHIM_RUNS_ROOM];
 } *own;
@@ -66,7 +66,7 @@ static void count(_Atomic uint64_t *counter, uint64_t by)
 		atomic_fetch_add_explicit(counter, by, memory_order_relaxed);
 }
 
-/* By the vdso: clock_gettime() takes no lock, and these clocks cost next to nothing. */
+/* clock_gettime() is in the vdso: it takes no lock, and costs next to nothing. */
 static uint64_t now(clockid_t clock)
 {
 	struct timespec time;
@@ -75,7 +75,7 @@ static uint64_t now(clockid_t clock)
 	return time.tv_sec * NSEC_PER_SEC + time.tv_nsec;
 }
 
-/* Return: whether there is one. */
+/* Make the state of this address space.  Return: whether that worked. */
 static bool make_process(void)
 {
 	long made = shim_map(sizeof(*own));
@@ -126,7 +126,7 @@ bool shim_is_on(void)
 	return atomic_load_explicit(&on, memory_order_relaxed);
 }
 
-/* Units from one boundary to another. */
+/* Note the units from one boundary to another. */
 static void note(uint64_t first, uint64_t end, bool counts_now)
 {
 	int64_t fresh;
@@ -135,7 +135,7 @@ static void note(uint64_t first, uint64_t end, bool counts_now)
 		return;
 	fresh = shim_units_mark(&own->units, first, end - first);
 	if (fresh < 0) {
-		/* Full of runs: now is the time, and there is room after it. */
+		/* The table of runs is full: a drain makes room in it. */
 		shim_drain();
 		fresh = shim_units_mark(&own->units, first, end - first);
 	}
@@ -177,7 +177,7 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	uintptr_t to = (from + length + PAGE_MASK) & ~PAGE_MASK;
 	uint64_t first = from >> SHIM_UNIT_SHIFT;
 	uint64_t end = (to + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
-	/* Whole units. */
+	/* The units that lie in the range as a whole. */
 	uint64_t inner_first = (from + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
 	uint64_t inner_end = to >> SHIM_UNIT_SHIFT;
 
@@ -196,8 +196,9 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 }
 
 /*
- * Drains for the threshold get rarer where they find little, and more frequent
- * again.  Those by time are rare as they are, and find what the others left.
+ * Drains for the threshold get rarer while they free little, and more frequent again
+ * when they free more.  Drains for the interval are rare anyway, so that they stay as
+ * they are, and find what the others left.
  */
 static void adapt(uint64_t tried, uint64_t freed)
 {
@@ -210,7 +211,7 @@ static void adapt(uint64_t tried, uint64_t freed)
 	atomic_store(&own->backoff, rarer);
 }
 
-/* Return: whether it is worth going on. */
+/* Call the module for these ranges.  Return: whether to go on with others. */
 static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 		  uint64_t tried)
 {
@@ -225,7 +226,7 @@ static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 	long err;
 
 	if (conf.backend == SHIM_BACKEND_NULL) {
-		/* As long as a system call that does nothing. */
+		/* This takes as long as a system call that does nothing. */
 		shim_syscall0(__NR_getppid);
 		return true;
 	}
@@ -251,7 +252,7 @@ static void drain(void)
 
 	_Static_assert(SHIM_RUNS_ROOM <= PGTABLE_CLEANUP_MAX_RANGES,
 		       "one call takes them all");
-	/* Before the units are taken: what is noted meanwhile counts anew. */
+	/* This comes first, so that units noted from now on count for the next drain. */
 	atomic_store(&own->pending, 0);
 	atomic_store(&own->since, 0);
 	nr = shim_units_take(&own->units, own->runs);

@@ -41,7 +41,7 @@ void shim_text_say(const struct shim_text *text)
 
 	shim_text_add(&line, "pgtable-cleanup: ");
 	shim_text_add_bytes(&line, text->bytes, text->length);
-	/* Whole lines, also where they were cut. */
+	/* A line that was cut ends in a newline, too. */
 	if (line.length == SHIM_TEXT_ROOM)
 		line.length--;
 	line.bytes[line.length++] = '\n';

@@ -54,7 +54,7 @@ int64_t shim_units_mark(struct shim_units *units, uint64_t first,
 	return -1;
 }
 
-/* By Shell's method: in place, and without the malloc() that qsort() may call. */
+/* Sort by Shell's method, in place: qsort() may call malloc(). */
 static void sort(uint64_t *runs, size_t nr)
 {
 	static const size_t gaps[] = { 701, 301, 132, 57, 23, 10, 4, 1 };
@@ -73,7 +73,7 @@ static void sort(uint64_t *runs, size_t nr)
 
 size_t shim_units_take(struct shim_units *units, struct shim_run *runs)
 {
-	/* Of the one caller that drains. */
+	/* Only one caller drains at a time. */
 	static uint64_t taken[SHIM_RUNS_ROOM];
 	size_t i, nr = 0, made = 0;
 

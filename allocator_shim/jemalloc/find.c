@@ -17,7 +17,7 @@ static void *look_up(const char *prefix, const char *name)
 	return dlsym(RTLD_DEFAULT, whole);
 }
 
-/* Where the object that has this address is loaded, or NULL. */
+/* Return the start of the loaded object that has this address, or NULL. */
 static const void *object_of(const void *address)
 {
 	Dl_info info;

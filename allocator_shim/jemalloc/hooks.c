@@ -19,15 +19,15 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 
-/* Where the tests have another thread come in between. */
+/* Here the tests have another thread come in between. */
 #ifndef HOOKS_PAUSE
 #define HOOKS_PAUSE() ((void)0)
 #endif
 
-/* A unit whose table is being freed: who wants to use it waits. */
+/* The unit's table is being freed: a thread that wants to use the unit waits. */
 #define BUSY UINT32_MAX
 
-/* As jemalloc/jemalloc.h declares it since 5.0. */
+/* This is as jemalloc/jemalloc.h has declared it since 5.0. */
 struct extent_hooks {
 	void *(*alloc)(struct extent_hooks *hooks, void *addr, size_t size,
 		       size_t alignment, bool *zero, bool *commit,
@@ -60,7 +60,7 @@ struct extent_hooks {
 static uintptr_t base, end;
 static _Atomic uintptr_t next;
 
-/* Pages of each unit that are committed, or BUSY. */
+/* The number of pages of each unit that are committed, or BUSY. */
 static _Atomic uint32_t *committed;
 
 static enum hooks_way way;
@@ -131,7 +131,7 @@ static void use(uintptr_t addr, size_t length)
 	}
 }
 
-/* Where this fails the old mapping stays. */
+/* Put a new mapping in the unit's place.  If this fails the old one stays. */
 static void remap(uintptr_t unit)
 {
 	shim_syscall6(__NR_mmap, unit, SHIM_UNIT_SIZE, PROT_READ | PROT_WRITE,
@@ -140,13 +140,13 @@ static void remap(uintptr_t unit)
 }
 
 /*
- * Nobody uses the unit, nor may begin to: all of it goes.
+ * Give back the whole unit.  Nobody uses it, and nobody can begin to while it is BUSY.
  *
  * Return: whether all of it is zero now.
  */
 static bool give_back(uintptr_t unit)
 {
-	/* In a new mapping the program's locked memory would not be locked. */
+	/* Memory that the program locked would not be locked in a new mapping. */
 	if (way == HOOKS_REMAP && advise(unit, SHIM_UNIT_SIZE, MADV_DONTNEED)) {
 		remap(unit);
 		return true;
@@ -160,9 +160,12 @@ static bool give_back(uintptr_t unit)
 }
 
 /*
- * Whether the small release may be left out is known after the count went down:
- * before, another thread may yet begin to use the unit, and what is stale here
- * would pass for zeros.
+ * Take a range out of use, and give its pages back, or its whole units.
+ *
+ * The count goes down first, and decides whether to give back the whole unit in place
+ * of the range.  Were that decided before, another thread could begin to use the unit
+ * meanwhile: the unit would not be given back, and the old bytes of the range would
+ * pass for zeros.
  *
  * Return: whether all of the range is zero now.
  */
@@ -184,7 +187,7 @@ static bool unuse(uintptr_t addr, size_t length)
 		if (left == BUSY) {
 			is_zero = give_back(addr & -SHIM_UNIT_SIZE);
 			atomic_fetch_add(&units, is_zero);
-			/* The rest of the unit was zero before. */
+			/* The rest of the unit is zero already. */
 			is_zero = is_zero || drop(addr, part);
 			atomic_store(count, 0);
 		} else {
@@ -197,7 +200,7 @@ static bool unuse(uintptr_t addr, size_t length)
 	return all_zero;
 }
 
-/* Where the reservation is full: memory as jemalloc would get it. */
+/* The reservation is full: map memory as jemalloc does without hooks. */
 static void *map_foreign(size_t size, size_t alignment)
 {
 	uintptr_t got, addr;
@@ -222,7 +225,7 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 {
 	uintptr_t from = atomic_load(&next), addr;
 
-	/* A place to grow into is never free: what comes next is another's. */
+	/* An extent can't grow in place: the memory behind it is another extent's. */
 	if (wanted)
 		return NULL;
 	*zero = true;
@@ -238,7 +241,7 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 	return (void *)addr;
 }
 
-/* Kept for good, and decommitted instead. */
+/* Refuse: jemalloc then keeps the extent, and decommits it. */
 static bool dalloc(struct extent_hooks *hooks, void *addr, size_t size,
 		   bool is_committed, unsigned int arena)
 {
@@ -250,7 +253,7 @@ static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
 {
 	if (!is_ours((uintptr_t)addr))
 		shim_syscall2(__NR_munmap, addr, size);
-	/* Zero or not: it is never handed out again. */
+	/* The result does not matter: this memory is never handed out again. */
 	else if (is_committed)
 		unuse((uintptr_t)addr, size);
 }
@@ -272,12 +275,12 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		return true;
 	if (unuse((uintptr_t)addr + offset, length))
 		return false;
-	/* To jemalloc it stays committed, so its pages count. */
+	/* jemalloc takes it to be committed still, so its pages count. */
 	use((uintptr_t)addr + offset, length);
 	return true;
 }
 
-/* Not by MADV_FREE: its pages stay, and so would their tables. */
+/* Refuse MADV_FREE: the pages would stay for a time, and so would their tables. */
 static bool purge_lazy(struct extent_hooks *hooks, void *addr, size_t size,
 		       size_t offset, size_t length, unsigned int arena)
 {
@@ -290,7 +293,7 @@ static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
 	return !drop((uintptr_t)addr + offset, length);
 }
 
-/* The counts go by address: an extent's bounds are none of theirs. */
+/* Agree: the counts go by address and do not depend on the extents' bounds. */
 static bool split(struct extent_hooks *hooks, void *addr, size_t size,
 		  size_t size_a, size_t size_b, bool is_committed,
 		  unsigned int arena)
@@ -317,14 +320,14 @@ static struct extent_hooks own_hooks = {
 	.merge = merge,
 };
 
-/* Before the fork: what it would copy is freed. */
+/* Free the empty tables before the fork, which would copy them. */
 static void forking(void)
 {
 	if (way == HOOKS_MODULE)
 		shim_drain();
 }
 
-/* A thread that is not in the child had this unit: nobody waits for it there. */
+/* In the child, release the units that a thread of the parent had made BUSY. */
 static void forked(void)
 {
 	uintptr_t unit;
@@ -351,7 +354,7 @@ static bool reserve(size_t bytes)
 	base = round_up(area, SHIM_UNIT_SIZE);
 	end = base + bytes;
 	atomic_store(&next, base);
-	/* For alignment only. */
+	/* The mapping was larger by a unit, for the sake of alignment. */
 	if (base > (uintptr_t)area)
 		shim_syscall2(__NR_munmap, area, base - area);
 	shim_syscall2(__NR_munmap, end, area + SHIM_UNIT_SIZE + bytes - end);
@@ -368,7 +371,7 @@ static void unreserve(void)
 	end = 0;
 }
 
-/* The VmFlags of the mapping of an address, and how many mappings there are. */
+/* Get the VmFlags of the mapping of an address, and the number of mappings. */
 static bool describe(uintptr_t addr, char *flags, size_t room,
 		     unsigned int *mappings)
 {
@@ -396,8 +399,9 @@ static bool describe(uintptr_t addr, char *flags, size_t room,
 }
 
 /*
- * Would a new mapping be like the old one?  Not where memory is locked from now
- * on, or has a policy; then it would be another mapping as well.
+ * Say whether a new mapping would be like the old one.  It would not if the program
+ * locks all future memory, or has a memory policy: then its flags differ, or it does
+ * not merge with its neighbours.
  */
 static bool remap_is_faithful(void)
 {
@@ -407,7 +411,7 @@ static bool remap_is_faithful(void)
 
 	if (!describe(unit, before, sizeof(before), &nr_before))
 		return false;
-	/* All that describe() allocates is there now: the counts are of the same. */
+	/* The first call may have allocated memory, and so added a mapping. */
 	if (!describe(unit, before, sizeof(before), &nr_before))
 		return false;
 	remap(unit);
@@ -415,7 +419,7 @@ static bool remap_is_faithful(void)
 	       nr_before == nr_after && !strcmp(before, after);
 }
 
-/* Read an arena's hooks, or set them where there are new ones. */
+/* Read an arena's hooks, and set them if there are new ones. */
 static int arena_hooks(const struct jemalloc *jemalloc, unsigned int arena,
 		       struct extent_hooks **now, struct extent_hooks *new)
 {
@@ -442,12 +446,13 @@ static const char *say_others(const char *file)
 }
 
 /*
- * Hooks that replace others get memory that they never handed out, and lose what
- * the others kept count of.  jemalloc's default ones are in its own object and the
- * same in all arenas.  Not told apart: a program that is linked with jemalloc
- * statically, and has given all its arenas one set.
+ * Look for hooks that are not jemalloc's own.  Hooks that replace others get memory
+ * that they never handed out, and lose what the others kept count of.  jemalloc's
+ * default hooks are in its own object, and the same in all arenas.  One case can't be
+ * told from these: a program that is linked with jemalloc statically, and has given
+ * all arenas one set of its own.
  *
- * Return: NULL where the hooks are jemalloc's, or why they can't be replaced.
+ * Return: NULL if the hooks are jemalloc's, or why they can't be replaced.
  */
 static const char *look_for_others(const struct jemalloc *jemalloc,
 				   unsigned int narenas)
@@ -457,7 +462,7 @@ static const char *look_for_others(const struct jemalloc *jemalloc,
 	unsigned int i;
 
 	for (i = 0; i < narenas; i++) {
-		/* Some have been destroyed. */
+		/* This arena has been destroyed. */
 		if (arena_hooks(jemalloc, i, &hooks, NULL))
 			continue;
 		if (!jemalloc_holds(jemalloc, hooks, &file) ||
@@ -486,7 +491,7 @@ const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
 	if (!retain)
 		return "it runs with retain:false, which unmaps memory instead "
 		       "of keeping it: leave that out of MALLOC_CONF";
-	/* Its arena for oversize memory is made at the first use. */
+	/* jemalloc makes its arena for oversize memory at the first use. */
 	large = jemalloc->malloc(9 << 20);
 	if (large)
 		*(volatile char *)large = 1;

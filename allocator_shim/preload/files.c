@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Which shared file mappings this process made: where PUNCH_HOLE takes pages from. */
+/* The shared file mappings of this process, from which PUNCH_HOLE takes pages. */
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -10,12 +10,12 @@
 #include "shim.h"
 #include "syscalls.h"
 
-/* The oldest make room: what is not known here is missed, and that is all. */
+/* New mappings replace the oldest.  For one that is unknown no table is freed. */
 #define ROOM 256
 
 /*
- * A mapping that is gone may stay in here: whatever is at its place then, a
- * table is freed only if it is empty.
+ * A mapping that is gone may stay in this list.  That does no harm: whatever is at
+ * its place then, a table is freed only if it is empty.
  */
 static struct mapping {
 	uint64_t device, inode, offset, length;
@@ -23,7 +23,7 @@ static struct mapping {
 } mappings[ROOM];
 static unsigned int next;
 
-/* Whoever finds it taken leaves: a thread must not wait, least of all for itself. */
+/* A thread that finds this set gives up: it must not wait, least of all for itself. */
 static _Atomic bool busy;
 
 static bool enter(void)

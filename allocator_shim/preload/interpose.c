@@ -3,10 +3,10 @@
  * libpgtable_cleanup.so: in front of the libc functions by which a program gives
  * memory back.  Each does what libc's does, and then notes what was released.
  *
- * Not here, on purpose:
+ * These are left out on purpose:
  * - posix_madvise(): glibc ignores POSIX_MADV_DONTNEED, so nothing is released
- * - syscall(): see syscall.c
- * - the calls that libc makes itself (its malloc's, say): they can't be seen
+ * - syscall(): syscall.c has it, in a library of its own
+ * - the calls that libc makes itself, for its malloc, say: they can't be seen
  */
 
 /* Both names are defined here, not one as the other. */
@@ -30,7 +30,7 @@
 
 #define INTERPOSED __attribute__((visibility("default")))
 
-/* As libc returns it. */
+/* Return a system call's result as libc does. */
 static long answered(long result)
 {
 	if (!shim_failed(result))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What an advice that was taken has released. */
+/* Note what madvise() and process_madvise() have released. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* Newer than some headers. */
+/* These are newer than some headers. */
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 
@@ -32,7 +32,7 @@ void release_advised(const void *addr, size_t length, int advice)
 	}
 }
 
-/* By /proc: what else tells needs a newer kernel. */
+/* Say whether a pidfd is this process's.  Other ways than /proc need newer kernels. */
 static bool is_own(int pidfd)
 {
 	struct shim_text path = { 0 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The library's beginning and end, and what a program may ask of it. */
+/* Start the library, end it, and answer the program's own calls of it. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +19,7 @@
 #define TOLD_VARIABLE "PGTABLE_CLEANUP_TOLD"
 #define THREAD_STACK (64 << 10)
 
-/* Before the fork: what it would copy is freed. */
+/* Free the empty tables before the fork, which would copy them. */
 static void before_fork(void)
 {
 	shim_drain();
@@ -38,7 +38,7 @@ static void *see_to_interval(void *unused)
 	return NULL;
 }
 
-/* No signal of the program's is for it. */
+/* Start a thread that gets none of the program's signals. */
 static void start_thread(void)
 {
 	sigset_t all, before;
@@ -80,8 +80,8 @@ static void install_hooks(bool told)
 }
 
 /*
- * What there is to say of the conf and the device is the same in all that the
- * program starts: the first says it, and leaves word in the environment.
+ * All processes that the program starts have the same complaints about the conf and
+ * the device.  The first process prints them, and says so in the environment.
  */
 static void start_once_told(void)
 {
@@ -122,7 +122,7 @@ __attribute__((destructor)) static void end(void)
 	if (shim_conf()->stats != SHIM_STATS_EXIT)
 		return;
 	stats = all_stats();
-	/* Of the shells and helpers that a program starts, most. */
+	/* Most shells and helpers that a program starts release nothing. */
 	if (!stats.notes && !stats.hook_units)
 		return;
 #define ADD(name, value)                             \

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * libpgtable_cleanup_syscall.so: the same library with libc's syscall() in front
- * as well, for programs that release memory by it.  A library of its own, as all
- * that a program asks by syscall() pays for the look at the number.
+ * libpgtable_cleanup_syscall.so: the same library, which also stands in front of
+ * libc's syscall(), for programs that release memory by it.  It is a library of its
+ * own, as it makes each call of syscall() slower by a look at the number.
  */
 
 #include <errno.h>
