@@ -1,12 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Loops over 2 MiB units of a mapping and over /proc/PID/pagemap.
+"""Loops over 2 MiB units of a mapping and over /proc/PID/pagemap."""
 
-`memory` is a writable buffer that starts on a 2 MiB boundary; units count from its
-start, `last` excluded.  `seed` chooses the one page touched in each unit, unless
-`every_page`.  Times are in nanoseconds of CLOCK_MONOTONIC.
-"""
-
-from array import array
 from typing import Final
 
 from typing_extensions import Buffer
@@ -15,76 +9,71 @@ MADV_PAGEOUT: Final[int]  # Python's mmap lacks it
 MAP_NORESERVE: Final[int]  # Python's mmap has it from 3.13 on only
 
 def touched_offset(unit: int, seed: int) -> int:
-    """Offset in the mapping of the one page touched in `unit`, in bytes."""
+    """Return the offset in the mapping of the one page that is touched in `unit`, in bytes."""
 
-def touch(
-    memory: Buffer, first: int, last: int, *, seed: int, every_page: bool, write: bool = True
-) -> int:
-    """Write to the pages of units `first` to `last`, or only read; return the time it took."""
+class Units:
+    """Memory that starts on a 2 MiB boundary, by units of 2 MiB; in ranges of them `last` is out.
 
-def release(
-    memory: Buffer,
-    first: int,
-    last: int,
-    *,
-    seed: int,
-    every_page: bool,
-    block: int,
-    advice: int = ...,
-) -> int:
-    """Release what `touch` touched by madvise() of `block` bytes a call; return the time.
+    `seed` chooses the one page that is touched in each unit, unless `every_page` is. `write` says
+    whether touching a page writes to it or only reads. Each call that releases is one of `advice`,
+    which is MADV_DONTNEED by default, over `block` bytes. Times are in seconds.
 
-    `advice` is MADV_DONTNEED by default.  OSError where madvise() fails.
+    Raises ValueError for memory that starts elsewhere, for a block that does not divide 2 MiB into
+    whole pages, and for units that are not there; and OSError where the kernel refuses a call.
     """
 
-def touch_and_release(
-    memory: Buffer, first: int, last: int, *, seed: int, every_page: bool, block: int
-) -> tuple[int, int]:
-    """Touch and release one unit after the other; return the time of each."""
+    view: memoryview
+    address: int
+    units: int
+    seed: int
 
-def release_but(
-    memory: Buffer,
-    first: int,
-    last: int,
-    *,
-    seed: int,
-    block: int,
-    per_million: int,
-    advice: int = ...,
-) -> tuple[int, int, array[int]]:
-    """Release all blocks but some, chosen by the seed; stamp the pages of those before.
+    def __init__(
+        self,
+        view: memoryview,
+        *,
+        seed: int,
+        every_page: bool = False,
+        block: int = ...,
+        write: bool = True,
+        advice: int = ...,
+    ) -> None: ...
+    def touch(self, first: int, last: int) -> float:
+        """Touch each unit: one page of it, or all; return the time."""
 
-    Of a million blocks about `per_million` are kept.  Returns the time of the releases, the number
-    of pages kept, and the units that keep none, ascending.  `advice` is MADV_DONTNEED by default.
-    OSError where one fails.
-    """
+    def release(self, first: int, last: int) -> float:
+        """Release the blocks that `touch` touched; return the time."""
 
-def kept_intact(
-    memory: Buffer, first: int, last: int, *, seed: int, block: int, per_million: int
-) -> bool:
-    """Whether the pages that `release_but` keeps hold its stamps; reads nothing else."""
+    def touch_and_release(self, first: int, last: int) -> tuple[float, float]:
+        """Touch and release one unit after the other; return the time of each."""
 
-def resident(memory: Buffer, first: int, last: int, *, seed: int, every_page: bool) -> int:
-    """How many pages of units `first` to `last` are in memory, by mincore().
+    def release_but(self, first: int, last: int, per_million: int) -> tuple[float, int, list[int]]:
+        """Release all blocks but `per_million` of a million, chosen by the seed.
 
-    Looked at are all of them if `every_page`, else the one that `touch` touches.  OSError.
-    """
+        The pages of those are stamped before. Returns the time of the releases, the number of pages
+        kept, and the units that keep some, ascending.
+        """
+
+    def kept_intact(self, per_million: int) -> bool:
+        """Tell whether the pages that `release_but` kept hold its stamps; read nothing else."""
+
+    def resident(self, first: int, last: int, *, every_page: bool) -> int:
+        """Count the pages in memory, of all or of those touched one a unit, by mincore()."""
 
 def spin(stop: Buffer) -> None:
     """Keep a CPU busy in this address space, without the GIL, until `stop[0]` is not 0."""
 
 def scan_units(
     fd: int, start: int, end: int, *, zero_pages: bool = True
-) -> tuple[array[int], int, int]:
-    """The 2 MiB units of [start, end) that hold an entry, by PAGEMAP_SCAN on a pagemap.
+) -> tuple[list[int], int, int]:
+    """Return the 2 MiB units of [start, end) that hold an entry, by PAGEMAP_SCAN on a pagemap.
 
-    Ascending addresses / 2 MiB; then how many of them an anonymous huge page maps by
-    its PMD, and how many a file's.  Without `zero_pages`, entries that map the shared
-    zero page don't count.  OSError: ENOTTY before Linux 6.7.
+    They are addresses / 2 MiB, ascending; then come how many of them an anonymous huge page maps
+    by its PMD, and how many a file's. Without `zero_pages`, entries that map the shared zero page
+    don't count. Raises OSError: ENOTTY before Linux 6.7.
     """
 
-def read_units(fd: int, start: int, end: int, *, zero_frame: int = 0) -> array[int]:
-    """The same units by reading the pagemap, which any kernel has; it can't tell huge pages.
+def read_units(fd: int, start: int, end: int, *, zero_frame: int = 0) -> list[int]:
+    """Return the same units by reading the pagemap, which any kernel has; it tells no huge pages.
 
-    Entries that map the page frame `zero_frame`, if it isn't 0, don't count.  OSError.
+    Entries that map the page frame `zero_frame`, if it isn't 0, don't count. Raises OSError.
     """

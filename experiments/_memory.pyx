@@ -2,17 +2,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The experiments' loops over memory and pagemap: a guest without KVM is too slow for them in Python."""
 
+import os
 from array import array
 
+cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.errno cimport EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.types cimport off_t
-from posix.unistd cimport pread
 
 cdef extern from "<sys/mman.h>" nogil:
     int MADV_DONTNEED
@@ -26,38 +24,6 @@ cdef extern from "<sys/ioctl.h>" nogil:
 
 cdef extern from *:
     """
-    #include <linux/fs.h>
-    #include <linux/ioctl.h>
-    #include <linux/types.h>
-    /* Linux 6.7 brought PAGEMAP_SCAN (52526ca7fdb9); older headers lack it. */
-    #ifndef PAGEMAP_SCAN
-    struct page_region {
-        __u64 start;
-        __u64 end;
-        __u64 categories;
-    };
-    struct pm_scan_arg {
-        __u64 size;
-        __u64 flags;
-        __u64 start;
-        __u64 end;
-        __u64 walk_end;
-        __u64 vec;
-        __u64 vec_len;
-        __u64 max_pages;
-        __u64 category_inverted;
-        __u64 category_mask;
-        __u64 category_anyof_mask;
-        __u64 return_mask;
-    };
-    #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
-    #define PAGE_IS_FILE (1 << 2)
-    #define PAGE_IS_PRESENT (1 << 3)
-    #define PAGE_IS_SWAPPED (1 << 4)
-    #define PAGE_IS_PFNZERO (1 << 5)
-    #define PAGE_IS_HUGE (1 << 6)
-    #endif
-
     /* A load that no compiler leaves out. */
     static inline void load(const volatile unsigned char *byte)
     {
@@ -70,28 +36,6 @@ cdef extern from *:
             __builtin_ia32_pause();
     }
     """
-    struct page_region:
-        uint64_t start
-        uint64_t end
-        uint64_t categories
-
-    struct pm_scan_arg:
-        uint64_t size
-        uint64_t start
-        uint64_t end
-        uint64_t walk_end
-        uint64_t vec
-        uint64_t vec_len
-        uint64_t category_anyof_mask
-        uint64_t return_mask
-
-    unsigned long PAGEMAP_SCAN
-    uint64_t PAGE_IS_FILE
-    uint64_t PAGE_IS_PRESENT
-    uint64_t PAGE_IS_SWAPPED
-    uint64_t PAGE_IS_PFNZERO
-    uint64_t PAGE_IS_HUGE
-
     void load(const unsigned char *byte) nogil
     void spin_until(const unsigned char *stop) nogil
 
@@ -102,9 +46,25 @@ cdef enum:
     PAGE = 4096
     UNIT = 2 << 20
     UNIT_PAGES = UNIT // PAGE
-    REGIONS = 4096
-    # 64 units at a time
+    # Of a pagemap, 64 units are read at a time.
     ENTRIES = 64 * UNIT_PAGES
+    REGIONS = 4096
+    # PAGEMAP_SCAN and what goes with it are Linux 6.7's (52526ca7fdb9): <linux/fs.h> is often older.
+    PAGE_IS_FILE = 1 << 2
+    PAGE_IS_PRESENT = 1 << 3
+    PAGE_IS_SWAPPED = 1 << 4
+    PAGE_IS_PFNZERO = 1 << 5
+    PAGE_IS_HUGE = 1 << 6
+
+cdef unsigned long PAGEMAP_SCAN = 0xC0606610
+
+# The kernel's struct pm_scan_arg, and its struct page_region.
+cdef struct Scan:
+    uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask
+
+cdef struct Region:
+    uint64_t start, end, categories
 
 # Bit 55 says soft-dirty, which a new mapping's pages are even where no entry exists.
 cdef uint64_t PAGEMAP_SOFT_DIRTY = (<uint64_t>1) << 55
@@ -120,147 +80,8 @@ cdef inline uint64_t splitmix64(uint64_t value) noexcept nogil:
 
 
 cdef inline size_t touched(size_t unit, uint64_t seed) noexcept nogil:
-    """Offset in the mapping of the one page touched in a unit."""
+    """Return the offset in the mapping of the one page that is touched in a unit."""
     return unit * UNIT + (splitmix64(seed ^ splitmix64(unit)) % UNIT_PAGES) * PAGE
-
-
-cdef inline int64_t now_ns() noexcept nogil:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
-
-
-cdef inline void touch_page(unsigned char *page, bint write) noexcept nogil:
-    if write:
-        page[0] = 1
-    else:
-        load(page)
-
-
-cdef inline void touch_unit(
-    unsigned char *base, size_t unit, uint64_t seed, bint every_page, bint write
-) noexcept nogil:
-    cdef size_t offset = unit * UNIT
-    cdef size_t end = offset + UNIT
-    if not every_page:
-        touch_page(base + touched(unit, seed), write)
-        return
-    while offset < end:
-        touch_page(base + offset, write)
-        offset += PAGE
-
-
-cdef inline int release_unit(
-    unsigned char *base, size_t unit, uint64_t seed, bint every_page, size_t block, int advice
-) noexcept nogil:
-    cdef size_t offset = unit * UNIT
-    cdef size_t end = offset + UNIT
-    if not every_page:
-        return madvise(base + touched(unit, seed) // block * block, block, advice)
-    while offset < end:
-        if madvise(base + offset, block, advice):
-            return -1
-        offset += block
-    return 0
-
-
-cdef unsigned char *checked(const unsigned char[::1] memory, size_t first, size_t last) except NULL:
-    cdef unsigned char *base
-    if not first <= last <= <size_t>memory.shape[0] // UNIT or memory.shape[0] == 0:
-        raise ValueError(f"units {first} to {last} are not within {memory.shape[0]} bytes")
-    base = <unsigned char *>&memory[0]
-    if <uintptr_t>base % UNIT:
-        raise ValueError("the memory does not start on a 2 MiB boundary")
-    return base
-
-
-cdef int check_block(size_t block) except -1:
-    if block == 0 or block % PAGE or UNIT % block:
-        raise ValueError(f"a block of {block} bytes does not divide 2 MiB into whole pages")
-    return 0
-
-
-def touched_offset(size_t unit, uint64_t seed):
-    return touched(unit, seed)
-
-
-def touch(
-    unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    bint every_page,
-    bint write=True,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef size_t unit
-    cdef int64_t begin
-    with nogil:
-        begin = now_ns()
-        for unit in range(first, last):
-            touch_unit(base, unit, seed, every_page, write)
-        begin = now_ns() - begin
-    return begin
-
-
-def release(
-    unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    bint every_page,
-    size_t block,
-    int advice=MADV_DONTNEED,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef size_t unit
-    cdef int64_t begin
-    cdef int failed = 0
-    check_block(block)
-    with nogil:
-        begin = now_ns()
-        for unit in range(first, last):
-            failed = release_unit(base, unit, seed, every_page, block, advice)
-            if failed:
-                break
-        begin = now_ns() - begin
-    if failed:
-        PyErr_SetFromErrno(OSError)
-    return begin
-
-
-def touch_and_release(
-    unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    bint every_page,
-    size_t block,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef size_t unit
-    cdef int64_t begin, middle, end
-    cdef int64_t touching = 0, releasing = 0
-    cdef int failed = 0
-    check_block(block)
-    with nogil:
-        end = now_ns()
-        for unit in range(first, last):
-            begin = end
-            touch_unit(base, unit, seed, every_page, True)
-            middle = now_ns()
-            failed = release_unit(base, unit, seed, every_page, block, MADV_DONTNEED)
-            if failed:
-                break
-            end = now_ns()
-            touching += middle - begin
-            releasing += end - middle
-    if failed:
-        PyErr_SetFromErrno(OSError)
-    return touching, releasing
 
 
 cdef inline bint is_kept(size_t block, uint64_t seed, uint32_t per_million) noexcept nogil:
@@ -272,93 +93,174 @@ cdef inline uint64_t stamp_of(size_t page, uint64_t seed) noexcept nogil:
     return splitmix64(seed + page) | 1
 
 
-def release_but(
-    unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    size_t block,
-    uint32_t per_million,
-    int advice=MADV_DONTNEED,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef size_t unit, number, page, kept, survivors = 0
-    cdef int64_t begin, spent = 0
-    cdef int failed = 0
-    check_block(block)
-    emptied = array("Q")
-    for unit in range(first, last):
-        kept = 0
-        with nogil:
-            for number in range(unit * UNIT // block, (unit + 1) * UNIT // block):
-                if is_kept(number, seed, per_million):
-                    for page in range(number * block // PAGE, (number + 1) * block // PAGE):
-                        (<uint64_t *>(base + page * PAGE))[0] = stamp_of(page, seed)
-                        kept += 1
-            begin = now_ns()
-            for number in range(unit * UNIT // block, (unit + 1) * UNIT // block):
-                if not is_kept(number, seed, per_million):
-                    failed = madvise(base + number * block, block, advice)
-                    if failed:
-                        break
-            spent += now_ns() - begin
-        if failed:
+cdef inline int64_t now_ns() noexcept nogil:
+    cdef timespec time
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
+
+
+cdef inline int advise(unsigned char *start, size_t length, int advice) except -1 nogil:
+    if madvise(start, length, advice):
+        with gil:
             PyErr_SetFromErrno(OSError)
-        survivors += kept
-        if not kept:
-            emptied.append(unit)
-    return spent, survivors, emptied
+    return 0
 
 
-def kept_intact(
-    const unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    size_t block,
-    uint32_t per_million,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef size_t number, page
-    cdef bint intact = True
-    check_block(block)
-    with nogil:
-        for number in range(first * UNIT // block, last * UNIT // block):
-            if is_kept(number, seed, per_million):
-                for page in range(number * block // PAGE, (number + 1) * block // PAGE):
-                    intact &= (<uint64_t *>(base + page * PAGE))[0] == stamp_of(page, seed)
-    return intact
+def touched_offset(size_t unit, uint64_t seed):
+    return touched(unit, seed)
 
 
-def resident(
-    const unsigned char[::1] memory,
-    size_t first,
-    size_t last,
-    *,
-    uint64_t seed,
-    bint every_page,
-):
-    cdef unsigned char *base = checked(memory, first, last)
-    cdef unsigned char residency[UNIT_PAGES]
-    cdef size_t unit, index, found = 0
-    cdef size_t count = UNIT_PAGES if every_page else 1
-    cdef int failed = 0
-    with nogil:
+cdef class Units:
+    cdef readonly object view
+    cdef readonly size_t address, units
+    cdef readonly uint64_t seed
+    cdef unsigned char *base
+    cdef bint every_page, write
+    cdef size_t block
+    cdef int advice
+
+    def __init__(
+        self,
+        view,
+        *,
+        uint64_t seed,
+        bint every_page=False,
+        size_t block=PAGE,
+        bint write=True,
+        int advice=MADV_DONTNEED,
+    ):
+        cdef unsigned char[::1] memory = view
+        self.base = &memory[0]
+        self.address = <uintptr_t>self.base
+        if self.address % UNIT:
+            raise ValueError("the memory does not start on a 2 MiB boundary")
+        if block == 0 or block % PAGE or UNIT % block:
+            raise ValueError(f"a block of {block} bytes does not divide 2 MiB into whole pages")
+        self.view, self.units, self.seed = view, memory.shape[0] // UNIT, seed
+        self.every_page, self.block = every_page, block
+        self.write, self.advice = write, advice
+
+    # A method holds this while it runs, so that the memory stays mapped.
+    cdef unsigned char[::1] held(self, size_t first, size_t last):
+        if not first <= last <= self.units:
+            raise ValueError(f"units {first} to {last} are not within {self.units}")
+        return self.view
+
+    @cython.final
+    cdef inline void touch_page(self, size_t offset) noexcept nogil:
+        if self.write:
+            self.base[offset] = 1
+        else:
+            load(self.base + offset)
+
+    @cython.final
+    cdef inline void touch_unit(self, size_t unit) noexcept nogil:
+        cdef size_t page
+        if not self.every_page:
+            self.touch_page(touched(unit, self.seed))
+            return
+        for page in range(UNIT_PAGES):
+            self.touch_page(unit * UNIT + page * PAGE)
+
+    @cython.final
+    cdef inline int release_unit(self, size_t unit) except -1 nogil:
+        cdef size_t number
+        if not self.every_page:
+            number = touched(unit, self.seed) // self.block
+            return advise(self.base + number * self.block, self.block, self.advice)
+        for number in range(unit * UNIT // self.block, (unit + 1) * UNIT // self.block):
+            advise(self.base + number * self.block, self.block, self.advice)
+        return 0
+
+    def touch(self, size_t first, size_t last):
+        cdef unsigned char[::1] memory = self.held(first, last)
+        cdef int64_t begin
+        cdef size_t unit
+        with nogil:
+            begin = now_ns()
+            for unit in range(first, last):
+                self.touch_unit(unit)
+            begin = now_ns() - begin
+        return 1e-9 * begin
+
+    def release(self, size_t first, size_t last):
+        cdef unsigned char[::1] memory = self.held(first, last)
+        cdef int64_t begin
+        cdef size_t unit
+        with nogil:
+            begin = now_ns()
+            for unit in range(first, last):
+                self.release_unit(unit)
+            begin = now_ns() - begin
+        return 1e-9 * begin
+
+    def touch_and_release(self, size_t first, size_t last):
+        cdef unsigned char[::1] memory = self.held(first, last)
+        cdef int64_t begin, middle, end, touching = 0, releasing = 0
+        cdef size_t unit
+        with nogil:
+            end = now_ns()
+            for unit in range(first, last):
+                begin = end
+                self.touch_unit(unit)
+                middle = now_ns()
+                self.release_unit(unit)
+                end = now_ns()
+                touching += middle - begin
+                releasing += end - middle
+        return 1e-9 * touching, 1e-9 * releasing
+
+    def release_but(self, size_t first, size_t last, uint32_t per_million):
+        cdef unsigned char[::1] memory = self.held(first, last)
+        cdef size_t blocks = UNIT // self.block
+        cdef size_t pages = self.block // PAGE
+        cdef size_t unit, number, page, kept, survivors = 0
+        cdef int64_t begin, spent = 0
+        keeping = []
         for unit in range(first, last):
-            failed = mincore(
-                base + (unit * UNIT if every_page else touched(unit, seed)),
-                count * PAGE,
-                residency,
-            )
-            if failed:
-                break
+            kept = 0
+            with nogil:
+                for number in range(unit * blocks, (unit + 1) * blocks):
+                    if is_kept(number, self.seed, per_million):
+                        for page in range(number * pages, (number + 1) * pages):
+                            (<uint64_t *>(self.base + page * PAGE))[0] = stamp_of(page, self.seed)
+                        kept += pages
+                begin = now_ns()
+                for number in range(unit * blocks, (unit + 1) * blocks):
+                    if not is_kept(number, self.seed, per_million):
+                        advise(self.base + number * self.block, self.block, self.advice)
+                spent += now_ns() - begin
+            survivors += kept
+            if kept:
+                keeping.append(unit)
+        return 1e-9 * spent, survivors, keeping
+
+    def kept_intact(self, uint32_t per_million):
+        cdef unsigned char[::1] memory = self.held(0, self.units)
+        cdef size_t pages = self.block // PAGE
+        cdef size_t number, page
+        cdef bint intact = True
+        with nogil:
+            for number in range(self.units * UNIT // self.block):
+                if is_kept(number, self.seed, per_million):
+                    for page in range(number * pages, (number + 1) * pages):
+                        intact &= (<uint64_t *>(self.base + page * PAGE))[0] == stamp_of(
+                            page, self.seed
+                        )
+        return intact
+
+    def resident(self, size_t first, size_t last, *, bint every_page):
+        cdef unsigned char[::1] memory = self.held(first, last)
+        cdef unsigned char residency[UNIT_PAGES]
+        cdef size_t count = UNIT_PAGES if every_page else 1
+        cdef size_t unit, offset, index, found = 0
+        for unit in range(first, last):
+            offset = unit * UNIT if every_page else touched(unit, self.seed)
+            if mincore(self.base + offset, count * PAGE, residency):
+                PyErr_SetFromErrno(OSError)
             for index in range(count):
                 found += residency[index] & 1
-    if failed:
-        PyErr_SetFromErrno(OSError)
-    return found
+        return found
 
 
 def spin(const unsigned char[::1] stop):
@@ -367,94 +269,64 @@ def spin(const unsigned char[::1] stop):
 
 
 def scan_units(int fd, uint64_t start, uint64_t end, *, bint zero_pages=True):
-    cdef pm_scan_arg scan
-    cdef page_region *regions
-    cdef page_region *region
-    cdef uint64_t unit, last, next_unit = start // UNIT
-    cdef uint64_t anonymous = 0, file = 0
-    cdef int found, index
-    units = array("Q")
-    regions = <page_region *>malloc(REGIONS * sizeof(page_region))
-    if regions == NULL:
-        raise MemoryError
-    try:
-        while start < end:
-            memset(&scan, 0, sizeof(scan))
-            scan.size = sizeof(scan)
-            scan.start = start
-            scan.end = end
-            scan.vec = <uint64_t><uintptr_t>regions
-            scan.vec_len = REGIONS
-            scan.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED
-            scan.return_mask = PAGE_IS_HUGE | PAGE_IS_FILE | PAGE_IS_PFNZERO
-            with nogil:
-                found = ioctl(fd, PAGEMAP_SCAN, &scan)
-            if found < 0:
-                if errno != EINTR:
-                    PyErr_SetFromErrno(OSError)
-                found = 0
-                scan.walk_end = start
-            for index in range(found):
-                region = &regions[index]
-                # The huge zero page has a deposited table, as any other huge page.
-                if not zero_pages and region.categories & (
-                    PAGE_IS_PFNZERO | PAGE_IS_HUGE
-                ) == PAGE_IS_PFNZERO:
-                    continue
-                unit = region.start // UNIT
-                last = (region.end - 1) // UNIT
-                if unit < next_unit:
-                    unit = next_unit
-                while unit <= last:
-                    units.append(unit)
-                    if region.categories & PAGE_IS_HUGE:
-                        if region.categories & PAGE_IS_FILE:
-                            file += 1
-                        else:
-                            anonymous += 1
-                    unit += 1
-                if next_unit <= last:
-                    next_unit = last + 1
-            start = scan.walk_end
-    finally:
-        free(regions)
+    cdef uint64_t[::1] memory = array("Q", bytes(REGIONS * sizeof(Region)))
+    cdef Region *regions = <Region *>&memory[0]
+    cdef Region region
+    cdef Scan scan
+    cdef uint64_t unit, next_unit = 0
+    cdef size_t anonymous = 0, file = 0
+    cdef int index, found
+    units = []
+    memset(&scan, 0, sizeof(scan))
+    scan.size = sizeof(scan)
+    scan.start, scan.end = start, end
+    scan.vec, scan.vec_len = <uintptr_t>regions, REGIONS
+    scan.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED
+    scan.return_mask = PAGE_IS_HUGE | PAGE_IS_FILE | PAGE_IS_PFNZERO
+    while scan.start < end:
+        with nogil:
+            found = ioctl(fd, PAGEMAP_SCAN, &scan)
+        if found < 0:
+            PyErr_SetFromErrno(OSError)
+        for index in range(found):
+            region = regions[index]
+            # The huge zero page has a deposited table, as any other huge page.
+            if not zero_pages and region.categories & (
+                PAGE_IS_PFNZERO | PAGE_IS_HUGE
+            ) == PAGE_IS_PFNZERO:
+                continue
+            for unit in range(max(next_unit, region.start // UNIT), (region.end - 1) // UNIT + 1):
+                units.append(unit)
+                next_unit = unit + 1
+                if region.categories & PAGE_IS_HUGE:
+                    if region.categories & PAGE_IS_FILE:
+                        file += 1
+                    else:
+                        anonymous += 1
+        scan.start = scan.walk_end
     return units, anonymous, file
 
 
 def read_units(int fd, uint64_t start, uint64_t end, *, uint64_t zero_frame=0):
-    cdef uint64_t *entries
     cdef uint64_t page = start // PAGE
     cdef uint64_t last = end // PAGE
-    cdef uint64_t index, count, want, unit
-    cdef ssize_t got
-    units = array("Q")
-    entries = <uint64_t *>malloc(ENTRIES * sizeof(uint64_t))
-    if entries == NULL:
-        raise MemoryError
-    try:
-        while page < last:
-            # Whole units, so that no unit is met in two reads.
-            want = min(last, (page // ENTRIES + 1) * ENTRIES) - page
-            with nogil:
-                got = pread(fd, entries, want * sizeof(uint64_t), <off_t>(page * sizeof(uint64_t)))
-            if got < 0:
-                PyErr_SetFromErrno(OSError)
-            count = <uint64_t>got // sizeof(uint64_t)
-            if count == 0:
-                break
-            index = 0
-            while index < count:
-                if entries[index] & ~PAGEMAP_SOFT_DIRTY and not (
-                    zero_frame
-                    and entries[index] & (PAGEMAP_PRESENT | PAGEMAP_FRAME)
-                    == (PAGEMAP_PRESENT | zero_frame)
-                ):
-                    unit = (page + index) // UNIT_PAGES
+    cdef uint64_t unit, next_unit = 0
+    cdef const uint64_t[::1] entries
+    cdef Py_ssize_t index
+    units = []
+    while page < last:
+        entries = memoryview(os.pread(fd, min(last - page, ENTRIES) * 8, page * 8)).cast("Q")
+        if not entries.shape[0]:
+            break
+        for index in range(entries.shape[0]):
+            if entries[index] & ~PAGEMAP_SOFT_DIRTY and not (
+                zero_frame
+                and entries[index] & (PAGEMAP_PRESENT | PAGEMAP_FRAME)
+                == (PAGEMAP_PRESENT | zero_frame)
+            ):
+                unit = (page + index) // UNIT_PAGES
+                if unit >= next_unit:
                     units.append(unit)
-                    index = (unit + 1) * UNIT_PAGES - page
-                else:
-                    index += 1
-            page += count
-    finally:
-        free(entries)
+                    next_unit = unit + 1
+        page += entries.shape[0]
     return units

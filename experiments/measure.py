@@ -14,7 +14,8 @@ from cleanup.methods import Features
 from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 from experiments import oracle
 from experiments.part import ExperimentError
-from experiments.phases import METHODS, PHASES, Freed, Parameters, Phase, Run
+from experiments.phases import METHODS, PHASES, Parameters, Phase, Run
+from experiments.sparse import Bounds
 
 
 @dataclass
@@ -26,7 +27,7 @@ class _Observed:
     censuses: dict[str, oracle.Census] = field(default_factory=dict)
 
     def add(
-        self, pids: Sequence[int], phase: str, seconds: float, populated: Sequence[oracle.Range]
+        self, pids: Sequence[int], phase: str, seconds: float, populated: Sequence[Bounds]
     ) -> None:
         """Read the halted processes; of a phase met before keep the higher VmPTE."""
         tables = [cleanup.page_tables(pid) for pid in pids]
@@ -134,7 +135,7 @@ def _result(
     empty = released.empty_pte - at_start
     empty_after = observed.censuses["cleaned"].empty_pte - at_start
     reported: dict[str, Any] = outcome["result"] or {}
-    freed: Freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
+    freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
     result: Run = {
         "method": method,
         "granularity": granularity,

@@ -24,16 +24,13 @@ from cleanup import _uapi
 from cleanup.errors import CleanupError
 from cleanup.proc import kilobytes
 from experiments import _memory
+from experiments.sparse import PAGE, UNIT, Bounds
 
-PAGE = 4096
-UNIT = 2 << 20
 _UNITS_PER_PMD_TABLE = 512
 _UNITS_PER_PUD_TABLE = 512 * 512
 # A pagemap entry's page frame, and the bit KPF_ZERO_PAGE of kpageflags.
 _FRAME = (1 << 55) - 1
 _ZERO_PAGE = 1 << 24
-
-Range = tuple[int, int]
 
 
 class OracleError(CleanupError):
@@ -81,7 +78,7 @@ def total(censuses: Iterable[Census]) -> Census:
     return Census(*map(sum, zip(*map(astuple, censuses), strict=True)))
 
 
-def observe(pid: int, populated: Iterable[Range] = (), *, zero_pages: bool = True) -> Census:
+def observe(pid: int, populated: Iterable[Bounds] = (), *, zero_pages: bool = True) -> Census:
     """Count the tables of `pid`, which must not run meanwhile.
 
     `populated` are address ranges of which every GiB has held a page: their PMD and PUD
@@ -123,7 +120,7 @@ def _is_halted(pid: int) -> bool:
     return all(state in "TtXZ" for state in states)
 
 
-def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Range] = ()) -> Census:
+def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Bounds] = ()) -> Census:
     """The arithmetic of `observe`."""
     pmd_live = {unit // _UNITS_PER_PMD_TABLE for unit in entries.units}
     pud_live = {unit // _UNITS_PER_PUD_TABLE for unit in entries.units}
@@ -167,7 +164,7 @@ def _entries(pid: int, zero_pages: bool) -> Entries:
     )
 
 
-def scanned(pagemap: int, ranges: Sequence[Range], *, zero_pages: bool = True) -> Entries:
+def scanned(pagemap: int, ranges: Sequence[Bounds], *, zero_pages: bool = True) -> Entries:
     """Entries within `ranges` by PAGEMAP_SCAN; OSError: ENOTTY before Linux 6.7.
 
     Without `zero_pages`, those that map the shared zero page are left out.
@@ -182,7 +179,7 @@ def scanned(pagemap: int, ranges: Sequence[Range], *, zero_pages: bool = True) -
     return Entries(frozenset(found), anonymous_huge, file_huge)
 
 
-def read(pagemap: int, ranges: Sequence[Range], *, zero_frame: int = 0) -> frozenset[int]:
+def read(pagemap: int, ranges: Sequence[Bounds], *, zero_frame: int = 0) -> frozenset[int]:
     """Units with entries within `ranges` by reading the pagemap.
 
     Entries that map the page frame `zero_frame`, if it isn't 0, are left out.
@@ -218,7 +215,7 @@ def _number(path: Path, index: int) -> int:
         return int.from_bytes(file.read(8), sys.byteorder)
 
 
-def _mapped(pid: int) -> list[Range]:
+def _mapped(pid: int) -> list[Bounds]:
     ranges = []
     maps = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace")
     for line in maps.splitlines():

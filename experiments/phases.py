@@ -38,31 +38,16 @@ class Phase(TypedDict):
     seconds: float
 
 
-class Freed(TypedDict):
-    """Tables by level."""
-
-    pte: int
-    pmd: int
-    pud: int
-
-
-class EmptyUpper(TypedDict):
-    """PMD and PUD tables without an entry below them, which go once the PTE tables are gone."""
-
-    pmd: int
-    pud: int
-
-
 class Run(TypedDict):
     """One run of a workload by one method.
 
     By the oracle, `empty_tables` are the PTE tables that were empty before the cleaning,
     `empty_tables_after` those after it (after the module: tables of any level), and
-    `empty_upper_tables` the PMD and PUD tables that map nothing. Where zero pages are dropped,
-    tables that hold nothing else count as empty. `freed` is the method's own count if it has one,
-    else the difference of the oracle's. `tlb_shootdowns` were counted in a rehearsal over
-    `tlb_tables` empty tables. `counts` are the workload's own. `violations` names the invariants
-    that failed.
+    `empty_upper_tables` the PMD and PUD tables that map nothing, which go once the PTE tables are
+    gone. Where zero pages are dropped, tables that hold nothing else count as empty. `freed` is the
+    method's own count by level if it has one, else the difference of the oracle's.
+    `tlb_shootdowns` were counted in a rehearsal over `tlb_tables` empty tables. `counts` are the
+    workload's own. `violations` names the invariants that failed.
     """
 
     method: str
@@ -71,8 +56,8 @@ class Run(TypedDict):
     phases: dict[str, Phase]
     empty_tables: int
     empty_tables_after: int
-    empty_upper_tables: EmptyUpper
-    freed: Freed
+    empty_upper_tables: dict[str, int]
+    freed: dict[str, int]
     skipped: dict[str, int]
     contents_intact: bool
     survivors: int

@@ -4,13 +4,13 @@
 import os
 import random
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.sparse import PAGE, SparseMapping
 
 # One touched page in that many holds data; the rest are holes of the file.
-WRITTEN_ONE_IN = 512
+DATA_ONE_IN = 512
 _SAMPLE = 64
 # In one unit of that many, all pages are looked at, and not the touched one alone.
 _WHOLE_ONE_IN = 64
@@ -21,24 +21,21 @@ def scratch_directory() -> Path:
     return Path(os.environ.get("PGTABLE_CLEANUP_SCRATCH") or tempfile.gettempdir())
 
 
-def contents(units: int, seed: int) -> dict[int, bytes]:
-    """Return what the touched page of some units is to hold, by unit."""
-    chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
-    return {
-        chooser.randrange(first, min(first + WRITTEN_ONE_IN, units)): chooser.randbytes(PAGE)
-        for first in range(0, units, WRITTEN_ONE_IN)
-    }
+def units_with_data(mapping: SparseMapping) -> list[int]:
+    """Return the units whose touched page is to hold data, chosen by the seed."""
+    chooser = random.Random(mapping.seed)  # noqa: S311 -- to be the same at every run
+    firsts = range(0, mapping.units, DATA_ONE_IN)
+    return [chooser.randrange(first, min(first + DATA_ONE_IN, mapping.units)) for first in firsts]
 
 
-def write(mapping: SparseMapping, written: Mapping[int, bytes]) -> None:
-    """Write `contents` and have them stored: dirty pages aren't paged out."""
-    for unit, content in written.items():
-        mapping.page(unit)[:] = content
+def write(mapping: SparseMapping, units: Sequence[int]) -> None:
+    """Write to the touched pages and have them stored: dirty pages aren't paged out."""
+    mapping.fill(units)
     mapping.store()
 
 
 def resident(mapping: SparseMapping) -> int:
-    """Pages in memory: the touched one of every unit, and all of some units."""
+    """Count the pages in memory: the touched one of every unit, and all of some units."""
     return mapping.resident(0, mapping.units, every_page=False) + sum(
         mapping.resident(unit, unit + 1, every_page=True)
         - mapping.resident(unit, unit + 1, every_page=False)
@@ -46,10 +43,8 @@ def resident(mapping: SparseMapping) -> int:
     )
 
 
-def reads_as_written(mapping: SparseMapping, written: Mapping[int, bytes]) -> bool:
+def reads_as_written(mapping: SparseMapping, units: Sequence[int]) -> bool:
     """Tell whether the written pages hold what they should, and a sample of the rest is zero."""
     chooser = random.Random(mapping.seed)  # noqa: S311 -- a reproducible sample
-    holes = set(chooser.choices(range(mapping.units), k=_SAMPLE)) - set(written)
-    return all(mapping.page(unit) == content for unit, content in written.items()) and all(
-        mapping.page(unit) == bytes(PAGE) for unit in holes
-    )
+    holes = set(chooser.choices(range(mapping.units), k=_SAMPLE)) - set(units)
+    return mapping.is_filled(units) and all(mapping.page(unit) == bytes(PAGE) for unit in holes)

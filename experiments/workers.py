@@ -2,69 +2,63 @@
 """Processes that have a workload's memory too, and do in it what they are told."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 
 from cleanup.errors import CleanupError
 
-Obey = Callable[[bytes], bool]
-"""Does what one byte says, in the worker: whether all was as it should be."""
-
-_DONE, _FAILED = b"d", b"f"
+Orders = Mapping[str, Callable[[], object]]
+"""What a worker can do, by name; all was as it should be unless it returns False."""
 
 
 class Workers:
-    """Forked processes, of which the memory is the caller's of then."""
+    """Forked processes, by pid, whose memory is a copy of the caller's when they were forked."""
 
-    def __init__(self, each: Sequence["_Worker"]) -> None:
-        self._each = each
-        self.pids = [one.pid for one in each]
+    def __init__(self, pipes: Mapping[int, Connection]) -> None:
+        self._pipes, self.pids = pipes, list(pipes)
 
-    def tell(self, order: bytes) -> bool:
-        """Have it done, one after the other: whether all was as it should be; CleanupError."""
+    def tell(self, order: str) -> bool:
+        """Have it done, by one after the other: whether all was as it should be.
+
+        Raises CleanupError where one has ended.
+        """
         # Each is told, whatever those before it answered.
-        answers = [one.tell(order) for one in self._each]
+        answers = [_told(pid, pipe, order) for pid, pipe in self._pipes.items()]
         return all(answers)
 
 
+def _told(pid: int, pipe: Connection, order: str) -> bool:
+    try:
+        pipe.send(order)
+        return bool(pipe.recv())
+    except (EOFError, ConnectionError) as error:
+        raise CleanupError(f"process {pid} of the workload has ended") from error
+
+
 @contextmanager
-def workers(count: int, obey: Obey) -> Iterator[Workers]:
-    """So many that end with the block, or with this process."""
+def workers(count: int, orders: Orders) -> Iterator[Workers]:
+    """Fork so many, which end with the block, or with this process."""
     with ExitStack() as stack:
-        yield Workers([stack.enter_context(_worker(obey)) for _ in range(count)])
-
-
-class _Worker:
-    def __init__(self, pid: int, orders: int, answers: int) -> None:
-        self.pid = pid
-        self._orders, self._answers = orders, answers
-
-    def tell(self, order: bytes) -> bool:
-        """Have it done: whether all was as it should be; CleanupError where it has ended."""
-        os.write(self._orders, order)
-        answer = os.read(self._answers, 1)
-        if not answer:
-            raise CleanupError(f"process {self.pid} of the workload has ended")
-        return answer == _DONE
+        yield Workers(dict(stack.enter_context(_worker(orders)) for _ in range(count)))
 
 
 @contextmanager
-def _worker(obey: Obey) -> Iterator[_Worker]:
-    orders, order_to = os.pipe()
-    answers, answer_to = os.pipe()
+def _worker(orders: Orders) -> Iterator[tuple[int, Connection]]:
+    ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(order_to)
+        # By a copy of its own it would not see that this process is gone.
+        ours.close()
         try:
-            while order := os.read(orders, 1):
-                os.write(answer_to, _DONE if obey(order) else _FAILED)
+            while True:
+                theirs.send(orders[theirs.recv()]() is not False)
         finally:
             os._exit(0)
-    os.close(orders)
-    os.close(answer_to)
+    theirs.close()
     try:
-        yield _Worker(pid, order_to, answers)
+        yield pid, ours
     finally:
-        os.close(order_to)
-        os.close(answers)
+        ours.close()
         os.waitpid(pid, 0)

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
 """A workload: a part that makes page tables, releases their memory, and has them cleaned."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import cleanup
 from experiments import measure as measuring
 from experiments import oracle, summary
 from experiments.part import Documents, Measured, Needs, Part, Pictures, Row, Saving, Scale
 from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES, Parameters
+from experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from experiments.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """The end of a run.
+class Remains:
+    """What the end of a run finds in its memory.
 
     `contents_intact` says that all reads as it should: as zero what was released or never written.
     `survivors` are the pages kept. `counts` is what else the workload counted, by name.
@@ -23,47 +26,6 @@ class Outcome:
     contents_intact: bool
     survivors: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
-
-
-class Measure(Protocol):
-    """Halts the process and has its figures read from outside."""
-
-    def __call__(
-        self,
-        phase: str,
-        seconds: float = 0.0,
-        populated: Sequence[tuple[int, int]] = (),
-        pids: Sequence[int] = (),
-    ) -> None:
-        """Take the figures of `phase`, whose work took `seconds`.
-
-        A phase that is met again keeps the highest VmPTE, and the sum of the seconds. Every GiB of
-        the address ranges in `populated` has held a page. The processes `pids` wait as well, and
-        their figures are added.
-        """
-
-
-class Mapped(Protocol):
-    """Memory whose tables are to be freed; `SparseMapping` is such."""
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """The first address, that of a page, and the one past the last."""
-
-    def zap(self, first: int, last: int) -> None:
-        """Zap units of 2 MiB, counted from the first whole one, at once.  Raises OSError."""
-
-
-class Clean(Protocol):
-    """Has the method free page tables, and measures the phase `cleaned`."""
-
-    def __call__(
-        self, mapping: Mapped, empty: Sequence[tuple[int, int]], pids: Sequence[int] = ()
-    ) -> None:
-        """Free tables of `mapping`, and of the processes `pids`, which have it at the same place.
-
-        `empty` are the runs of 2 MiB units, first and past the last, that hold no data.
-        """
 
 
 class Workload(Part):
@@ -90,9 +52,23 @@ class Workload(Part):
         *("call", "method", "before", "peak", "released", "cleaned", "freed/empty", "time", "data"),
     )
 
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
-        """Run once, measuring every phase in order: start, touched, released, cleaned."""
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
+        """Run once: have `start` and `touched` measured, the memory released, and then cleaned."""
         raise NotImplementedError
+
+    def mapping(
+        self,
+        parameters: Parameters,
+        **options: Any,  # noqa: ANN401 -- those of `sparse_mapping`
+    ) -> AbstractContextManager[SparseMapping]:
+        """Map what a run is to touch and release."""
+        return sparse_mapping(
+            parameters.size_bytes,
+            seed=parameters.seed,
+            every_page=parameters.touch == "all",
+            block=GRANULARITIES.get(parameters.granularity, PAGE),
+            **options,
+        )
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
         """Return what else of a run's make-up is worth to be known."""
@@ -140,10 +116,15 @@ class Workload(Part):
                             self.name, parameters, method, repeat, zero_pages=self.zero_pages
                         )
                     )
-        shown = {**asdict(common), "granularity": list(granularities), **self.details_of(common)}
-        del shown["seed"]
         return {
-            "parameters": {**shown, "repeats": repeats},
+            "parameters": {
+                "size_bytes": common.size_bytes,
+                "units": common.size_bytes // oracle.UNIT,
+                "granularity": list(granularities),
+                "touch": touch,
+                "repeats": repeats,
+                **self.details_of(common),
+            },
             "runs": runs,
             "unavailable": unavailable,
         }

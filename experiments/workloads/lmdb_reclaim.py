@@ -2,23 +2,24 @@
 """An LMDB database that is read through its mapping, then paged out: its tables stay."""
 
 import hashlib
-import mmap
 import random
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from cleanup import _uapi
 from cleanup.errors import CleanupError
 from experiments import _memory
 from experiments.phases import NO_RELEASE, Parameters
 from experiments.scratch import scratch_directory
-from experiments.sparse import UNIT
-from experiments.workload import Clean, Measure, Outcome, Workload
+from experiments.sparse import UNIT, Bounds
+from experiments.stage import Stage
+from experiments.workload import Remains, Workload
 
 _RECORD = 2000
 _BATCH = 4096
@@ -41,7 +42,7 @@ class Lmdb(Workload):
         """Return how many records there are, of how many bytes."""
         return {"records": parameters.size_bytes // _RECORD, "record_bytes": _RECORD}
 
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Write the records, read them, page out the mapping, and read some again."""
         try:
             # Of the tests' requirements, not of the package's.
@@ -56,24 +57,25 @@ class Lmdb(Workload):
             opened = partial(lmdb.open, directory, map_size=2 * parameters.size_bytes)
             with opened() as database:
                 _write(database, records, content)
-            measure("start")
+            stage.measure("start")
             with opened() as database:
-                mapped = _Mapped.of(Path(directory) / "data.mdb")
+                file = Path(directory) / "data.mdb"
+                start, end = _mapped(file)
                 begin = time.monotonic()
                 checksum = _checksum(database)
-                measure("touched", time.monotonic() - begin)
+                stage.measure("touched", time.monotonic() - begin)
                 begin = time.monotonic()
-                left = mapped.page_out()
-                measure("released", time.monotonic() - begin, [mapped.range])
-                clean(mapped, [(0, mapped.units)])
+                left = _page_out(file)
+                seconds = time.monotonic() - begin
+                stage.clean((start, end), [(0, end // UNIT - -(-start // UNIT))], seconds)
                 with database.begin() as transaction:
                     intact = all(
                         transaction.get(_key(number)) == _record(number, content)
                         for number in chooser.choices(range(records), k=_SAMPLE)
                     )
-                return Outcome(
+                return Remains(
                     intact and _checksum(database) == checksum,
-                    counts={"kB resident after MADV_PAGEOUT": left},
+                    counts={"kB resident after MADV_PAGEOUT": left >> 10},
                 )
 
 
@@ -101,58 +103,33 @@ def _checksum(database: Any) -> bytes:  # noqa: ANN401
     return digest.digest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapped:
-    """The part of the database's mapping that has a file under it."""
-
-    address: int
-    length: int
-
-    @classmethod
-    def of(cls, file: Path) -> "_Mapped":
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8")
-        line = next(line for line in maps.splitlines() if line.endswith(str(file)))
-        return cls(int(line.partition("-")[0], 16), file.stat().st_size)
-
-    @property
-    def range(self) -> tuple[int, int]:
-        return self.address, self.address + self.length
-
-    @property
-    def units(self) -> int:
-        """Whole ones."""
-        start, end = self.range
-        return end // UNIT - -(-start // UNIT)
-
-    def zap(self, first: int, last: int) -> None:
-        start = -(-self.address // UNIT) * UNIT
-        _uapi.madvise(start + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
-
-    def page_out(self) -> int:
-        """Have all of it paged out: how many kB stay; CleanupError where most does."""
-        before = _figures_of(self.address)["Rss"]
-        for _ in range(_ROUNDS):
-            _uapi.madvise(self.address, self.length, _memory.MADV_PAGEOUT)
-        left = _figures_of(self.address)["Rss"]
-        if left > before / 2:
-            raise CleanupError(
-                f"MADV_PAGEOUT left {left} of {before} kB of the database in memory: let TMPDIR "
-                "name a directory on ext4 or xfs, not on a tmpfs"
-            )
-        return left
+def _mapped(file: Path) -> Bounds:
+    """Return where the part of the database's mapping is that has a file under it."""
+    start = int(_mapping_of(file).addr.partition("-")[0], 16)
+    return start, start + file.stat().st_size
 
 
-def _figures_of(address: int) -> dict[str, int]:
-    """The figures of a mapping in /proc/self/smaps, in kB, by the address of its start."""
-    found: dict[str, int] = {}
-    inside = False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition(":")
-        if "-" in name.partition(" ")[0]:
-            inside = int(name.partition("-")[0], 16) == address
-        elif inside and value.endswith("kB"):
-            found[name] = int(value.split()[0])
-    return found
+def _mapping_of(file: Path) -> Any:  # noqa: ANN401 -- psutil names its type in no public place
+    maps = psutil.Process().memory_maps(grouped=False)
+    return next(one for one in maps if one.path == str(file))
+
+
+def _page_out(file: Path) -> int:
+    """Have all of the mapping paged out, and return how many bytes stay.
+
+    Raises CleanupError where most does.
+    """
+    start, end = _mapped(file)
+    before = _mapping_of(file).rss
+    for _ in range(_ROUNDS):
+        _uapi.madvise(start, end - start, _memory.MADV_PAGEOUT)
+    left: int = _mapping_of(file).rss
+    if left > before / 2:
+        raise CleanupError(
+            f"MADV_PAGEOUT left {left >> 10} of {before >> 10} kB of the database in memory: let "
+            "TMPDIR name a directory on ext4 or xfs, not on a tmpfs"
+        )
+    return left
 
 
 PART = Lmdb()

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleanup.errors import CleanupError
-from experiments.phases import GRANULARITIES, Parameters
+from experiments.phases import Parameters
 from experiments.scratch import (
-    WRITTEN_ONE_IN,
-    contents,
+    DATA_ONE_IN,
     reads_as_written,
     resident,
     scratch_directory,
+    units_with_data,
     write,
 )
-from experiments.sparse import sparse_mapping
-from experiments.workload import Clean, Measure, Outcome, Workload
+from experiments.stage import Stage
+from experiments.workload import Remains, Workload
 
 # A page that another CPU has yet to put on its LRU list is passed over.
 _ROUNDS = 5
@@ -31,24 +31,18 @@ class SparseFile(Workload):
     granularities = ("2m", "64k", "4k")
     rehearsal_bytes = 8 << 30
 
-    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many tables are made, and how much of the file holds data."""
-        return {"units": parameters.size_bytes >> 21, "written_one_in": WRITTEN_ONE_IN}
+    def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
+        """Return how much of the file holds data."""
+        return {"written_one_in": DATA_ONE_IN}
 
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Write some pages, read all, page all out; the file keeps what it holds."""
         directory = scratch_directory()
-        measure("start")
-        with sparse_mapping(
-            parameters.size_bytes,
-            seed=parameters.seed,
-            block=GRANULARITIES[parameters.granularity],
-            write=False,
-            directory=directory,
-        ) as mapping:
-            written = contents(mapping.units, parameters.seed)
-            write(mapping, written)
-            measure("touched", mapping.touch(0, mapping.units))
+        stage.measure("start")
+        with self.mapping(parameters, write=False, directory=directory) as mapping:
+            units = units_with_data(mapping)
+            write(mapping, units)
+            stage.measure("touched", mapping.touch(0, mapping.units))
             before = resident(mapping)
             releasing = 0.0
             rounds, after = 0, before
@@ -56,16 +50,14 @@ class SparseFile(Workload):
                 releasing += mapping.release(0, mapping.units)
                 after = resident(mapping)
                 rounds += 1
-            if all(mapping.resident(unit, unit + 1, every_page=False) for unit in written):
+            if all(mapping.resident(unit, unit + 1, every_page=False) for unit in units):
                 raise CleanupError(
                     f"MADV_PAGEOUT left what was written to a file in {directory} in memory: "
                     "let TMPDIR name a directory on ext4 or xfs, not on a tmpfs"
                 )
-            measure("released", releasing, [mapping.range])
-            empty = [(0, mapping.units)]
-            clean(mapping, empty)
-            return Outcome(
-                reads_as_written(mapping, written),
+            stage.clean(mapping.range, mapping.around(), releasing)
+            return Remains(
+                reads_as_written(mapping, units),
                 counts={
                     "resident pages before": before,
                     "resident pages after": after,

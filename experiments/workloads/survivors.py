@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.phases import GRANULARITIES, Parameters
-from experiments.sparse import runs_of, sparse_mapping
-from experiments.workload import Clean, Measure, Outcome, Workload
+from experiments.phases import Parameters
+from experiments.stage import Stage
+from experiments.workload import Remains, Workload
 
 # So many units are touched before they are released, so that the guest needs memory for the
 # tables and what survives, and little more.
 _STRETCH = 64
-_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -30,41 +29,30 @@ class Survivors(Workload):
     control: bool = False
     memfd: bool = False
 
-    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many tables are made, and how much is kept."""
-        return {
-            "units": parameters.size_bytes >> 21,
-            "stretch_units": _STRETCH,
-            "kept_per_million": self.per_million,
-        }
+    def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
+        """Return how much is touched before it is released, and how much is kept."""
+        return {"stretch_units": _STRETCH, "kept_per_million": self.per_million}
 
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Touch every page of a stretch, release all but some of its blocks, go on."""
-        measure("start")
-        with sparse_mapping(
-            parameters.size_bytes,
-            seed=parameters.seed,
-            every_page=True,
-            block=GRANULARITIES[parameters.granularity],
-            memfd=self.memfd,
-        ) as mapping:
+        stage.measure("start")
+        with self.mapping(parameters, memfd=self.memfd) as mapping:
             releasing, survivors = 0.0, 0
-            emptied: list[int] = []
+            keeping: list[int] = []
             for first in range(0, mapping.units, _STRETCH):
                 last = min(first + _STRETCH, mapping.units)
-                measure("touched", mapping.touch(first, last))
+                stage.measure("touched", mapping.touch(first, last))
                 seconds, kept, units = mapping.release_but(first, last, self.per_million)
                 releasing += seconds
                 survivors += kept
-                emptied += units
-            measure("released", releasing, [mapping.range])
-            empty = list(runs_of(emptied))
-            clean(mapping, empty)
-            return Outcome(
+                keeping += units
+            empty = mapping.around(keeping)
+            stage.clean(mapping.range, empty, releasing)
+            return Remains(
                 mapping.kept_intact(self.per_million)
-                and (not empty or mapping.released_reads_zero(empty, _SAMPLE)),
+                and (not empty or mapping.released_reads_zero(empty)),
                 survivors=survivors,
-                counts={"tables that a survivor keeps": mapping.units - len(emptied)},
+                counts={"tables that a survivor keeps": len(keeping)},
             )
 
 

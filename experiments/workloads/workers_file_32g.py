@@ -3,7 +3,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,19 @@ from cleanup import cgroup
 from cleanup.errors import CleanupError
 from experiments.phases import NO_RELEASE, Parameters
 from experiments.scratch import (
-    WRITTEN_ONE_IN,
-    contents,
+    DATA_ONE_IN,
     reads_as_written,
     resident,
     scratch_directory,
+    units_with_data,
     write,
 )
-from experiments.sparse import PAGE, SparseMapping, sparse_mapping
-from experiments.workers import Obey, workers
-from experiments.workload import Clean, Measure, Outcome, Workload
+from experiments.sparse import PAGE, SparseMapping
+from experiments.stage import Stage
+from experiments.workers import Orders, workers
+from experiments.workload import Remains, Workload
 
 _WORKERS = 8
-_READ, _CHECK = b"r", b"c"
 # A page that was used lately is taken at a second look, or a later one.
 _ROUNDS = 20
 
@@ -38,60 +38,57 @@ class WorkersFile(Workload):
     granularities = (NO_RELEASE,)
     rehearsal_bytes = 1 << 30
 
-    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many tables each process gets, and how much of the file holds data."""
-        return {
-            "units": parameters.size_bytes >> 21,
-            "processes": 1 + _WORKERS,
-            "written_one_in": WRITTEN_ONE_IN,
-        }
+    def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
+        """Return how many processes have the tables, and how much of the file holds data."""
+        return {"processes": 1 + _WORKERS, "written_one_in": DATA_ONE_IN}
 
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Have each process read all, and the kernel reclaim what they read."""
-        directory = scratch_directory()
-        with ExitStack() as stack:
-            group = stack.enter_context(_group())
-            mapping = stack.enter_context(
-                sparse_mapping(
-                    parameters.size_bytes, seed=parameters.seed, write=False, directory=directory
+        with (
+            _group() as group,
+            self.mapping(parameters, write=False, directory=scratch_directory()) as mapping,
+        ):
+            units = units_with_data(mapping)
+            orders: Orders = {
+                "read": lambda: mapping.touch(0, mapping.units),
+                "check": lambda: reads_as_written(mapping, units),
+            }
+            with workers(_WORKERS, orders) as others:
+                stage.pids = others.pids
+                stage.measure("start")
+                write(mapping, units)
+                seconds = mapping.touch(0, mapping.units)
+                others.tell("read")
+                stage.measure("touched", seconds)
+                before = resident(mapping)
+                rounds = _reclaim(group, mapping)
+                stage.clean(mapping.range, mapping.around())
+                intact = [reads_as_written(mapping, units), others.tell("check")]
+                return Remains(
+                    all(intact),
+                    counts={"resident pages before": before, "rounds of page reclaim": rounds},
                 )
-            )
-            written = contents(mapping.units, parameters.seed)
-            others = stack.enter_context(workers(_WORKERS, _obeying(mapping, written)))
-            pids = others.pids
-            measure("start", pids=pids)
-            write(mapping, written)
-            seconds = mapping.touch(0, mapping.units)
-            others.tell(_READ)
-            measure("touched", seconds, pids=pids)
-            before = resident(mapping)
-            after, rounds = before, 0
-            while after and rounds < _ROUNDS:
-                _reclaim(group, before * PAGE)
-                after = resident(mapping)
-                rounds += 1
-            if after:
-                raise CleanupError(
-                    f"page reclaim left {after} of {before} pages of the file in memory: let "
-                    "TMPDIR name a directory on ext4 or xfs, not on a tmpfs"
-                )
-            measure("released", populated=[mapping.range], pids=pids)
-            clean(mapping, [(0, mapping.units)], pids)
-            intact = [reads_as_written(mapping, written), others.tell(_CHECK)]
-            return Outcome(
-                all(intact),
-                counts={"resident pages before": before, "rounds of page reclaim": rounds},
-            )
 
 
-def _obeying(mapping: SparseMapping, written: Mapping[int, bytes]) -> Obey:
-    def obey(order: bytes) -> bool:
-        if order == _READ:
-            mapping.touch(0, mapping.units)
-            return True
-        return reads_as_written(mapping, written)
-
-    return obey
+def _reclaim(group: Path, mapping: SparseMapping) -> int:
+    """Have the kernel reclaim all pages of the file, and return in how many rounds it did."""
+    before = resident(mapping)
+    for rounds in range(1, _ROUNDS + 1):
+        try:
+            (group / "memory.reclaim").write_text(str(before * PAGE))
+        except BlockingIOError:  # less than that was found
+            pass
+        except OSError as error:
+            raise CleanupError(
+                f"page reclaim by {group}/memory.reclaim failed: {error}: it takes Linux 5.19"
+            ) from error
+        after = resident(mapping)
+        if not after:
+            return rounds
+    raise CleanupError(
+        f"page reclaim left {after} of {before} pages of the file in memory: let "
+        "TMPDIR name a directory on ext4 or xfs, not on a tmpfs"
+    )
 
 
 @contextmanager
@@ -116,17 +113,6 @@ def _group() -> Iterator[Path]:
     finally:
         (home / "cgroup.procs").write_text(str(os.getpid()))
         group.rmdir()
-
-
-def _reclaim(group: Path, size_bytes: int) -> None:
-    try:
-        (group / "memory.reclaim").write_text(str(size_bytes))
-    except BlockingIOError:  # less than that was found
-        pass
-    except OSError as error:
-        raise CleanupError(
-            f"page reclaim by {group}/memory.reclaim failed: {error}: it takes Linux 5.19"
-        ) from error
 
 
 PART = WorkersFile()

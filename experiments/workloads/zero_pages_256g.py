@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Memory that was only ever read: 256 GiB, 513 MiB of tables, and the zero page in each."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from experiments.phases import NO_RELEASE, Parameters
-from experiments.sparse import sparse_mapping
-from experiments.workload import Clean, Measure, Outcome, Workload
-
-_SAMPLE = 64
+from experiments.stage import Stage
+from experiments.workload import Remains, Workload
 
 
 class ZeroPages(Workload):
@@ -20,19 +15,13 @@ class ZeroPages(Workload):
     rehearsal_bytes = 8 << 30
     zero_pages = True
 
-    def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many tables are made."""
-        return {"units": parameters.size_bytes >> 21}
-
-    def run(self, measure: Measure, clean: Clean, parameters: Parameters) -> Outcome:
+    def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Read each unit; there is nothing to release, as a zero page is no memory of its own."""
-        measure("start")
-        with sparse_mapping(parameters.size_bytes, seed=parameters.seed, write=False) as mapping:
-            measure("touched", mapping.touch(0, mapping.units))
-            measure("released", populated=[mapping.range])
-            empty = [(0, mapping.units)]
-            clean(mapping, empty)
-            return Outcome(mapping.released_reads_zero(empty, _SAMPLE))
+        stage.measure("start")
+        with self.mapping(parameters, write=False) as mapping:
+            stage.measure("touched", mapping.touch(0, mapping.units))
+            stage.clean(mapping.range, mapping.around())
+            return Remains(mapping.released_reads_zero(mapping.around()))
 
 
 PART = ZeroPages()

@@ -178,19 +178,23 @@ print("on", flush=True)
 
 
 def test_units_outside_the_memory_are_refused() -> None:
-    """The loops over memory check their bounds."""
-    with pytest.raises(ValueError, match="not within"):
-        _memory.touch(bytearray(PAGE), 0, 1, seed=1, every_page=False)
+    """The loops over memory check their bounds, and that it is still mapped."""
+    with sparse_mapping(UNIT, seed=1) as mapping:
+        for first, last in ((0, 2), (1, 0)):
+            with pytest.raises(ValueError, match="not within"):
+                mapping.touch(first, last)
+    with pytest.raises(ValueError, match="released"):
+        mapping.touch(0, 1)
 
 
 def test_a_block_divides_two_mebibytes() -> None:
     """A release call covers whole pages, and never more than its unit."""
-    with sparse_mapping(UNIT, seed=1, every_page=False, block=PAGE) as mapping:
+    with sparse_mapping(UNIT, seed=1) as mapping:
         for block in (0, 100, 3 * PAGE, 2 * UNIT):
             with pytest.raises(ValueError, match="does not divide"):
-                _memory.release(mapping.view, 0, 1, seed=1, every_page=False, block=block)
+                _memory.Units(mapping.view, seed=1, block=block)
         with pytest.raises(ValueError, match="boundary"):
-            _memory.release(mapping.view[PAGE:], 0, 0, seed=1, every_page=False, block=PAGE)
+            _memory.Units(mapping.view[PAGE:], seed=1)
 
 
 @given(unit=st.integers(min_value=0, max_value=1 << 19), seed=st.integers(0, 2**64 - 1))

@@ -182,8 +182,8 @@ def _empty_tables(
         directory=directory,
         every_page=walk.zero_pages,
         write=not walk.zero_pages,
-    ) as made:
-        mapping = replace(made, advice=mmap.MADV_DONTNEED)
+        advice=mmap.MADV_DONTNEED,
+    ) as mapping:
         first = -mapping.address % walk.span // UNIT
         for unit in range(first, first + walk.tables * walk.span // UNIT, walk.span // UNIT):
             mapping.touch(unit, unit + 1)

@@ -19,7 +19,7 @@ from experiments.part import (
     at_least,
 )
 from experiments.spread import rotated, spread, text
-from experiments.target import second_thread
+from experiments.stage import second_thread
 
 _RUNS = 3
 _TIMES_FEWER = 50

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The stage that a workload runs on: it has the figures of each phase taken, and the method clean.
+
+Each workload runs twice in its process. What a first run alone does, such as growing the heap,
+would show in VmPTE, so a smaller rehearsal goes before the run proper.
+"""
+
+import mmap
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import cleanup
+from cleanup import _uapi
+from cleanup.proc import tlb_shootdowns
+from experiments import _memory
+from experiments.sparse import UNIT, Bounds
+
+
+class Stage:
+    """What a workload needs of its surroundings.
+
+    `pids` are processes that have its memory at the same place. They halt with this one, their
+    figures are added to its own, and the module cleans them, too.
+    """
+
+    def __init__(self, method: str, *, zero_pages: bool) -> None:
+        self._method, self._zero_pages = method, zero_pages
+        self.pids: Sequence[int] = ()
+        self.report: dict[str, Any] = {}
+
+    def measure(self, phase: str, seconds: float = 0.0) -> None:
+        """Take the figures of `start` or `touched`, whose work took `seconds`.
+
+        A phase that is met again keeps the highest VmPTE, and the sum of the seconds.
+        """
+        raise NotImplementedError
+
+    def clean(self, mapped: Bounds, empty: Sequence[Bounds], seconds: float = 0.0) -> None:
+        """Take the figures of `released`, free page tables, and take those of `cleaned`.
+
+        `mapped` are the addresses of the mapping, every GiB of which has held a page; `empty` are
+        the runs of 2 MiB units, counted from the first whole one, that hold no data. The release
+        took `seconds`. Raises OSError.
+        """
+        raise NotImplementedError
+
+    def _free(self, mapped: Bounds, empty: Sequence[Bounds]) -> dict[str, Any] | None:
+        """Clean by the method, and return what it says of it. A zap reaches this process alone."""
+        start, end = mapped
+        if self._method == "module":
+            ranges = [cleanup.Range(start, end - start)]
+            own, *others = (
+                cleanup.reclaim(pid, ranges=ranges, zero_pages=self._zero_pages)
+                for pid in (os.getpid(), *self.pids)
+            )
+            return sum(others, own).to_json()
+        if self._method == "zap":
+            first_unit = -(-start // UNIT) * UNIT
+            for first, last in empty:
+                _uapi.madvise(first_unit + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
+        return None
+
+
+class Rehearsal(Stage):
+    """Measures nothing, but counts the TLB shootdowns of the cleaning.
+
+    A second thread keeps another CPU busy meanwhile, or flushing would take no interrupt. The run
+    proper is timed without it: where the CPUs are an emulator's on a busy host, each interrupt
+    waits for its CPU's turn there.
+    """
+
+    def measure(self, _phase: str, _seconds: float = 0.0) -> None:
+        """Go on."""
+
+    def clean(self, mapped: Bounds, empty: Sequence[Bounds], _seconds: float = 0.0) -> None:
+        """Clean, and report the shootdowns."""
+        with second_thread():
+            before = tlb_shootdowns()
+            self._free(mapped, empty)
+            self.report["tlb_shootdowns"] = tlb_shootdowns() - before
+        self.report["tlb_tables"] = sum(last - first for first, last in empty)
+
+
+class Performance(Stage):
+    """Halts at each phase until `halt` comes back from telling the one who measures of it."""
+
+    def __init__(self, method: str, halt: Callable[..., None], *, zero_pages: bool) -> None:
+        super().__init__(method, zero_pages=zero_pages)
+        self._halt = halt
+
+    def measure(self, phase: str, seconds: float = 0.0, populated: Sequence[Bounds] = ()) -> None:
+        """Halt. Every GiB of the addresses `populated` has held a page."""
+        self._halt(phase=phase, seconds=seconds, populated=populated, pids=self.pids)
+
+    def clean(self, mapped: Bounds, empty: Sequence[Bounds], seconds: float = 0.0) -> None:
+        """Halt, clean, report what the method says of it, and halt once more."""
+        self.measure("released", seconds, [mapped])
+        begin = time.monotonic()
+        self.report["result"] = self._free(mapped, empty)
+        seconds = time.monotonic() - begin
+        # The module frees upper tables too: what is left of them is for the oracle to find.
+        self.measure("cleaned", seconds, [] if self._method == "module" else [mapped])
+
+
+@contextmanager
+def second_thread() -> Iterator[None]:
+    """Have a thread of this process keep a CPU busy meanwhile."""
+    stop = bytearray(1)
+    thread = threading.Thread(target=_memory.spin, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop[0] = 1
+        thread.join()
