@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.document import Document, measured_of
-from experiments.plot import STYLES
-from experiments.summary import Spread, Summary, size_text, summaries
+from experiments.plot import STYLES, save
+from experiments.summary import Summary, size_text, summaries
 from experiments.workload import Workload
 
 HEADINGS = ("mapped", "page tables left", "after reclaim", "reclaim took", "for each table")
@@ -24,15 +24,21 @@ _LINES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One method on one kernel: bytes mapped, of page tables left, tables freed, and seconds."""
+    """One method on one kernel: what was measured of it by how many bytes were mapped."""
 
     kernel: str
-    method: str
-    granularity: str
     mapped_bytes: tuple[int, ...]
-    left_bytes: tuple[int, ...]
-    freed: tuple[int, ...]
-    seconds: tuple[Spread, ...]
+    summaries: tuple[Summary, ...]
+
+    @property
+    def method(self) -> str:
+        """The method by which tables were to go."""
+        return self.summaries[0].method
+
+    @property
+    def left_bytes(self) -> tuple[int, ...]:
+        """The page tables left of each mapping."""
+        return tuple(one.remaining_bytes for one in self.summaries)
 
     @property
     def left_on_axis(self) -> list[int]:
@@ -42,12 +48,12 @@ class Curve:
     @property
     def medians(self) -> list[float]:
         """The median of the seconds that freeing took, for each size."""
-        return [each.median for each in self.seconds]
+        return [one.seconds["cleaned"]["median"] for one in self.summaries]
 
     @property
     def label(self) -> str:
         """The curve's name in a legend."""
-        return f"{self.method}, Linux {self.kernel}, {self.granularity} a call"
+        return f"{self.method}, Linux {self.kernel}, {self.summaries[0].granularity} a call"
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
@@ -57,31 +63,18 @@ def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
     """Return the curves of each workload that was run at three sizes at least."""
-    found: dict[str, list[Curve]] = {}
     sized: dict[tuple[str, str, str, str], dict[int, Summary]] = {}
     for document in documents:
         part, measured = measured_of(document)
-        if not isinstance(part, Workload):
-            continue
-        for summary in summaries(measured["runs"]):
-            place = part.name, document["kernel"], summary.method, summary.granularity
-            sized.setdefault(place, {})[measured["parameters"]["size_bytes"]] = summary
-    for (workload, *which), by_size in sorted(sized.items()):
-        if len(by_size) < _LEAST_SIZES:
-            continue
-        kernel, method, granularity = which
-        sizes = sorted(by_size)
-        found.setdefault(workload, []).append(
-            Curve(
-                kernel,
-                method,
-                granularity,
-                tuple(sizes),
-                tuple(by_size[size].remaining_bytes for size in sizes),
-                tuple(by_size[size].freed_tables for size in sizes),
-                tuple(by_size[size].seconds["cleaned"] for size in sizes),
-            )
-        )
+        if isinstance(part, Workload):
+            for summary in summaries(measured["runs"]):
+                place = part.name, document["kernel"], summary.method, summary.granularity
+                sized.setdefault(place, {})[measured["parameters"]["size_bytes"]] = summary
+    found: dict[str, list[Curve]] = {}
+    for (workload, kernel, *_), by_size in sorted(sized.items()):
+        if len(by_size) >= _LEAST_SIZES:
+            sizes, measured_at = zip(*sorted(by_size.items()), strict=True)
+            found.setdefault(workload, []).append(Curve(kernel, sizes, measured_at))
     return found
 
 
@@ -89,38 +82,31 @@ def rows(group: Sequence[Curve]) -> list[tuple[str, ...]]:
     """Return the lines of one kernel under HEADINGS, by size, and then the slopes."""
     by_method = {curve.method: curve for curve in group}
     none, module = by_method["none"], by_method["module"]
-    sizes = zip(
-        none.mapped_bytes,
-        none.left_bytes,
-        module.left_bytes,
-        module.freed,
-        module.seconds,
-        strict=True,
-    )
-    found = [
-        (
-            size_text(mapped),
-            size_text(left),
-            size_text(after),
-            f"{took.median:.3g} s ({took.least:.3g} to {took.most:.3g})",
-            f"{1e6 * took.median / freed:.3g} µs",
+    found: list[tuple[str, ...]] = []
+    prices: list[float] = []
+    for mapped, left, done in zip(
+        none.mapped_bytes, none.left_bytes, module.summaries, strict=True
+    ):
+        took = done.seconds["cleaned"]
+        prices.append(took["median"] / done.freed_tables)
+        found.append(
+            (
+                size_text(mapped),
+                size_text(left),
+                size_text(done.remaining_bytes),
+                f"{took['median']:.3g} s ({took['min']:.3g} to {took['max']:.3g})",
+                f"{1e6 * prices[-1]:.3g} µs",
+            )
         )
-        for mapped, left, after, freed, took in sizes
-    ]
-    prices = [took / freed for took, freed in zip(module.medians, module.freed, strict=True)]
     growth = (none.left_on_axis, module.left_on_axis, module.medians, prices)
     slopes = (f"{slope(none.mapped_bytes, values):.2f}" for values in growth)
     return [*found, ("*slope, log-log*", *slopes)]
 
 
 def draw_all(documents: Sequence[Document], out: Path) -> list[Path]:
-    """A PNG file in `out` for each workload that has curves."""
-    drawn = []
-    for workload, group in curves(documents).items():
-        path = out / f"growth-{workload}.png"
-        draw(workload, group).savefig(path, dpi=150)
-        drawn.append(path)
-    return drawn
+    """Write a picture of each workload that has curves."""
+    found = curves(documents)
+    return save({f"growth-{name}": draw(name, group) for name, group in found.items()}, out)
 
 
 def draw(workload: str, group: Sequence[Curve]) -> Figure:

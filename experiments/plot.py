@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Plots of an experiment, a panel for each kernel and granularity."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from experiments.document import Document, measured_of
 from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES
-from experiments.summary import Spread, Summary, duration_text, size_text, summaries
+from experiments.summary import Summary, duration_text, size_text, summaries
 
 # Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
 STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
@@ -18,17 +17,43 @@ _GROUP_WIDTH = 0.84
 _MIB = 1 << 20
 
 
+Shown = tuple[float, float, float, str]
+"""A bar's value, by how much the repeats lie below and above, and what stands over it."""
+
+
+def save(figures: Mapping[str, Figure], out: Path) -> list[Path]:
+    """Write a PNG file in `out` for each figure, by its name; return their paths."""
+    paths = [out / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=150)
+    return paths
+
+
 def draw(documents: Sequence[Document]) -> dict[str, Figure]:
     """Draw sizes and times of one workload by phase, from a document a kernel."""
+    sizes = "page tables of the process:\nVmPTE (MiB)"
+    times = "time in the phase (s):\nmedian, least to most"
     return {
-        "vmpte": _grid(documents, _sizes, "page tables of the process:\nVmPTE (MiB)"),
-        "seconds": _grid(documents, _times, "time in the phase (s):\nmedian, least to most"),
+        "vmpte": _grid(documents, PHASES, _size, sizes),
+        "seconds": _grid(documents, PHASES[1:], _time, times),
     }
+
+
+def _size(summary: Summary, phase: str) -> Shown:
+    size = summary.vmpte_bytes[phase]
+    return size / _MIB, 0, 0, size_text(size)
+
+
+def _time(summary: Summary, phase: str) -> Shown:
+    took = summary.seconds[phase]
+    median: float = took["median"]
+    return median, median - took["min"], took["max"] - median, duration_text(median)
 
 
 def _grid(
     documents: Sequence[Document],
-    panel: Callable[[Axes, Sequence[Summary]], None],
+    phases: Sequence[str],
+    figures: Callable[[Summary, str], Shown],
     label: str,
 ) -> Figure:
     rows = [(one, summaries(measured_of(one)[1]["runs"])) for one in documents]
@@ -49,7 +74,7 @@ def _grid(
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(axis="y", linewidth=0.5, alpha=0.5)
             axis.set_axisbelow(True)
-            panel(axis, shown)
+            _panel(axis, shown, phases, figures)
         line[0].set_ylabel(label)
     for axis in axes[-1]:
         axis.set_xlabel("phase")
@@ -73,66 +98,31 @@ def _grid(
     return figure
 
 
-def _sizes(axis: Axes, shown: Sequence[Summary]) -> None:
-    for summary, places, width in _places(shown, len(PHASES)):
-        bars = axis.bar(
-            places,
-            [summary.vmpte_bytes[phase] / _MIB for phase in PHASES],
-            width=width,
-            **_style(summary),
-        )
-        _label(axis, bars, [size_text(summary.vmpte_bytes[phase]) for phase in PHASES])
-    _name_groups(axis, PHASES)
-
-
-def _times(axis: Axes, shown: Sequence[Summary]) -> None:
-    phases = PHASES[1:]
-    for summary, places, width in _places(shown, len(phases)):
-        times = [summary.seconds[phase] for phase in phases]
-        bars = axis.bar(
-            places,
-            [time.median for time in times],
-            width=width,
-            yerr=None if summary.repeats == 1 else _errors(times),
-            capsize=3,
-            error_kw={"linewidth": 1},
-            **_style(summary),
-        )
-        _label(axis, bars, [duration_text(time.median) for time in times])
-    _name_groups(axis, phases)
-
-
-def _errors(times: Sequence[Spread]) -> tuple[list[float], list[float]]:
-    """Return by how much the repeats lie below and above the median."""
-    return (
-        [time.median - time.least for time in times],
-        [time.most - time.median for time in times],
-    )
-
-
-def _places(shown: Sequence[Summary], groups: int) -> Iterator[tuple[Summary, list[float], float]]:
-    """Where each summary's bars stand in the groups, and how wide they are."""
+def _panel(
+    axis: Axes,
+    shown: Sequence[Summary],
+    phases: Sequence[str],
+    figures: Callable[[Summary, str], Shown],
+) -> None:
+    """Draw a group of bars for each phase, a bar for each method."""
     width = _GROUP_WIDTH / max(len(shown), 1)
     for index, summary in enumerate(shown):
         offset = (index - (len(shown) - 1) / 2) * width
-        yield summary, [group + offset for group in range(groups)], width * 0.9
-
-
-def _style(summary: Summary) -> dict[str, Any]:
-    colour, hatch = STYLES[summary.method]
-    return {
-        "label": summary.method,
-        "facecolor": colour,
-        "hatch": hatch,
-        "edgecolor": "black",
-        "linewidth": 0.6,
-    }
-
-
-def _label(axis: Axes, bars: BarContainer, texts: Sequence[str]) -> None:
-    axis.bar_label(bars, texts, padding=3, fontsize=8, rotation=90)
-
-
-def _name_groups(axis: Axes, phases: Sequence[str]) -> None:
+        values, below, above, texts = zip(*(figures(summary, one) for one in phases), strict=True)
+        colour, hatch = STYLES[summary.method]
+        bars = axis.bar(
+            [group + offset for group in range(len(phases))],
+            values,
+            width=width * 0.9,
+            yerr=(below, above) if any(below + above) else None,
+            capsize=3,
+            error_kw={"linewidth": 1},
+            label=summary.method,
+            facecolor=colour,
+            hatch=hatch,
+            edgecolor="black",
+            linewidth=0.6,
+        )
+        axis.bar_label(bars, texts, padding=3, fontsize=8, rotation=90)
     axis.set_xticks(range(len(phases)), list(phases))
     axis.margins(y=0.45)  # room for the figures above the bars

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.document import Document, measured_of
 from experiments.part import Saving
-from experiments.plot import STYLES
+from experiments.plot import STYLES, save
 from experiments.summary import size_text
 
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
@@ -95,13 +95,10 @@ def verdict(one: OnKernel) -> str:
 
 
 def draw_all(kernels: Sequence[OnKernel], out: Path) -> list[Path]:
-    """A PNG file in `out` for each kernel."""
-    drawn = []
-    for one in kernels:
-        path = out / f"savings-{'.'.join(one.kernel.split('.')[:2])}.png"
-        draw(one).savefig(path, dpi=150)
-        drawn.append(path)
-    return drawn
+    """Write a picture for each kernel."""
+    return save(
+        {f"savings-{'.'.join(one.kernel.split('.')[:2])}": draw(one) for one in kernels}, out
+    )
 
 
 def draw(one: OnKernel) -> Figure:

@@ -3,35 +3,54 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from typing import Any
 
 from experiments.phases import PHASES, Run
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Seconds over the repeats."""
-
-    median: float
-    least: float
-    most: float
+from experiments.spread import spread
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One method at one granularity.
+    """The repeats of one method at one granularity.
 
-    Sizes, in bytes, and counts are those of the first run; `vmpte_spread_bytes` is the
-    largest difference that the others made to VmPTE of any phase.
+    Sizes, in bytes, and counts are those of the first run.
     """
 
-    method: str
-    granularity: str
-    repeats: int
-    first: Run
-    vmpte_bytes: dict[str, int]
-    vmpte_spread_bytes: int
-    seconds: dict[str, Spread]
+    runs: Sequence[Run]
+
+    @property
+    def first(self) -> Run:
+        """The first run."""
+        return self.runs[0]
+
+    @property
+    def method(self) -> str:
+        """The method by which tables were to go."""
+        return self.first["method"]
+
+    @property
+    def granularity(self) -> str:
+        """The size of each release call."""
+        return self.first["granularity"]
+
+    @property
+    def vmpte_bytes(self) -> dict[str, int]:
+        """VmPTE at the end of each phase."""
+        return {phase: self.first["phases"][phase]["vmpte_bytes"] for phase in PHASES}
+
+    @property
+    def vmpte_spread_bytes(self) -> int:
+        """The largest difference that the other runs made to VmPTE of any phase."""
+        sizes = ([run["phases"][phase]["vmpte_bytes"] for run in self.runs] for phase in PHASES)
+        return max(max(values) - min(values) for values in sizes)
+
+    @property
+    def seconds(self) -> dict[str, dict[str, Any]]:
+        """The time of each phase over the repeats, as `spread` has it."""
+        return {
+            phase: spread([run["phases"][phase]["seconds"] for run in self.runs])
+            for phase in PHASES
+        }
 
     @property
     def remaining_bytes(self) -> int:
@@ -56,25 +75,7 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run["granularity"], run["method"]), []).append(run)
-    return [_summary(group) for group in groups.values()]
-
-
-def _summary(runs: Sequence[Run]) -> Summary:
-    first = runs[0]
-    sizes = {phase: [run["phases"][phase]["vmpte_bytes"] for run in runs] for phase in PHASES}
-    times = {phase: [run["phases"][phase]["seconds"] for run in runs] for phase in PHASES}
-    return Summary(
-        method=first["method"],
-        granularity=first["granularity"],
-        repeats=len(runs),
-        first=first,
-        vmpte_bytes={phase: values[0] for phase, values in sizes.items()},
-        vmpte_spread_bytes=max(max(values) - min(values) for values in sizes.values()),
-        seconds={
-            phase: Spread(median(values), min(values), max(values))
-            for phase, values in times.items()
-        },
-    )
+    return [Summary(group) for group in groups.values()]
 
 
 def details(one: Summary) -> str:
@@ -100,9 +101,9 @@ def details(one: Summary) -> str:
         f"the machine's page tables {size_text(phases['cleaned']['pagetables_bytes'])} at the end",
         *(f"{name} {count}" for name, count in first["counts"].items()),
     ]
-    if one.repeats > 1:
+    if len(one.runs) > 1:
         spread = size_text(one.vmpte_spread_bytes)
-        said.append(f"over {one.repeats} runs VmPTE of a phase differed by at most {spread}")
+        said.append(f"over {len(one.runs)} runs VmPTE of a phase differed by at most {spread}")
     return ", ".join(said)
 
 
@@ -117,12 +118,10 @@ def size_text(size_bytes: float) -> str:
     return f"{size:.1f} {unit}" if size >= 10 else f"{size:.2f} {unit}"
 
 
-def seconds_text(spread: Spread) -> str:
-    """Return a time for people, with its spread where the repeats differ."""
-    text = duration_text(spread.median)
-    if spread.least == spread.most:
-        return text
-    return f"{text} ({duration_text(spread.least)} to {duration_text(spread.most)})"
+def seconds_text(seconds: dict[str, Any]) -> str:
+    """Return what `spread` has of a time for people, with its ends where the repeats differ."""
+    median, least, most = (duration_text(seconds[name]) for name in ("median", "min", "max"))
+    return median if seconds["min"] == seconds["max"] else f"{median} ({least} to {most})"
 
 
 def duration_text(seconds: float) -> str:

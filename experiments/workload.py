@@ -142,7 +142,7 @@ class Workload(Part):
                 one.method,
                 *(summary.size_text(one.vmpte_bytes[phase]) for phase in PHASES),
                 f"{one.freed_tables}/{one.empty_tables}",
-                "" if one.method == "none" else f"{one.seconds['cleaned'].median:.3f} s",
+                "" if one.method == "none" else f"{one.seconds['cleaned']['median']:.3f} s",
                 "intact" if one.first["contents_intact"] else "CHANGED",
             )
             for one in summary.summaries(measured["runs"])
