@@ -5,9 +5,8 @@ import json
 import os
 import queue
 import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from typing import cast
 
 import psutil
@@ -26,20 +25,15 @@ _QUICK_SECONDS = 900
 # The largest guest, with what QEMU takes.
 _GUEST_BYTES = 5 << 30
 
+_Machine = tuple[str, lab.Machine]
+"""A kernel, and what it runs on: parts of the same share a guest."""
+_Machines = Mapping[_Machine, Sequence[Part]]
+
 
 def at_once() -> int:
     """Return how many guests this machine has processors and memory for."""
     memory = psutil.virtual_memory().available // _GUEST_BYTES
     return max(1, min(os.cpu_count() or 1, memory))
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Parts that share a guest."""
-
-    kernel: str
-    machine: lab.Machine
-    parts: tuple[Part, ...]
 
 
 def here(parts: Iterable[Part], scale: Scale) -> Iterator[Document]:
@@ -58,75 +52,62 @@ def in_lab(
     says so, and costs no other's result.
     """
     made_by = commit()
-    batches = _batches(wanted, scale)
-    run = _in_turn(batches, scale) if jobs == 1 else _at_once(batches, scale, jobs)
+    machines: dict[_Machine, list[Part]] = {}
+    for part, kernel in wanted:
+        machine = lab.Machine(**part.needs_at(scale).machine())
+        machines.setdefault((kernel, machine), []).append(part)
+    run = _at_once(machines, scale, jobs) if jobs > 1 else _in_turn(machines, scale)
     for document in run:
         yield {**document, "commit": made_by}
 
 
-def _batches(wanted: Sequence[tuple[Part, str]], scale: Scale) -> list[_Batch]:
-    groups: dict[tuple[str, lab.Machine], list[Part]] = {}
-    for part, kernel in wanted:
-        machine = lab.Machine(**part.needs_at(scale).machine())
-        groups.setdefault((kernel, machine), []).append(part)
-    return [_Batch(*place, tuple(parts)) for place, parts in groups.items()]
+def _in_turn(machines: _Machines, scale: Scale) -> Iterator[Document]:
+    for machine, parts in machines.items():
+        yield from _in_guests(machine, parts, scale, on_stderr())
 
 
-def _in_turn(batches: Sequence[_Batch], scale: Scale) -> Iterator[Document]:
-    for batch in batches:
-        yield from _in_guests(batch, scale, on_stderr())
-
-
-def _at_once(batches: Sequence[_Batch], scale: Scale, jobs: int) -> Iterator[Document]:
-    """Measure batches in threads, each of which has a guest of its own at a time."""
-    waiting = queue.SimpleQueue[_Batch]()
+def _at_once(machines: _Machines, scale: Scale, jobs: int) -> Iterator[Document]:
+    """Measure in threads, each of which has a guest of its own at a time."""
     found = queue.SimpleQueue[Document | BaseException | None]()
-    for batch in batches:
-        waiting.put(batch)
 
-    def work() -> None:
-        try:
-            while True:
-                batch = waiting.get_nowait()
-                for document in _in_guests(batch, scale, Lines()):
-                    found.put(document)
-        except queue.Empty:
-            found.put(None)
-        except BaseException as error:
-            found.put(error)
+    def work(machine: _Machine, parts: Sequence[Part]) -> None:
+        for document in _in_guests(machine, parts, scale, Lines()):
+            found.put(document)
 
-    # A guest dies with the thread that booted it, and these with the program: whatever ends the
-    # program leaves nothing behind.
-    workers = [threading.Thread(target=work, daemon=True) for _ in range(min(jobs, len(batches)))]
-    for worker in workers:
-        worker.start()
-    running = len(workers)
-    while running:
-        got = found.get()
-        if got is None:
-            running -= 1
-        elif isinstance(got, BaseException):
-            raise got
-        else:
-            yield got
+    # A guest dies with the thread that booted it, and the threads, daemons, with the program:
+    # whatever ends the program leaves nothing behind.
+    with ThreadPool(jobs) as pool:
+        for batch in machines.items():
+            pool.apply_async(work, batch, callback=found.put, error_callback=found.put)
+        running = len(machines)
+        while running:
+            got = found.get()
+            if got is None:
+                running -= 1
+            elif isinstance(got, BaseException):
+                raise got
+            else:
+                yield got
 
 
-def _in_guests(batch: _Batch, scale: Scale, progress: Progress) -> Iterator[Document]:
+def _in_guests(
+    machine: _Machine, parts: Sequence[Part], scale: Scale, progress: Progress
+) -> Iterator[Document]:
     """Measure parts in one guest, and in another one what is left when it has ended early."""
-    waiting = list(batch.parts)
+    waiting, kernel = list(parts), machine[0]
     while waiting:
         part = waiting[0]
         try:
-            with lab.boot(batch.kernel, batch.machine, progress=progress) as guest:
+            with lab.boot(*machine, progress=progress) as guest:
                 while waiting and not guest.ended:
                     part = waiting.pop(0)
-                    scale.progress(f"{part.name} on {batch.kernel}")
+                    scale.progress(f"{part.name} on {kernel}")
                     yield in_guest(guest, part, scale)
         except CleanupError as error:
             # Where no guest boots, there is none for the others either.
             lost = waiting if part in waiting else [part]
             for one in lost:
-                yield _failed(one, scale, batch.kernel, str(error))
+                yield _failed(one, scale, kernel, str(error))
             waiting = [] if lost is waiting else waiting
 
 
