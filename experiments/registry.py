@@ -3,9 +3,8 @@
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import experiments
 from experiments.part import Group, Part
@@ -20,12 +19,6 @@ def groups() -> tuple[Group, ...]:
         if module.ispkg
     )
     return tuple(package.GROUP for package in packages if hasattr(package, "GROUP"))
-
-
-def directory(group: Group) -> Path:
-    """Return where a group's own package lies."""
-    module = importlib.import_module(group.package.removesuffix(".parts"))
-    return Path(module.__path__[0])
 
 
 @cache
@@ -56,16 +49,10 @@ def chosen(names: Sequence[str]) -> list[Part]:
 
     Raises ValueError for a name that is neither's.
     """
-    return list(dict.fromkeys(part for name in names for part in _named(name)))
-
-
-def _named(name: str) -> Iterator[Part]:
-    for group in groups():
-        if group.name == name:
-            yield from parts_of(group).values()
-            return
-    part = find(name)
-    if part is None:
-        known = sorted([*all_parts(), *(group.name for group in groups())])
-        raise ValueError(f"no experiment is called {name!r}: choose from {', '.join(known)}")
-    yield part
+    known = {name: [part] for name, part in all_parts().items()}
+    known |= {group.name: list(parts_of(group).values()) for group in groups()}
+    for name in names:
+        if name not in known:
+            choices = ", ".join(sorted(known))
+            raise ValueError(f"no experiment is called {name!r}: choose from {choices}")
+    return list(dict.fromkeys(part for name in names for part in known[name]))

@@ -6,78 +6,86 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from matplotlib.figure import Figure
 
 from experiments import registry, savings
 from experiments.document import Document, measured_of
-from experiments.part import Group
+from experiments.part import Group, Row
+from experiments.plot import save
 from experiments.table import notes, table
-
-_HERE = Path(__file__).parent
 
 
 def write_all(documents: Sequence[Document], out: Path) -> list[Path]:
     """Draw the pictures of all documents and write report.html.  Returns the files written."""
     measured = [one for one in documents if one["measured"] is not None]
-    pictures = {name: draw(group, out) for name, group in _by_part(measured).items()}
+    by_part = {name: list(some) for name, some in groupby(measured, lambda one: one["part"])}
+    pictures = {name: save(_drawn(some), out) for name, some in by_part.items()}
     saved = savings.on_kernels(measured)
     of_savings = savings.draw_all(saved, out)
+    grouped = [
+        (group, {name: some for name, some in by_part.items() if group.has(name)}, _text(group))
+        for group in registry.groups()
+    ]
     report = out / "report.html"
     report.write_text(
-        render(measured, pictures, list(zip(saved, of_savings, strict=True))), encoding="utf-8"
+        _template().render(
+            groups=[one for one in grouped if one[1]],
+            documents=measured,
+            tables=[(one, table(one)) for one in measured],
+            notes=notes(measured),
+            pictures=pictures,
+            saved=list(zip(saved, of_savings, strict=True)),
+            savings=savings,
+            table=table,
+        ),
+        encoding="utf-8",
     )
     return [*(path for paths in pictures.values() for path in paths), *of_savings, report]
 
 
-def draw(documents: Sequence[Document], out: Path) -> list[Path]:
-    """Draw the documents of one part, one a kernel, into PNG files."""
+def _drawn(documents: Sequence[Document]) -> dict[str, Figure]:
+    """Draw the documents of one part, one a kernel, by the names of the pictures."""
     part, _ = measured_of(documents[0])
-    drawn = []
-    for suffix, figure in part.draw(documents).items():
-        name = "-".join([part.name.replace("/", "-"), *filter(None, [suffix])])
-        drawn.append(out / f"{name}.png")
-        figure.savefig(drawn[-1], dpi=150)
-    return drawn
+    name = part.name.replace("/", "-")
+    return {
+        f"{name}-{suffix}" if suffix else name: figure
+        for suffix, figure in part.draw(documents).items()
+    }
 
 
-def _by_part(documents: Sequence[Document]) -> dict[str, list[Document]]:
-    return {name: list(group) for name, group in groupby(documents, lambda one: one["part"])}
-
-
-def render(
-    documents: Sequence[Document],
-    pictures: dict[str, list[Path]],
-    saved: Sequence[tuple[savings.OnKernel, Path]],
-) -> str:
-    """Return the report on documents that come part by part, with their pictures inside."""
+def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = _data_uri
-    parts = _by_part(documents)
-    groups = [
-        (group, {name: part for name, part in parts.items() if group.has(name)})
-        for group in registry.groups()
-    ]
-    return environment.get_template("report.html.j2").render(
-        groups=[(group, parts, _text(group)) for group, parts in groups if parts],
-        documents=documents,
-        tables=[(one, table(one)) for one in documents],
-        notes=notes(documents),
-        pictures=pictures,
-        saved=saved,
-        savings=savings,
-        table=table,
-    )
+    environment.filters |= {"data_uri": _data_uri, "origin": _origin, "savings_row": savings.row}
+    return environment.get_template("report.html.j2")
 
 
 def _text(group: Group) -> str:
     """Return the name of the template that says how a group's figures come about."""
-    return str(registry.directory(group).relative_to(_HERE) / "report.html.j2")
+    _, *package = group.package.removesuffix(".parts").split(".")
+    return "/".join([*package, "report.html.j2"])
+
+
+def _origin(document: Document) -> Row:
+    """Say where a document's figures come from."""
+    scale = ["quick" if document["scale"]["quick"] else "full"]
+    for name, value in document["scale"].items():
+        if value and name != "quick":
+            scale.append(f"{name} {', '.join(value) if isinstance(value, list) else value}")
+    return (
+        document["part"],
+        document["kernel"],
+        document["accelerator"],
+        document["commit"] or "not from a checkout",
+        str(document["seed"]),
+        "; ".join(scale),
+    )
 
 
 def _data_uri(path: Path) -> str:

@@ -65,7 +65,6 @@ def test_a_new_part_is_found_by_being_there(
     found = registry.groups.__wrapped__()
     assert "made-up" in [group.name for group in found]
     assert list(registry.parts_of(found[-1])) == ["made-up/one"]
-    assert registry.directory(found[-1]) == tmp_path / "made_up_group"
 
 
 def loaded_by(imports: str) -> list[str]:
