@@ -20,13 +20,14 @@ class Parameters:
 
     `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
     are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and
-    contents.
+    contents. A `quick` run is to take seconds.
     """
 
     size_bytes: int
     granularity: str
     touch: str
     seed: int
+    quick: bool
 
 
 class Phase(TypedDict):

@@ -102,7 +102,7 @@ class Workload(Part):
         repeats = scale.runs(self.repeats)
         granularities = scale.granularities or self.granularities[:1]
         touch = scale.touch or self.touches[0]
-        common = Parameters(self.size_at(scale), granularities[0], touch, scale.seed)
+        common = Parameters(self.size_at(scale), granularities[0], touch, scale.seed, scale.quick)
         runs = []
         for granularity in granularities:
             at = f" at {granularity}" if granularity != NO_RELEASE else ""
