@@ -16,34 +16,32 @@ _ROOM_FOR_FIGURES = 0.22
 _OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 Key = TypeVar("Key")
-Group = tuple[str, Sequence[dict[str, Any] | None]]
-"""A label, and what `spread` stored for each kernel; None where one has no such figure."""
 
 
-def bars(
-    kernels: Sequence[str],
-    groups: Sequence[Group],
+def bars_of(
+    documents: Sequence[Document],
+    groups: Mapping[Key, str],
+    figures: Callable[[Any, Key], dict[str, Any] | None],
     *,
     label: str,
     missing: str = "",
     limit: tuple[str, float] | None = None,
-) -> Figure:
-    """Medians from zero, whiskers from least to most; a line at a `limit` that has a name.
+) -> dict[str, Figure]:
+    """Draw bars as a part's one picture, a colour for the document of each kernel.
 
-    `label` names the figure and its unit, `missing` says why one is not there.
+    They are medians from zero, with whiskers from least to most, and a line at a `limit` that has a
+    name. `groups` have a label each. `figures` finds in what was measured what `spread` stored for
+    a group, or None. `label` names the figure and its unit, `missing` says why one is not there.
     """
-    height = _GROUP_HEIGHT / len(kernels)
+    height = _GROUP_HEIGHT / len(documents)
     figure = Figure(
-        figsize=(9, 1.4 + len(groups) * (0.25 + 0.2 * len(kernels))), layout="constrained"
+        figsize=(9, 1.4 + len(groups) * (0.25 + 0.2 * len(documents))), layout="constrained"
     )
     axis = figure.subplots()
-    for index, kernel in enumerate(kernels):
-        offset = (index - (len(kernels) - 1) / 2) * height
-        shown = [
-            (place, one)
-            for place, (_, figures) in enumerate(groups)
-            if (one := figures[index]) is not None
-        ]
+    for index, document in enumerate(documents):
+        offset = (index - (len(documents) - 1) / 2) * height
+        found = [figures(document["measured"], key) for key in groups]
+        shown = [(place, one) for place, one in enumerate(found) if one is not None]
         medians = [one["median"] for _, one in shown]
         colour, hatch = _STYLES[index % len(_STYLES)]
         drawn = axis.barh(
@@ -56,7 +54,7 @@ def bars(
             ),
             capsize=2,
             error_kw={"linewidth": 1},
-            label=f"Linux {kernel}",
+            label=f"Linux {document['kernel']}",
             facecolor=colour,
             hatch=hatch,
             edgecolor="black",
@@ -64,8 +62,8 @@ def bars(
         )
         texts = [f"{value:,.0f}" for value in medians]
         axis.bar_label(drawn, texts, padding=4, fontsize=8, bbox=_OVER_LINES)
-        for place, (_, figures) in enumerate(groups):
-            if figures[index] is None:
+        for place, one in enumerate(found):
+            if one is None:
                 axis.annotate(
                     missing,
                     (0, place + offset),
@@ -74,9 +72,9 @@ def bars(
                     fontsize=8,
                     verticalalignment="center",
                 )
-    _finish(axis, [name for name, _ in groups], label, limit)
+    _finish(axis, list(groups.values()), label, limit)
     figure.legend(loc="outside lower center", ncols=2)
-    return figure
+    return {"": figure}
 
 
 def _finish(axis: Axes, names: Sequence[str], label: str, limit: tuple[str, float] | None) -> None:
@@ -97,22 +95,3 @@ def _finish(axis: Axes, names: Sequence[str], label: str, limit: tuple[str, floa
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", linewidth=0.5, alpha=0.5)
     axis.set_axisbelow(True)
-
-
-def bars_of(
-    documents: Sequence[Document],
-    groups: Mapping[Key, str],
-    figures: Callable[[Any, Key], dict[str, Any] | None],
-    **options: Any,  # noqa: ANN401 -- those of `bars`
-) -> dict[str, Figure]:
-    """Draw bars as a part's one picture; `figures` finds those of a group in what was measured."""
-    return {
-        "": bars(
-            [one["kernel"] for one in documents],
-            [
-                (label, [figures(one["measured"], key) for one in documents])
-                for key, label in groups.items()
-            ],
-            **options,
-        )
-    }
