@@ -5,7 +5,7 @@ Each experiment is a part (``part.Part``), found by being there (``registry``). 
 kernel at some scale, here or in a guest of the lab (``runner``), and that makes one document
 (``document``). ``table`` makes of a document what people read; ``report`` draws and writes pages.
 
-A workload (``workloads/``, one file each) is a part that runs in a process of its own (``target``),
-which halts at every phase while ``measure`` reads its figures from outside and judges its page
+A workload (``workloads/``) is a part that runs in a process of its own (``target``), on a ``stage``
+where it halts at every phase while ``measure`` reads its figures from outside and judges its page
 tables (``oracle``) by what the kernel exports, never by this project's own scan.
 """

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import cleanup
 from cleanup.methods import Features
@@ -15,7 +15,7 @@ from cleanup.proc import pagetables_bytes, settled_pagetables_bytes
 from experiments import oracle
 from experiments.part import ExperimentError
 from experiments.phases import METHODS, PHASES, Parameters, Phase, Run
-from experiments.sparse import Bounds
+from experiments.sparse import PAGE, Bounds
 
 
 @dataclass
@@ -126,38 +126,29 @@ def _converse(
 
 
 def _result(
-    method: str, granularity: str, repeat: int, observed: _Observed, outcome: dict[str, Any]
+    method: str, granularity: str, repeat: int, observed: _Observed, reported: dict[str, Any]
 ) -> Run:
-    phases = observed.phases
     # Tables that were empty before the mapping was made are none of the workload's.
     at_start = observed.censuses["start"].empty_pte
     released = observed.censuses["released"]
     empty = released.empty_pte - at_start
     empty_after = observed.censuses["cleaned"].empty_pte - at_start
-    reported: dict[str, Any] = outcome["result"] or {}
-    freed = reported.get("freed", {"pte": empty - empty_after, "pmd": 0, "pud": 0})
-    result: Run = {
+    measured = {
         "method": method,
         "granularity": granularity,
         "repeat": repeat,
-        "phases": {phase: phases[phase] for phase in PHASES},
+        "phases": {phase: observed.phases[phase] for phase in PHASES},
         "empty_tables": empty,
         "empty_tables_after": empty_after,
         "empty_upper_tables": {"pmd": released.pmd_empty, "pud": released.pud_empty},
-        "freed": freed,
-        "skipped": reported.get("skipped", {}),
-        "contents_intact": outcome["contents_intact"],
-        "survivors": outcome["survivors"],
-        "counts": outcome["counts"],
-        "tlb_shootdowns": outcome["tlb_shootdowns"],
-        "tlb_tables": outcome["tlb_tables"],
-        "violations": [],
+        "freed": {"pte": empty - empty_after, "pmd": 0, "pud": 0},
+        "skipped": {},
+        # The module's own count takes the place of the oracle's.
+        **reported,
     }
-    if reported:
-        result["flushes"] = reported["flushes"]
-        result["longest_hold_ns"] = reported["longest_hold_ns"]
-    result["violations"] = violations(result)
-    return result
+    run = cast(Run, measured)
+    run["violations"] = violations(run)
+    return run
 
 
 def violations(run: Run) -> list[str]:
@@ -170,7 +161,7 @@ def violations(run: Run) -> list[str]:
     freed = run["freed"]
     fall = run["phases"]["released"]["vmpte_bytes"] - run["phases"]["cleaned"]["vmpte_bytes"]
     tables = freed["pte"] + freed["pmd"] + freed["pud"]
-    if tables * oracle.PAGE != fall:
+    if tables * PAGE != fall:
         found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
     if run["method"] == "module":
         empty = {"pte": run["empty_tables"], **run["empty_upper_tables"]}

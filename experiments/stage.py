@@ -19,6 +19,8 @@ from cleanup.proc import tlb_shootdowns
 from experiments import _memory
 from experiments.sparse import UNIT, Bounds
 
+_COUNTED = ("freed", "skipped", "flushes", "longest_hold_ns")
+
 
 class Stage:
     """What a workload needs of its surroundings.
@@ -48,8 +50,11 @@ class Stage:
         """
         raise NotImplementedError
 
-    def _free(self, mapped: Bounds, empty: Sequence[Bounds]) -> dict[str, Any] | None:
-        """Clean by the method, and return what it says of it. A zap reaches this process alone."""
+    def _free(self, mapped: Bounds, empty: Sequence[Bounds]) -> dict[str, Any]:
+        """Clean by the method, and return what the module counts of it.
+
+        A zap reaches this process alone.
+        """
         start, end = mapped
         if self._method == "module":
             ranges = [cleanup.Range(start, end - start)]
@@ -57,12 +62,13 @@ class Stage:
                 cleanup.reclaim(pid, ranges=ranges, zero_pages=self._zero_pages)
                 for pid in (os.getpid(), *self.pids)
             )
-            return sum(others, own).to_json()
+            done = sum(others, own).to_json()
+            return {name: done[name] for name in _COUNTED}
         if self._method == "zap":
             first_unit = -(-start // UNIT) * UNIT
             for first, last in empty:
                 _uapi.madvise(first_unit + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
-        return None
+        return {}
 
 
 class Rehearsal(Stage):
@@ -97,10 +103,10 @@ class Performance(Stage):
         self._halt(phase=phase, seconds=seconds, populated=populated, pids=self.pids)
 
     def clean(self, mapped: Bounds, empty: Sequence[Bounds], seconds: float = 0.0) -> None:
-        """Halt, clean, report what the method says of it, and halt once more."""
+        """Halt, clean, report what the module counts, and halt once more."""
         self.measure("released", seconds, [mapped])
         begin = time.monotonic()
-        self.report["result"] = self._free(mapped, empty)
+        self.report |= self._free(mapped, empty)
         seconds = time.monotonic() - begin
         # The module frees upper tables too: what is left of them is for the oracle to find.
         self.measure("cleaned", seconds, [] if self._method == "module" else [mapped])

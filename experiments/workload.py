@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import cleanup
 from experiments import measure as measuring
-from experiments import oracle, summary
+from experiments import summary
 from experiments.part import Documents, Measured, Needs, Part, Pictures, Row, Saving, Scale
 from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES, Parameters
-from experiments.sparse import PAGE, SparseMapping, sparse_mapping
+from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 from experiments.stage import Stage
 
 
@@ -119,7 +119,7 @@ class Workload(Part):
         return {
             "parameters": {
                 "size_bytes": common.size_bytes,
-                "units": common.size_bytes // oracle.UNIT,
+                "units": common.size_bytes // UNIT,
                 "granularity": list(granularities),
                 "touch": touch,
                 "repeats": repeats,
@@ -173,7 +173,7 @@ class Workload(Part):
         return [
             Saving(
                 name=self.name if at == NO_RELEASE else f"{self.name}, {at} a call",
-                tables=one.vmpte_bytes["released"] // oracle.PAGE,
+                tables=one.vmpte_bytes["released"] // PAGE,
                 empty=one.empty_tables,
                 freed=one.freed_tables if one.method == "module" else None,
                 control=self.control,
