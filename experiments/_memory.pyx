@@ -99,13 +99,6 @@ cdef inline int64_t now_ns() noexcept nogil:
     return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
 
 
-cdef inline int advise(unsigned char *start, size_t length, int advice) except -1 nogil:
-    if madvise(start, length, advice):
-        with gil:
-            PyErr_SetFromErrno(OSError)
-    return 0
-
-
 def touched_offset(size_t unit, uint64_t seed):
     return touched(unit, seed)
 
@@ -154,60 +147,58 @@ cdef class Units:
             load(self.base + offset)
 
     @cython.final
-    cdef inline void touch_unit(self, size_t unit) noexcept nogil:
-        cdef size_t page
-        if not self.every_page:
-            self.touch_page(touched(unit, self.seed))
-            return
-        for page in range(UNIT_PAGES):
-            self.touch_page(unit * UNIT + page * PAGE)
+    cdef inline int release_block(self, size_t number) except -1 nogil:
+        if madvise(self.base + number * self.block, self.block, self.advice):
+            with gil:
+                PyErr_SetFromErrno(OSError)
+        return 0
 
     @cython.final
-    cdef inline int release_unit(self, size_t unit) except -1 nogil:
-        cdef size_t number
-        if not self.every_page:
-            number = touched(unit, self.seed) // self.block
-            return advise(self.base + number * self.block, self.block, self.advice)
-        for number in range(unit * UNIT // self.block, (unit + 1) * UNIT // self.block):
-            advise(self.base + number * self.block, self.block, self.advice)
-        return 0
+    cdef int64_t touch_ns(self, size_t first, size_t last) noexcept nogil:
+        cdef int64_t begin = now_ns()
+        cdef size_t unit, page
+        for unit in range(first, last):
+            if not self.every_page:
+                self.touch_page(touched(unit, self.seed))
+            else:
+                for page in range(UNIT_PAGES):
+                    self.touch_page(unit * UNIT + page * PAGE)
+        return now_ns() - begin
+
+    @cython.final
+    cdef int64_t release_ns(self, size_t first, size_t last) except -1 nogil:
+        cdef int64_t begin = now_ns()
+        cdef size_t unit, number
+        for unit in range(first, last):
+            if not self.every_page:
+                self.release_block(touched(unit, self.seed) // self.block)
+            else:
+                for number in range(unit * UNIT // self.block, (unit + 1) * UNIT // self.block):
+                    self.release_block(number)
+        return now_ns() - begin
 
     def touch(self, size_t first, size_t last):
         cdef unsigned char[::1] memory = self.held(first, last)
-        cdef int64_t begin
-        cdef size_t unit
+        cdef int64_t touching
         with nogil:
-            begin = now_ns()
-            for unit in range(first, last):
-                self.touch_unit(unit)
-            begin = now_ns() - begin
-        return 1e-9 * begin
+            touching = self.touch_ns(first, last)
+        return 1e-9 * touching
 
     def release(self, size_t first, size_t last):
         cdef unsigned char[::1] memory = self.held(first, last)
-        cdef int64_t begin
-        cdef size_t unit
+        cdef int64_t releasing
         with nogil:
-            begin = now_ns()
-            for unit in range(first, last):
-                self.release_unit(unit)
-            begin = now_ns() - begin
-        return 1e-9 * begin
+            releasing = self.release_ns(first, last)
+        return 1e-9 * releasing
 
     def touch_and_release(self, size_t first, size_t last):
         cdef unsigned char[::1] memory = self.held(first, last)
-        cdef int64_t begin, middle, end, touching = 0, releasing = 0
+        cdef int64_t touching = 0, releasing = 0
         cdef size_t unit
         with nogil:
-            end = now_ns()
             for unit in range(first, last):
-                begin = end
-                self.touch_unit(unit)
-                middle = now_ns()
-                self.release_unit(unit)
-                end = now_ns()
-                touching += middle - begin
-                releasing += end - middle
+                touching += self.touch_ns(unit, unit + 1)
+                releasing += self.release_ns(unit, unit + 1)
         return 1e-9 * touching, 1e-9 * releasing
 
     def release_but(self, size_t first, size_t last, uint32_t per_million):
@@ -228,7 +219,7 @@ cdef class Units:
                 begin = now_ns()
                 for number in range(unit * blocks, (unit + 1) * blocks):
                     if not is_kept(number, self.seed, per_million):
-                        advise(self.base + number * self.block, self.block, self.advice)
+                        self.release_block(number)
                 spent += now_ns() - begin
             survivors += kept
             if kept:
