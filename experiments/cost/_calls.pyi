@@ -12,9 +12,6 @@ def count(counter: Buffer) -> None:
 def loop(instructions: int) -> None:
     """Run so many instructions, an even number."""
 
-def sample(counter: Buffer) -> tuple[int, int]:
-    """CLOCK_MONOTONIC in nanoseconds, and the counter."""
-
 def unmap_and_map(address: int, length: int) -> None:
     """munmap() and then mmap() private anonymous memory in its place. OSError."""
 

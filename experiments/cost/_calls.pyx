@@ -4,25 +4,13 @@
 
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-
-cdef extern from "<sys/mman.h>" nogil:
-    enum:
-        MAP_ANONYMOUS
-        MAP_FIXED
-        MAP_NORESERVE
-        MAP_PRIVATE
-        PROT_READ
-        PROT_WRITE
-    void *MAP_FAILED
-    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
-    int munmap(void *address, size_t length)
+from libc.stdint cimport uint64_t, uintptr_t
 
 cdef extern from *:
     """
     #include <signal.h>
     #include <stdint.h>
+    #include <sys/mman.h>
     #include <sys/prctl.h>
 
     static void die_with_parent(void)
@@ -41,10 +29,34 @@ cdef extern from *:
         if (rounds)
             __asm__ volatile("1: decq %0\\n\\tjnz 1b" : "+r"(rounds) : : "cc");
     }
+
+    static int map_fresh(uintptr_t address, size_t length)
+    {
+        void *mapped = mmap((void *)address, length, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+
+        return mapped == MAP_FAILED;
+    }
+
+    static int munmap_and_mmap(uintptr_t address, size_t length)
+    {
+        return munmap((void *)address, length) || map_fresh(address, length);
+    }
+
+    static int mmap_blocks(uintptr_t address, size_t length, size_t block)
+    {
+        uintptr_t end = address + length;
+
+        while (address < end && !map_fresh(address, block))
+            address += block;
+        return address < end;
+    }
     """
     void die_with_parent() nogil
     void count_for_ever(uint64_t *count) nogil
     void two_instructions_each(uint64_t rounds) nogil
+    int munmap_and_mmap(uintptr_t address, size_t length) nogil
+    int mmap_blocks(uintptr_t address, size_t length, size_t block) nogil
 
 
 def count(uint64_t[::1] counter):
@@ -58,42 +70,13 @@ def loop(uint64_t instructions):
         two_instructions_each(instructions // 2)
 
 
-def sample(const uint64_t[::1] counter):
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec, counter[0]
-
-
-cdef int map_fresh(uintptr_t address, size_t length) noexcept nogil:
-    cdef void *result = mmap(
-        <void *>address,
-        length,
-        PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
-        -1,
-        0,
-    )
-    return -1 if result == MAP_FAILED else 0
-
-
 def unmap_and_map(uintptr_t address, size_t length):
-    cdef int failed
-    with nogil:
-        failed = munmap(<void *>address, length)
-        if not failed:
-            failed = map_fresh(address, length)
-    if failed:
+    if munmap_and_mmap(address, length):
         PyErr_SetFromErrno(OSError)
 
 
 def replace_by_blocks(uintptr_t address, size_t length, size_t block):
-    cdef size_t offset = 0
-    cdef int failed = 0
     if block == 0 or length % block:
         raise ValueError(f"{length} bytes are no whole number of blocks of {block}")
-    with nogil:
-        while offset < length and not failed:
-            failed = map_fresh(address + offset, block)
-            offset += block
-    if failed:
+    if mmap_blocks(address, length, block):
         PyErr_SetFromErrno(OSError)

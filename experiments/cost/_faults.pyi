@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Page faults of the calling thread, without the GIL.  Times are in nanoseconds.
+"""Page faults and releases of the calling thread, without the GIL.  Times are in nanoseconds.
 
 `memory` is a writable buffer of this process's own, private and anonymous, of whole pages;
 so are strides, in bytes.  ValueError for others.
@@ -16,8 +16,14 @@ def release(memory: Buffer, *, stride: int = ..., span: int = ...) -> None:
     By default all of the memory, in pieces so small that no kernel frees their tables.
     """
 
-def spin(duration_ns: int) -> None:
-    """Keep the CPU busy for so long."""
+def release_and_free(
+    memory: Buffer, *, span: int, every: int, fd: int, max_hold_ns: int
+) -> tuple[int, int, int]:
+    """MADV_DONTNEED of the first `span` bytes of each 2 MiB, and an ioctl after so many of them.
+
+    The memory is of whole batches. Returns the number of calls, the PTE tables they freed, and the
+    longest hold of a lock in nanoseconds.  OSError where a system call fails.
+    """
 
 def record(memory: Buffer, latencies: Buffer, phase: Buffer) -> tuple[list[int], int]:
     """Write to one page after the other, as the byte `phase` says, which others set.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Page faults, and what they take, without the GIL."""
+"""Page faults and releases, and what they take, without the GIL."""
 
 from array import array
 
@@ -18,15 +18,51 @@ cdef extern from "<sys/mman.h>" nogil:
 
 cdef extern from *:
     """
+    #include <stdint.h>
+    #include <sys/ioctl.h>
+    #include "pgtable_cleanup.h"
+
     static inline unsigned char load(const unsigned char *byte)
     {
         return __atomic_load_n(byte, __ATOMIC_RELAXED);
     }
+
+    /* Has the module free the empty PTE tables of a range. Adds to the number of its calls, to the
+       tables they freed, and takes the longest hold of a lock in nanoseconds. */
+    static int free_tables(int fd, unsigned char *memory, size_t length, uint64_t max_hold_ns,
+                           uint64_t *calls, uint64_t *freed, uint64_t *longest)
+    {
+        struct pgtable_cleanup_range range = { .addr = (uintptr_t)memory, .len = length };
+        struct pgtable_cleanup_args args = {
+            .size = sizeof(args),
+            .levels = PGTABLE_CLEANUP_LEVEL_PTE,
+            .pidfd = -1,
+            .inode_fd = -1,
+            .nr_ranges = 1,
+            .ranges = (uintptr_t)&range,
+            .max_hold_ns = max_hold_ns,
+        };
+
+        while (args.next_range < 1) {
+            if (ioctl(fd, PGTABLE_CLEANUP_IOC_RECLAIM, &args))
+                return -1;
+            ++*calls;
+            *freed += args.freed[0];
+            if (args.longest_hold_ns > *longest)
+                *longest = args.longest_hold_ns;
+        }
+        return 0;
+    }
     """
     unsigned char load(const unsigned char *byte) nogil
+    int free_tables(
+        int fd, unsigned char *memory, size_t length, uint64_t max_hold_ns,
+        uint64_t *calls, uint64_t *freed, uint64_t *longest
+    ) nogil
 
 cdef enum:
     PAGE = 4096
+    UNIT = 2 << 20
     WAIT_US = 100
     # Less than a table maps: from 6.14 on, releasing 2 MiB at once frees the table too.
     RELEASE = 1 << 20
@@ -79,12 +115,26 @@ def release(unsigned char[::1] memory, *, size_t stride=RELEASE, size_t span=REL
         PyErr_SetFromErrno(OSError)
 
 
-def spin(int64_t duration_ns):
-    cdef int64_t end
+def release_and_free(
+    unsigned char[::1] memory, *, size_t span, size_t every, int fd, uint64_t max_hold_ns
+):
+    cdef size_t offset = 0, length = memory.shape[0], batch = every * UNIT
+    cdef unsigned char *base = &memory[0]
+    cdef uint64_t calls = 0, freed = 0, longest = 0
+    cdef int failed = 0
+    if batch == 0 or length % batch:
+        raise ValueError(f"{length} bytes are no whole number of batches of {every} times 2 MiB")
     with nogil:
-        end = now_ns(CLOCK_MONOTONIC) + duration_ns
-        while now_ns(CLOCK_MONOTONIC) < end:
-            pass
+        while offset < length and not failed:
+            failed = release_spans(base + offset, batch, UNIT, span)
+            if not failed:
+                failed = free_tables(
+                    fd, base + offset, batch, max_hold_ns, &calls, &freed, &longest
+                )
+            offset += batch
+    if failed:
+        PyErr_SetFromErrno(OSError)
+    return calls, freed, longest
 
 
 def record(unsigned char[::1] memory, uint64_t[:, ::1] latencies, const unsigned char[::1] phase):

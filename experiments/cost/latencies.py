@@ -3,12 +3,10 @@
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from typing import TypedDict, TypeVar
+from collections.abc import Sequence
+from typing import TypedDict
 
 BUCKETS_PER_OCTAVE = 8
-
-Round = TypeVar("Round")
 
 
 class Histogram(TypedDict):
@@ -34,9 +32,9 @@ class Latencies(TypedDict):
 
 
 def percentile(ordered: Sequence[int], percent: float) -> int:
-    """The least of the ascending values that `percent` of them don't exceed.
+    """Return the least of the ascending values that `percent` of them don't exceed.
 
-    ValueError where there is no value.
+    Raises ValueError where there is no value.
     """
     if not ordered:
         raise ValueError("no values, so no percentile")
@@ -44,7 +42,7 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
 
 
 def summary(ordered: Sequence[int]) -> Latencies:
-    """The summary of ascending latencies in nanoseconds; ValueError where there is none."""
+    """Sum up ascending latencies in nanoseconds.  Raises ValueError where there is none."""
     return {
         "events": len(ordered),
         "min_ns": percentile(ordered, 0),
@@ -56,34 +54,22 @@ def summary(ordered: Sequence[int]) -> Latencies:
 
 
 def histogram(ordered: Sequence[int]) -> Histogram:
-    """Ascending latencies in nanoseconds, of at least one, in buckets; 0 counts as 1."""
-    first, last = (_bucket(max(1, value)) for value in (ordered[0], ordered[-1]))
+    """Put ascending latencies in nanoseconds, of at least one, in buckets; 0 counts as 1."""
+    # Whole numbers are too far from the edges for a logarithm to put them on the wrong side.
+    first, last = (
+        math.floor(math.log2(max(1, value)) * BUCKETS_PER_OCTAVE)
+        for value in (ordered[0], ordered[-1])
+    )
     ends = [bisect_left(ordered, edge(bucket + 1)) for bucket in range(first, last + 1)]
     counts = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
     return {"per_octave": BUCKETS_PER_OCTAVE, "first": first, "counts": counts}
 
 
 def edge(bucket: int) -> float:
-    """The least latency of a bucket, in nanoseconds."""
+    """Return the least latency of a bucket, in nanoseconds."""
     return float(2 ** (bucket / BUCKETS_PER_OCTAVE))
 
 
-def _bucket(value: int) -> int:
-    bucket = math.floor(math.log2(value) * BUCKETS_PER_OCTAVE)
-    # Where rounding puts a value on the wrong side of an edge, the edge decides.
-    return bucket + 1 if value >= edge(bucket + 1) else bucket
-
-
 def count_above(ordered: Sequence[int], limit: float) -> int:
-    """How many of the ascending values exceed `limit`."""
+    """Count the ascending values that exceed `limit`."""
     return len(ordered) - bisect_right(ordered, limit)
-
-
-def share_above(ordered: Sequence[int], limit: float) -> float:
-    """What part of the ascending values exceeds `limit`, from 0 to 1; 0 of no values."""
-    return count_above(ordered, limit) / len(ordered) if ordered else 0.0
-
-
-def median_round(rounds: Sequence[Round], key: Callable[[Round], float]) -> Round:
-    """The round in the middle by `key`; the higher of two."""
-    return sorted(rounds, key=key)[len(rounds) // 2]

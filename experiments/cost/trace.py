@@ -28,16 +28,9 @@ class Hold:
     cycles: int
 
 
-class Trace:
-    """What was recorded; complete after `recorded`."""
-
-    def __init__(self) -> None:
-        self.holds: list[Hold] = []
-
-
 @contextmanager
-def recorded() -> Iterator[Trace]:
-    """Record the holds of mmap locks by the calling thread.
+def recorded() -> Iterator[Sequence[Hold]]:
+    """Record the holds of mmap locks by the calling thread; they are there when the block ends.
 
     A hold begins and ends at the events' time stamps, so it contains most of what the first
     event takes to be recorded.  Time stamps are the x86 time-stamp counter's, the finest
@@ -50,11 +43,11 @@ def recorded() -> Iterator[Trace]:
         _write("set_event_pid", str(threading.get_native_id()))
         for event in (_ACQUIRED, _RELEASED):
             _write(f"events/mmap_lock/{event}/enable", "1")
-        trace = Trace()
+        found: list[Hold] = []
         _write("tracing_on", "1")
-        yield trace
+        yield found
         _write("tracing_on", "0")
-        trace.holds.extend(holds((_INSTANCE / "trace").read_text(encoding="utf-8").splitlines()))
+        found.extend(holds((_INSTANCE / "trace").read_text(encoding="utf-8").splitlines()))
     finally:
         _INSTANCE.rmdir()
 

@@ -35,25 +35,26 @@ cdef extern from *:
     void lock_and_unlock(uint64_t *word, uint64_t pairs) nogil
 
 
-cdef inline int64_t cpu_ns() noexcept nogil:
+ctypedef void (*Loop)(uint64_t *word, uint64_t pairs) noexcept nogil
+
+
+cdef int64_t cpu_ns() noexcept nogil:
     cdef timespec time
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
     return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
 
 
-def references(uint64_t[::1] word, uint64_t pairs):
+cdef int64_t timed(Loop loop, uint64_t[::1] word, uint64_t pairs):
     cdef int64_t begin
     with nogil:
         begin = cpu_ns()
-        count_references(&word[0], pairs)
-        begin = cpu_ns() - begin
-    return begin
+        loop(&word[0], pairs)
+        return cpu_ns() - begin
+
+
+def references(uint64_t[::1] word, uint64_t pairs):
+    return timed(count_references, word, pairs)
 
 
 def read_locks(uint64_t[::1] word, uint64_t pairs):
-    cdef int64_t begin
-    with nogil:
-        begin = cpu_ns()
-        lock_and_unlock(&word[0], pairs)
-        begin = cpu_ns() - begin
-    return begin
+    return timed(lock_and_unlock, word, pairs)

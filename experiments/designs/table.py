@@ -19,6 +19,15 @@ _SERIES = (
     "published with the series “Free user PTE page table pages” (2021): 0.36 to 1.17 % less "
     "page-fault throughput"
 )
+# What each measured method can't reach.
+_REACH = {
+    "none": "everything",
+    "zap": "releases of less than 2 MiB, holes in files, page reclaim, PMD tables",
+    "module_each": "what nobody asks for",
+    "module_each_64": "likewise, and the last ones until the next release",
+    "module_once": "likewise, until it is asked; by pid it serves every program",
+    "module_flush_each": "as khugepaged would: what it has not come to yet",
+}
 Cells = tuple[str, str, str, str, str, str, str]
 
 
@@ -30,21 +39,12 @@ def rows(documents: Sequence[Document]) -> list[Cells]:
         for one in of(documents, "designs/atomics")
         if one["accelerator"] != "tcg"
     ]
-    found: list[Cells] = []
-    if when:
-        kernel, result = when[-1]
-        found += [
+    return [
+        *(
             _measured(result["methods"][name], result["units"], reach, f"measured, Linux {kernel}")
-            for name, reach in (
-                ("none", "everything"),
-                ("zap", "releases of less than 2 MiB, holes in files, page reclaim, PMD tables"),
-                ("module_each", "what nobody asks for"),
-                ("module_each_64", "likewise, and the last ones until the next release"),
-                ("module_once", "likewise, until it is asked; by pid it serves every program"),
-                ("module_flush_each", "as khugepaged would: what it has not come to yet"),
-            )
-        ]
-    found.append(
+            for kernel, result in when[-1:]
+            for name, reach in _REACH.items()
+        ),
         (
             "a reference count on each PTE table",
             "none: freed with the last entry",
@@ -53,9 +53,7 @@ def rows(documents: Sequence[Document]) -> list[Cells]:
             "not known",
             "nothing",
             f"{_SERIES}; the atomics alone are a model",
-        )
-    )
-    found.append(
+        ),
         (
             "a reader-writer lock around each page table walk",
             "none",
@@ -64,9 +62,7 @@ def rows(documents: Sequence[Document]) -> list[Cells]:
             "not known",
             "nothing",
             "a model: the lock alone",
-        )
-    )
-    found.append(
+        ),
         (
             "free on zap, under the mmap lock held for writing",
             "none",
@@ -75,9 +71,8 @@ def rows(documents: Sequence[Document]) -> list[Cells]:
             "as “explicit call after each release”",
             "page reclaim, which has no mmap lock",
             "reasoned from the explicit call's figures",
-        )
-    )
-    return found
+        ),
+    ]
 
 
 def _measured(one: dict[str, Any], units: int, reach: str, known: str) -> Cells:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """`reclaim-cost`: the layout that its methods free, the meter, and the trace of lock holds."""
 
+from array import array
+
 import pytest
 
 from cleanup.errors import CleanupError
-from experiments.cost import _calls, meter, methods, trace
+from experiments.cost import meter, methods, trace
 from experiments.part import ExperimentError
 from experiments.sparse import UNIT
 
@@ -25,27 +27,22 @@ def test_layout(live_inside: bool) -> None:
         for unit in range(first, last):
             made.mapping.page(unit)[9] = 1
         assert live_inside or not made.empty_reads_zero()
-        made.mapping.page(made.live[-1])[17] ^= 1
+        made.mapping.page(max(made.live))[17] ^= 1
         assert not made.intact()
-
-
-class FakeCounter:
-    """A clock and an idle process that are known."""
-
-    def __init__(self, samples: list[tuple[int, int]]) -> None:
-        self.samples = iter(samples)
-
-    def sample(self, _counter: object) -> tuple[int, int]:
-        """In place of `_calls.sample`."""
-        return next(self.samples)
 
 
 def test_instructions_are_what_neither_idled_nor_ticked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 1,000,000 ns the idle process had 2 x 400,000, and 1 % goes to the clock interrupt."""
-    samples = [(0, 0), (300_000, 100_000), (1_000_000, 400_000)]
-    monkeypatch.setattr(_calls, "sample", FakeCounter(samples).sample)
+    rounds = array("Q", [0])
+    samples = iter([(0, 0), (300_000, 100_000), (1_000_000, 400_000)])
+
+    def clock() -> int:
+        now, rounds[0] = next(samples)
+        return now
+
+    monkeypatch.setattr(meter.time, "monotonic_ns", clock)
     monkeypatch.setattr(meter, "rcu_barrier", lambda: None)
-    counter = meter.Meter(memoryview(bytearray(8)))
+    counter = meter.Meter(memoryview(rounds))
     counter.background = 0.01
     counter.empty = meter.Cost(1_000, 20_000)
     assert counter.net(lambda: None) == meter.Cost(

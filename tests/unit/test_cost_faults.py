@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cost import _faults
+from experiments.sparse import UNIT, sparse_mapping
 
 PAGE = mmap.PAGESIZE
 PAGES = 512
@@ -89,10 +90,21 @@ def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
         assert not any(latencies[row, index] for index in range(count, count + 10))
 
 
-def test_spin_takes_its_time() -> None:
-    begin = time.monotonic_ns()
-    _faults.spin(2_000_000)
-    assert time.monotonic_ns() - begin >= 2_000_000
+def test_release_by_batches() -> None:
+    """What is released reads as zeros, its neighbour as it was; batches are whole."""
+    with sparse_mapping(4 * UNIT, seed=1) as mapping:
+        for unit in range(4):
+            mapping.view[unit * UNIT] = mapping.view[unit * UNIT + PAGE] = 1
+        with pytest.raises(ValueError, match="whole number of batches"):
+            _faults.release_and_free(mapping.view, span=PAGE, every=3, fd=-1, max_hold_ns=0)
+        with pytest.raises(ValueError, match="whole number of batches"):
+            _faults.release_and_free(mapping.view, span=PAGE, every=0, fd=-1, max_hold_ns=0)
+        # The first batch is released before the call that fails, and the second is not.
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            _faults.release_and_free(mapping.view, span=PAGE, every=2, fd=-1, max_hold_ns=0)
+        for unit in range(4):
+            assert mapping.view[unit * UNIT] == (unit >= 2)
+            assert mapping.view[unit * UNIT + PAGE] == 1
 
 
 def test_record_takes_one_phase(memory: mmap.mmap) -> None:

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The experiment `designs`: one table of all methods, and the loops that are measured."""
 
-import pytest
-
-from experiments.designs import _atomics, _release, table
-from experiments.sparse import UNIT, sparse_mapping
+from experiments.designs import _atomics, table
 from unit.stored import rows, stored
 
 WHEN = stored("designs/when")
@@ -38,22 +35,6 @@ def test_one_table() -> None:
     # Atomics of an emulator are no model of hardware's.
     without = {row[0]: row for row in table.rows(documents[:3])}  # type: ignore[arg-type]
     assert without["a reference count on each PTE table"][3] == "not modelled here"
-
-
-def test_release_without_calls() -> None:
-    """The released page reads as zeros, its neighbour as it was; batches are whole."""
-    with sparse_mapping(4 * UNIT, seed=1) as mapping:
-        for unit in range(4):
-            mapping.view[unit * UNIT] = mapping.view[unit * UNIT + 4096] = 1
-        done = _release.release(mapping.view, block=4096, every=0, fd=-1, max_hold_ns=0)
-        assert done == (0, 0, 0)
-        for unit in range(4):
-            assert mapping.view[unit * UNIT] == 0
-            assert mapping.view[unit * UNIT + 4096] == 1
-        with pytest.raises(ValueError, match="whole batches"):
-            _release.release(mapping.view, block=4096, every=3, fd=-1, max_hold_ns=0)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            _release.release(mapping.view, block=4096, every=2, fd=-1, max_hold_ns=0)
 
 
 def test_atomics_leave_nothing() -> None:

@@ -4,28 +4,19 @@
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from mmap import MADV_DONTFORK, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
-from statistics import median
+from statistics import median, median_high
 from time import monotonic
 from typing import TypedDict
 
 from cleanup import cleaning, device
 from cleanup.errors import CleanupError
-from cleanup.result import Levels
 from cleanup.result import Result as Reclaimed
 from experiments.cost import _faults, trace
-from experiments.cost.latencies import (
-    Latencies,
-    count_above,
-    median_round,
-    percentile,
-    share_above,
-    summary,
-)
+from experiments.cost.latencies import Latencies, count_above, percentile, summary
 from experiments.part import Claim, Documents, Measured, Part, Pictures, Row, Scale, at_most
 from experiments.sparse import PAGE, UNIT, sparse_mapping
 
@@ -38,20 +29,12 @@ _QUICK_UPPER_TABLES = 8_000
 _ROUNDS = 5
 # Each pass is done in that many parts, with nothing done before each.
 _PARTS = 40
-_SPIN_NS = 20_000_000
+_SPIN_SECONDS = 0.02
 _AREA_BYTES = 128 << 20
 # More than there are in the longest of the passes.
 _MOST_FAULTS = 1_000_000
 # As many as the kernel's trace has room for.
 _TRACED_FAULTS = 2048
-
-
-@dataclass(frozen=True, slots=True)
-class _Area:
-    """Memory for the faulting thread, and the CPU it is kept on."""
-
-    memory: mmap
-    cpu: int
 
 
 class Pass(TypedDict):
@@ -72,7 +55,7 @@ class Pass(TypedDict):
     longest_hold_ns: int
 
 
-class Round(TypedDict):
+class FaultRound(TypedDict):
     """Passes by their names in SHOWN, in turns with nothing done.
 
     `longest_release_ns` is the longest time that the faulting thread took to give its
@@ -103,10 +86,12 @@ class Faults(Part):
         with device.opened() as opened:
             hold_ns = opened.features.default_max_hold_ns
         rounds = []
-        with _pinned() as other, _area(other) as area:
+        with _other_cpu() as pool, _area() as area:
             for number in range(scale.runs(_ROUNDS)):
                 scale.progress(f"round {number + 1}")
-                rounds.append(_round(area, hold_ns, scale.seed, tables, upper_tables))
+                with _faulting(pool, area) as faulting:
+                    freed = _free_all(faulting, hold_ns, scale.seed, tables, upper_tables)
+                rounds.append(faulting.round(freed))
             locks = _locks(area, scale.seed)
         return {
             "emulated": "TCG" in Path("/proc/cpuinfo").read_text(),
@@ -124,28 +109,11 @@ class Faults(Part):
         return [claim(measured["rounds"], name) for name in SHOWN if name != "spinning"]
 
     def rows(self, measured: Measured) -> Sequence[Row]:
-        rounds: Sequence[Round] = measured["rounds"]
+        rounds: Sequence[FaultRound] = measured["rounds"]
         clock = ", times of an emulator" if measured["emulated"] else ""
-        shown = []
-        for name, what in SHOWN.items():
-            passes = [each["passes"][name] for each in rounds]
-            middle, p99, longest = (
-                median(each["latencies"][key] for each in passes) / 1000
-                for key in ("median_ns", "p99_ns", "max_ns")
-            )
-            said = f"median {middle:,.1f} p99 {p99:,.1f} longest {longest:,.1f} µs"
-            if name != "spinning":
-                stalled = 100 * median(each["stalled_share"] for each in passes)
-                hold = median(each["longest_hold_ns"] for each in passes) / 1000
-                said += f"; {stalled:.2f} % stalled; longest hold {hold:,.1f} µs"
-                usual = [each["passes"]["spinning"] for each in rounds]
-                over = _rate(sum(each["over_limit"] for each in passes), passes)
-                usually = _rate(sum(each["usual_over_limit"] for each in passes), usual)
-                said += f"; longer than p99 and a hold {over}, with nothing freed {usually}"
-            shown.append((f"faults, {what}{clock}", said))
         locks = measured["mmap_locks"]
         return [
-            *shown,
+            *((f"faults, {what}{clock}", _shown(rounds, name)) for name, what in SHOWN.items()),
             (
                 f"mmap lock, {locks['tables']} PTE tables freed",
                 f"held {locks['write_holds']} times for writing, {locks['read_holds']} for reading",
@@ -159,34 +127,47 @@ class Faults(Part):
         return {"": survival.draw(documents, SHOWN)}
 
 
-def _rate(events: int, passes: Sequence[Pass]) -> str:
+def _shown(rounds: Sequence[FaultRound], name: str) -> str:
+    passes = [each["passes"][name] for each in rounds]
+    middle, p99, longest = (
+        median(each["latencies"][key] for each in passes) / 1000
+        for key in ("median_ns", "p99_ns", "max_ns")
+    )
+    said = f"median {middle:,.1f} p99 {p99:,.1f} longest {longest:,.1f} µs"
+    if name == "spinning":
+        return said
+    stalled = 100 * median(each["stalled_share"] for each in passes)
+    hold = median(each["longest_hold_ns"] for each in passes) / 1000
+    over = sum(each["over_limit"] for each in passes)
     seconds = sum(each["seconds"] for each in passes)
-    return f"{events} in {seconds:.1f} s"
+    usually_over = sum(each["usual_over_limit"] for each in passes)
+    usual_seconds = sum(each["passes"]["spinning"]["seconds"] for each in rounds)
+    return (
+        f"{said}; {stalled:.2f} % stalled; longest hold {hold:,.1f} µs; longer than p99 and a hold "
+        f"{over} in {seconds:.1f} s, with nothing freed {usually_over} in {usual_seconds:.1f} s"
+    )
 
 
-def claim(rounds: Sequence[Round], name: str) -> Claim:
+def claim(rounds: Sequence[FaultRound], name: str) -> Claim:
     """The longest fault of a pass is no longer than p99 of nothing freed and one hold.
 
     A busy host stretches any fault: the round in the middle is taken.
     """
-
-    def limit(each: Round) -> int:
-        usual_ns = each["passes"]["spinning"]["latencies"]["p99_ns"]
-        return usual_ns + each["passes"][name]["longest_hold_ns"]
-
-    def longest(each: Round) -> int:
-        return each["passes"][name]["latencies"]["max_ns"]
-
-    middle = median_round(rounds, lambda each: longest(each) - limit(each))
+    judged = []
+    for passes in (each["passes"] for each in rounds):
+        limit = passes["spinning"]["latencies"]["p99_ns"] + passes[name]["longest_hold_ns"]
+        longest = passes[name]["latencies"]["max_ns"]
+        judged.append((longest - limit, longest, limit))
+    _excess, longest, limit = median_high(judged)
     return at_most(
         f"ns of the longest fault, {SHOWN[name]}: p99 of nothing freed and the longest hold",
-        longest(middle),
-        limit(middle),
+        longest,
+        limit,
     )
 
 
 class _Faulting:
-    """What `_faulting` records; once it ended, `ordered` are latencies in ns, ascending."""
+    """What the other thread records; once it ended, `ordered` are latencies in ns, ascending."""
 
     def __init__(self, phase: bytearray) -> None:
         self._phase = phase
@@ -205,21 +186,56 @@ class _Faulting:
             self._phase[0] = 0
             self.seconds[name] += monotonic() - begin
 
+    def free(
+        self, name: str, memory: memoryview, levels: Sequence[str], tables: int, max_hold_ns: int
+    ) -> Reclaimed:
+        """Free part by part, and nothing in between: a busy host disturbs the one as the other."""
+        done = Reclaimed()
+        size = len(memory) // _PARTS
+        for start in range(0, len(memory), size):
+            with self.during("spinning"):
+                _spin()
+            with self.during(name):
+                done += cleaning.reclaim(
+                    memory[start : start + size], levels=levels, max_hold_ns=max_hold_ns
+                )
+        if done.freed.total < tables:
+            raise CleanupError(f"of {tables} empty tables {done.freed.total} were freed")
+        return done
+
+    def round(self, freed: dict[str, Reclaimed]) -> FaultRound:
+        """Judge the faults of each pass beside those with nothing done."""
+        usual = self.ordered["spinning"]
+        usual_ns = percentile(usual, 99)
+        passes: dict[str, Pass] = {}
+        for name, ordered in self.ordered.items():
+            done = freed.get(name, Reclaimed())
+            limit_ns = usual_ns + done.longest_hold_ns
+            passes[name] = {
+                "latencies": summary(ordered),
+                "seconds": self.seconds[name],
+                "stalled_share": count_above(ordered, usual_ns) / len(ordered),
+                "over_limit": count_above(ordered, limit_ns),
+                "usual_over_limit": count_above(usual, limit_ns),
+                "freed": done.freed.total,
+                "longest_hold_ns": done.longest_hold_ns,
+            }
+        return {"passes": passes, "longest_release_ns": self.longest_release_ns}
+
 
 @contextmanager
-def _faulting(area: _Area) -> Iterator[_Faulting]:
-    """A thread that faults whenever it is let, on a CPU of its own."""
+def _faulting(pool: Executor, area: mmap) -> Iterator[_Faulting]:
+    """Have the pool's thread fault whenever it is let."""
     phase = bytearray(1)
     recorded = memoryview(array("Q", bytes(8 * _MOST_FAULTS * len(SHOWN))))
     rows = recorded.cast("B").cast("Q", (len(SHOWN), _MOST_FAULTS))
     faulting = _Faulting(phase)
-    _faults.release(area.memory)
-    with ThreadPoolExecutor(1, initializer=_pin, initargs=(area.cpu,)) as pool:
-        thread = pool.submit(_faults.record, area.memory, rows, phase)
-        try:
-            yield faulting
-        finally:
-            phase[0] = 1 + len(SHOWN)
+    _faults.release(area)
+    thread = pool.submit(_faults.record, area, rows, phase)
+    try:
+        yield faulting
+    finally:
+        phase[0] = 1 + len(SHOWN)
         counts, faulting.longest_release_ns = thread.result()
     for row, (name, count) in enumerate(zip(SHOWN, counts, strict=True)):
         if count in (0, _MOST_FAULTS):
@@ -228,73 +244,33 @@ def _faulting(area: _Area) -> Iterator[_Faulting]:
         faulting.ordered[name] = sorted(recorded[first : first + count])
 
 
-def _round(area: _Area, hold_ns: int, seed: int, tables: int, upper_tables: int) -> Round:
+def _spin() -> None:
+    """Keep the CPU busy: an idle one would leave the other CPU more of the host."""
+    end = monotonic() + _SPIN_SECONDS
+    while monotonic() < end:
+        pass
+
+
+def _free_all(
+    faulting: _Faulting, hold_ns: int, seed: int, tables: int, upper_tables: int
+) -> dict[str, Reclaimed]:
     done: dict[str, Reclaimed] = {}
-    with _faulting(area) as faulting:
-        with (
-            sparse_mapping(-(-tables * UNIT // _GIB) * _GIB, seed=seed) as mapping,
-            mapping.view[: tables * UNIT] as memory,
-        ):
-            for name, divisor in (("pte", 1), ("pte_quarter_hold", 4)):
-                mapping.touch_and_release(0, tables)
-                done[name] = _free(
-                    faulting, name, memory, ("pte",), tables, max_hold_ns=hold_ns // divisor
-                )
-        with sparse_mapping(upper_tables * _GIB, seed=seed) as mapping:
-            _faults.touch(mapping.view, stride=_GIB)
-            _faults.release(mapping.view, stride=_GIB, span=PAGE)
-            cleaning.reclaim(mapping.view, levels=("pte",))
-            done["upper"] = _free(
-                faulting, "upper", mapping.view, ("pmd", "pud"), upper_tables, max_hold_ns=hold_ns
-            )
-    return {
-        "passes": {name: _pass(faulting, name, done.get(name, Reclaimed())) for name in SHOWN},
-        "longest_release_ns": faulting.longest_release_ns,
-    }
+    with (
+        sparse_mapping(-(-tables * UNIT // _GIB) * _GIB, seed=seed) as mapping,
+        mapping.view[: tables * UNIT] as memory,
+    ):
+        for name, divisor in (("pte", 1), ("pte_quarter_hold", 4)):
+            mapping.touch_and_release(0, tables)
+            done[name] = faulting.free(name, memory, ("pte",), tables, hold_ns // divisor)
+    with sparse_mapping(upper_tables * _GIB, seed=seed) as mapping:
+        _faults.touch(mapping.view, stride=_GIB)
+        _faults.release(mapping.view, stride=_GIB, span=PAGE)
+        cleaning.reclaim(mapping.view, levels=("pte",))
+        done["upper"] = faulting.free("upper", mapping.view, ("pmd", "pud"), upper_tables, hold_ns)
+    return done
 
 
-def _pass(faulting: _Faulting, name: str, done: Reclaimed) -> Pass:
-    usual, ordered = faulting.ordered["spinning"], faulting.ordered[name]
-    usual_ns = percentile(usual, 99)
-    limit_ns = usual_ns + done.longest_hold_ns
-    return {
-        "latencies": summary(ordered),
-        "seconds": faulting.seconds[name],
-        "stalled_share": share_above(ordered, usual_ns),
-        "over_limit": count_above(ordered, limit_ns),
-        "usual_over_limit": count_above(usual, limit_ns),
-        "freed": done.freed.total,
-        "longest_hold_ns": done.longest_hold_ns,
-    }
-
-
-def _free(
-    faulting: _Faulting,
-    name: str,
-    memory: memoryview,
-    levels: Sequence[str],
-    tables: int,
-    *,
-    max_hold_ns: int,
-) -> Reclaimed:
-    """Free part by part, and nothing in between: a busy host disturbs the one as the other."""
-    freed = longest_hold_ns = 0
-    size = len(memory) // _PARTS
-    for start in range(0, len(memory), size):
-        with faulting.during("spinning"):
-            _faults.spin(_SPIN_NS)
-        with faulting.during(name):
-            done = cleaning.reclaim(
-                memory[start : start + size], levels=levels, max_hold_ns=max_hold_ns
-            )
-        freed += done.freed.total
-        longest_hold_ns = max(longest_hold_ns, done.longest_hold_ns)
-    if freed < tables:
-        raise CleanupError(f"of {tables} empty tables {freed} were freed")
-    return Reclaimed(freed=Levels(freed), longest_hold_ns=longest_hold_ns)
-
-
-def _locks(area: _Area, seed: int) -> Measured:
+def _locks(area: mmap, seed: int) -> Measured:
     """Who takes the mmap lock, and how, by the kernel's tracepoints.
 
     From 6.4 on a fault needs its VMA's lock alone, and does not wait for the mmap lock.
@@ -304,50 +280,46 @@ def _locks(area: _Area, seed: int) -> Measured:
         mapping.touch_and_release(0, tables)
         with trace.recorded() as freeing:
             cleaning.reclaim(mapping.view, levels=("pte",))
-    _faults.release(area.memory)
+    _faults.release(area)
     with (
-        memoryview(area.memory) as view,
+        memoryview(area) as view,
         view[: _TRACED_FAULTS * PAGE] as pages,
         trace.recorded() as faulting,
     ):
         _faults.touch(pages, stride=PAGE)
     return {
         "tables": tables,
-        "write_holds": sum(hold.write for hold in freeing.holds),
-        "read_holds": sum(not hold.write for hold in freeing.holds),
+        "write_holds": sum(hold.write for hold in freeing),
+        "read_holds": sum(not hold.write for hold in freeing),
         "faults": _TRACED_FAULTS,
-        "holds_per_fault": len(faulting.holds) / _TRACED_FAULTS,
+        "holds_per_fault": len(faulting) / _TRACED_FAULTS,
     }
 
 
-def _pin(cpu: int) -> None:
-    """Keep the calling thread on one CPU."""
-    os.sched_setaffinity(0, {cpu})
-
-
 @contextmanager
-def _pinned() -> Iterator[int]:
-    """Keep this thread on one CPU; gives another one."""
+def _other_cpu() -> Iterator[Executor]:
+    """Keep this thread on one CPU; yields a pool of one thread that is kept on another."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         raise CleanupError("two threads are to run at once: at least two CPUs are needed")
     mine, other = sorted(allowed)[:2]
-    _pin(mine)
+    os.sched_setaffinity(0, {mine})
     try:
-        yield other
+        with ThreadPoolExecutor(1, initializer=os.sched_setaffinity, initargs=(0, {other})) as pool:
+            yield pool
     finally:
         os.sched_setaffinity(0, allowed)
 
 
 @contextmanager
-def _area(cpu: int) -> Iterator[_Area]:
+def _area() -> Iterator[mmap]:
     """Memory to fault on, its tables there; a VMA of its own."""
     with mmap(-1, _AREA_BYTES, flags=MAP_PRIVATE | MAP_ANONYMOUS) as area:
         area.madvise(MADV_NOHUGEPAGE)
         # What differs from its neighbours is not merged with them.
         area.madvise(MADV_DONTFORK)
         _faults.touch(area, stride=PAGE)
-        yield _Area(area, cpu)
+        yield area
 
 
 PART = Faults()

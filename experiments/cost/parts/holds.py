@@ -2,28 +2,16 @@
 """How long the module holds the mmap lock, by the kernel's tracepoints."""
 
 import mmap
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cleanup import _uapi
+from cleanup import _uapi, device
+from experiments import part
 from experiments.cost import trace
 from experiments.cost.meter import rcu_barrier
-from experiments.part import (
-    COUNTING,
-    Claim,
-    Documents,
-    ExperimentError,
-    Measured,
-    Part,
-    Pictures,
-    Row,
-    Scale,
-    at_most,
-)
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
 
@@ -54,110 +42,111 @@ class _Pass:
 _PASSES = (_Pass("pte", UNIT, 4096), _Pass("pmd", _GIB, 256), _Pass("pud", 512 * _GIB, 32))
 _ZERO_PAGES = _Pass("pte", UNIT, 64, zero_pages=True)
 _MAPPINGS = {"anonymous": None, "shared_file": Path("/dev/shm")}  # noqa: S108 -- any tmpfs
+_KINDS = ("write", "read")
+_COUNTS = ("write_holds", "read_holds")
 
 
-class Holds(Part):
+class Holds(part.Part):
     name = "reclaim-cost/holds"
     description = "longest holds of the mmap lock in a call of the module, by tracepoints"
-    needs = COUNTING
+    needs = part.COUNTING
 
-    def measure(self, scale: Scale) -> Measured:
+    def measure(self, scale: part.Scale) -> part.Measured:
         """Free each level in each kind of mapping apart, with the module's defaults."""
         runs = scale.runs(_RUNS)
         share = scale.pick(1, _QUICK_SHARE)
         passes: dict[str, Any] = {}
-        device = _uapi.open_device()
-        try:
+        with device.opened() as opened:
             for mapping, directory in _MAPPINGS.items():
                 for whole in _PASSES if directory else (*_PASSES, _ZERO_PAGES):
                     walk = replace(whole, tables=whole.tables // share)
                     scale.progress(f"{walk.tables_of}, {mapping.replace('_', ' ')}")
+                    held = [_holds(opened.fd, walk, directory, scale.seed) for _ in range(runs)]
                     passes[f"{mapping}_{walk.tables_of.lower().replace(' ', '_')}"] = {
                         "mapping": mapping,
                         "tables_of": walk.tables_of,
                         "tables": walk.tables,
-                        **_figures(
-                            [_hold(device, walk, directory, scale.seed) for _ in range(runs)]
-                        ),
+                        **{
+                            name: first if name in _COUNTS else spread([one[name] for one in held])
+                            for name, first in held[0].items()
+                        },
                     }
-        finally:
-            os.close(device)
         return {
             "runs": runs,
             "passes": passes,
             "shortest_write_hold_instructions": _shortest_hold(),
         }
 
-    def claims(self, measured: Measured) -> list[Claim]:
+    def claims(self, measured: part.Measured) -> list[part.Claim]:
         passes = measured["passes"].values()
         return [
-            at_most(
+            part.at_most(
                 "instructions of the longest hold of the mmap lock for writing",
                 max(one["longest_write_instructions"]["max"] for one in passes),
                 _MOST_INSTRUCTIONS,
             )
         ]
 
-    def rows(self, measured: Measured) -> Sequence[Row]:
+    def rows(self, measured: part.Measured) -> Sequence[part.Row]:
         """Return the longest hold of each kind."""
         return [
-            *(_row(one, kind) for one in measured["passes"].values() for kind in ("write", "read")),
+            *(
+                (f"{one['tables']} tables, {_label(one, kind)}", _shown(one, kind))
+                for one in measured["passes"].values()
+                for kind in _KINDS
+            ),
             (
                 "of each the tracepoints, at most",
                 f"{measured['shortest_write_hold_instructions']:,} instructions",
             ),
         ]
 
-    def draw(self, documents: Documents) -> Pictures:
+    def draw(self, documents: part.Documents) -> part.Pictures:
         """Draw holds for writing and for reading; a pass without one has no bar."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
-        def figures(measured: Measured, key: tuple[str, str]) -> dict[str, Any] | None:
-            kind, name = key
-            one = measured["passes"][name]
-            return one[f"longest_{kind}_instructions"] if one[f"{kind}_holds"] else None
-
+        passes = (documents[0]["measured"] or {})["passes"]
         return bars_of(
             documents,
-            {
-                (kind, name): f"{one['tables_of']}, {one['mapping'].replace('_', ' ')}, {kind}"
-                for kind in ("write", "read")
-                for name, one in (documents[0]["measured"] or {})["passes"].items()
-            },
-            figures,
+            {(kind, name): _label(one, kind) for kind in _KINDS for name, one in passes.items()},
+            lambda measured, key: _longest(measured["passes"][key[1]], key[0]),
             label="guest instructions of the longest hold of the mmap lock:\nmedian, least to most",
             missing="no such hold",
             limit=("limit of holds for writing", _MOST_INSTRUCTIONS),
         )
 
 
-def _row(one: Mapping[str, Any], kind: str) -> Row:
-    mapping = one["mapping"].replace("_", " ")
-    longest = one[f"longest_{kind}_instructions"]
-    return (
-        f"{one['tables']} tables, {one['tables_of']}, {mapping}, {kind}",
-        text(longest, "instructions") if one[f"{kind}_holds"] else "none",
-    )
+def _label(one: Mapping[str, Any], kind: str) -> str:
+    return f"{one['tables_of']}, {one['mapping'].replace('_', ' ')}, {kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Observed:
-    """A traced call, and the module's own count of its longest hold with and without the trace."""
-
-    holds: Sequence[trace.Hold]
-    traced_instructions: int
-    untraced_instructions: int
-
-    def longest(self, *, write: bool) -> int:
-        return max((hold.cycles for hold in self.holds if hold.write == write), default=0)
+def _longest(one: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    return one[f"longest_{kind}_instructions"] if one[f"{kind}_holds"] else None
 
 
-def _hold(device: int, walk: _Pass, directory: Path | None, seed: int) -> _Observed:
-    with _empty_tables(device, walk, directory, seed) as mapping:
-        untraced = _call(device, walk, mapping)
-    with _empty_tables(device, walk, directory, seed) as mapping, trace.recorded() as recorded:
-        traced = _call(device, walk, mapping)
-    return _Observed(recorded.holds, traced.longest_hold_ns, untraced.longest_hold_ns)
+def _shown(one: Mapping[str, Any], kind: str) -> str:
+    longest = _longest(one, kind)
+    return text(longest, "instructions") if longest else "none"
+
+
+def _holds(fd: int, walk: _Pass, directory: Path | None, seed: int) -> dict[str, int]:
+    """Return the holds of a traced call, and the module's own count of its longest.
+
+    That is counted without the trace, too. A guest that counts instructions has a cycle, and a
+    nanosecond, for each of them.
+    """
+    with _empty_tables(fd, walk, directory, seed) as mapping:
+        untraced = _call(fd, walk, mapping)
+    with _empty_tables(fd, walk, directory, seed) as mapping, trace.recorded() as recorded:
+        traced = _call(fd, walk, mapping)
+    found: dict[str, int] = {}
+    for kind in _KINDS:
+        cycles = [hold.cycles for hold in recorded if hold.write == (kind == "write")]
+        found[f"{kind}_holds"] = len(cycles)
+        found[f"longest_{kind}_instructions"] = max(cycles, default=0)
+    found["module_longest_hold_instructions"] = untraced.longest_hold_ns
+    found["module_longest_hold_traced_instructions"] = traced.longest_hold_ns
+    return found
 
 
 def _shortest_hold() -> int:
@@ -167,12 +156,12 @@ def _shortest_hold() -> int:
         with trace.recorded() as recorded:
             for _ in range(_TRIVIAL_CALLS):
                 page.madvise(mmap.MADV_DONTDUMP)
-    return min(hold.cycles for hold in recorded.holds if hold.write)
+    return min(hold.cycles for hold in recorded if hold.write)
 
 
 @contextmanager
 def _empty_tables(
-    device: int, walk: _Pass, directory: Path | None, seed: int
+    fd: int, walk: _Pass, directory: Path | None, seed: int
 ) -> Iterator[SparseMapping]:
     """A mapping whose tables of one level are empty, and those below gone."""
     # Spans that the mapping has for itself: one more, as it does not begin with one.
@@ -191,47 +180,30 @@ def _empty_tables(
                 mapping.release(unit, unit + 1)
         for below in _PASSES:
             if below.span < walk.span:
-                _reclaim(device, below, mapping)
+                _reclaim(fd, below, mapping)
         # Or RCU would free these in the middle of the holds that are to be timed.
         rcu_barrier()
         yield mapping
 
 
-def _call(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
-    counts = _reclaim(device, walk, mapping)
+def _call(fd: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
+    counts = _reclaim(fd, walk, mapping)
     freed = counts.freed[list(_uapi.LEVELS).index(walk.level)]
     if freed != walk.tables:
-        raise ExperimentError(
+        raise part.ExperimentError(
             f"of {walk.tables} empty {walk.level.upper()} tables the module freed {freed}"
         )
     return counts
 
 
-def _reclaim(device: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
+def _reclaim(fd: int, walk: _Pass, mapping: SparseMapping) -> _uapi.Counts:
     start, end = mapping.range
     return _uapi.call(
-        device,
+        fd,
         flags=_uapi.ZERO_PAGES if walk.zero_pages else 0,
         levels=_uapi.LEVELS[walk.level],
         ranges=((start, end - start),),
     )
-
-
-def _figures(observed: Sequence[_Observed]) -> dict[str, Any]:
-    """A guest that counts instructions has a cycle, and a nanosecond, for each of them."""
-    figures: dict[str, Any] = {}
-    for kind, write in (("write", True), ("read", False)):
-        figures[f"{kind}_holds"] = sum(hold.write == write for hold in observed[0].holds)
-        figures[f"longest_{kind}_instructions"] = spread(
-            [one.longest(write=write) for one in observed]
-        )
-    figures["module_longest_hold_instructions"] = spread(
-        [one.untraced_instructions for one in observed]
-    )
-    figures["module_longest_hold_traced_instructions"] = spread(
-        [one.traced_instructions for one in observed]
-    )
-    return figures
 
 
 PART = Holds()

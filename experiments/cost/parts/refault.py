@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What a page fault costs after a cleanup: its table is gone, or was kept."""
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cleanup import cleaning
 from cleanup.errors import CleanupError
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
 from experiments.cost import _faults
+from experiments.cost.turns import shares, together
 from experiments.part import COUNTING, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
@@ -19,12 +19,11 @@ _FAULTS = 1024
 _QUICK_FAULTS = 128
 _RUNS = 5
 _THREADS = (1, 4)
-# What the cleanup frees before the pages are touched again.
-_FREED = {"kept": (), "pte_freed": ("pte",), "pmd_freed": ("pte", "pmd")}
-_SHOWN = {
-    "kept": "tables kept",
-    "pte_freed": "PTE table freed",
-    "pmd_freed": "PTE and PMD tables freed",
+# What the cleanup frees before the pages are touched again, and how that is called.
+_FREED: Mapping[str, tuple[Sequence[str], str]] = {
+    "kept": ((), "tables kept"),
+    "pte_freed": (("pte",), "PTE table freed"),
+    "pmd_freed": (("pte", "pmd"), "PTE and PMD tables freed"),
 }
 
 
@@ -47,14 +46,14 @@ class Refault(Part):
                 scale.progress(f"{threads} thread(s)")
                 figures[str(threads)] = {
                     freed: spread([_refault(mapping, threads, levels) for _ in range(runs)])
-                    for freed, levels in _FREED.items()
+                    for freed, (levels, _label) in _FREED.items()
                 }
         return {"faults": faults, "fault_instructions_by_threads": figures}
 
     def rows(self, measured: Measured) -> Sequence[Row]:
         return [
             (
-                f"fault, {threads} thread{'s' if threads != '1' else ''}, {_SHOWN[freed]}",
+                f"fault, {threads} thread{'s' if threads != '1' else ''}, {_FREED[freed][1]}",
                 text(figure, "instructions"),
             )
             for threads, figures in measured["fault_instructions_by_threads"].items()
@@ -83,21 +82,8 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
 
 def _touch(mapping: SparseMapping, threads: int) -> int:
     """CPU time of that many threads for touching one page in each GiB, in nanoseconds."""
-    share = len(mapping.view) // threads
-    taken = [0] * threads
-    ready = threading.Barrier(threads)
-
-    def work(index: int) -> None:
-        part = mapping.view[index * share : (index + 1) * share]
-        ready.wait()
-        taken[index] = _faults.touch(part, stride=_GIB)
-
-    workers = [threading.Thread(target=work, args=(index,)) for index in range(threads)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return sum(taken)
+    with shares(mapping.view, threads) as parts:
+        return together(lambda part: _faults.touch(part, stride=_GIB), parts)
 
 
 PART = Refault()

@@ -4,21 +4,10 @@
 import os
 from collections.abc import Callable, Sequence
 
-from cleanup import _uapi, probe
 from cleanup.proc import tlb_shootdowns
-from experiments.cost.methods import METHODS, QUICK_TABLES, TABLES, run_round
-from experiments.part import (
-    Claim,
-    Documents,
-    ExperimentError,
-    Measured,
-    Part,
-    Pictures,
-    Row,
-    Scale,
-    at_least,
-)
-from experiments.spread import rotated, spread, text
+from experiments import part
+from experiments.cost.methods import METHODS, run_all
+from experiments.spread import spread, text
 from experiments.stage import second_thread
 
 _RUNS = 3
@@ -27,75 +16,58 @@ _TIMES_FEWER = 50
 _FULL_BATCH_HOLD_NS = 10**9
 
 
-class Shootdowns(Part):
+class Shootdowns(part.Part):
     name = "reclaim-cost/shootdowns"
     description = (
         "TLB shootdown interrupts over empty PTE tables, while a second thread keeps another CPU "
         "busy"
     )
 
-    def measure(self, scale: Scale) -> Measured:
+    def measure(self, scale: part.Scale) -> part.Measured:
         """Run several times, each beginning with another method."""
         if (os.cpu_count() or 1) < self.needs.cpus:
-            raise ExperimentError("one CPU has nobody to interrupt: leave out --host")
-        names = list(METHODS)
-        tables = scale.pick(TABLES, QUICK_TABLES)
-        sent: dict[str, list[int]] = {name: [] for name in names}
-        runs = scale.runs(_RUNS)
-        kernel_frees = probe.dontneed_frees_tables()
-        device = _uapi.open_device()
+            raise part.ExperimentError("one CPU has nobody to interrupt: leave out --host")
         # The page tables of a thread's stack stay for the next thread.
         with second_thread():
             pass
-        try:
-            for run in range(runs):
-                scale.progress(f"run {run + 1} of {runs}")
-                for name in rotated(names, run):
-                    done = run_round(
-                        name,
-                        device=device,
-                        seed=scale.seed + run,
-                        tables=tables,
-                        kernel_frees=kernel_frees,
-                        measure=_shootdowns,
-                        max_hold_ns=_FULL_BATCH_HOLD_NS,
-                    )
-                    sent[name].append(done.measured)
-        finally:
-            os.close(device)
+        runs = scale.runs(_RUNS)
+        tables, done = run_all(scale, runs, _shootdowns, max_hold_ns=_FULL_BATCH_HOLD_NS)
         return {
             "tables": tables,
             "runs": runs,
             "methods": {
-                name: {"label": METHODS[name].label, "shootdowns": spread(sent[name])}
-                for name in names
+                name: {
+                    "label": METHODS[name].label,
+                    "shootdowns": spread([one.measured for one in rounds]),
+                }
+                for name, rounds in done.items()
             },
         }
 
-    def title(self, measured: Measured) -> str:
+    def title(self, measured: part.Measured) -> str:
         return self.description.replace("over empty", f"over {measured['tables']} empty")
 
-    def claims(self, measured: Measured) -> list[Claim]:
+    def claims(self, measured: part.Measured) -> list[part.Claim]:
         each, batched = (
             measured["methods"][name]["shootdowns"]["median"]
             for name in ("module_flush_each", "module")
         )
         return [
-            at_least(
+            part.at_least(
                 "times fewer shootdowns by the module's batches than by a flush a table",
                 round(each / max(1, batched), 1),
                 _TIMES_FEWER,
             )
         ]
 
-    def rows(self, measured: Measured) -> Sequence[Row]:
+    def rows(self, measured: part.Measured) -> Sequence[part.Row]:
         """Return the interrupts in all."""
         return [
             (figures["label"], text(figures["shootdowns"], "sent"))
             for figures in measured["methods"].values()
         ]
 
-    def draw(self, documents: Documents) -> Pictures:
+    def draw(self, documents: part.Documents) -> part.Pictures:
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
         return bars_of(

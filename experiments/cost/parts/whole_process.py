@@ -2,11 +2,10 @@
 """Looking through a whole process: by the module, by PAGEMAP_SCAN, by reading its pagemap."""
 
 import errno
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from cleanup import _uapi, device
 from cleanup.errors import CleanupError
@@ -39,36 +38,42 @@ class WholeProcess(Part):
     def measure(self, scale: Scale) -> Measured:
         """Scan with few tables, then with thousands of empty ones more."""
         runs = scale.runs(_RUNS, 2)
-        empty, read_bytes = (
-            scale.pick(_EMPTY, _QUICK_EMPTY),
-            scale.pick(_READ_BYTES, _QUICK_READ_BYTES),
-        )
-        with device.opened() as opened:
-            fd, levels = opened.fd, opened.features.levels
-            scale.progress(f"{_POPULATED} tables side by side")
+        empty = scale.pick(_EMPTY, _QUICK_EMPTY)
+        read_bytes = scale.pick(_READ_BYTES, _QUICK_READ_BYTES)
+        lower_bytes, upper_bytes = _RESERVED_BYTES
+        with (
+            device.opened() as opened,
             # Reserved once: what Python allocates meanwhile may lie where they would go again.
-            with _reserved(scale.seed) as mappings, _pagemap() as pagemap:
-                mappings[0].touch(0, _POPULATED)
-                side_by_side = _scans(fd, levels, runs)
-                mappings[0].zap(0, _POPULATED)
-                _uapi.call(fd, flags=_uapi.WHOLE_MM, levels=levels)
-                _populate(mappings, scale.seed)
-                scale.progress(f"{_POPULATED} tables all over")
-                scan = _scans(fd, levels, runs)
-                scan_pte = _scans(fd, _uapi.LEVELS["pte"], runs)
-                tables = _scan(fd, levels)
-                scale.progress("PAGEMAP_SCAN")
-                pagemap_scan = _pagemap_scans(pagemap, runs)
-                scale.progress(f"reading the pagemap of {read_bytes >> 30} GiB")
-                # Nothing is populated there, which is the cheapest to read.
-                start = mappings[1].address
-                read = _instructions(
-                    lambda: _memory.read_units(pagemap, start, start + read_bytes), runs
-                )
-                scale.progress(f"{empty} empty tables more")
-                mappings[0].touch_and_release(0, empty)
-                more = _scans(fd, levels, runs)
-                found = _scan(fd, levels).empty[0] - tables.empty[0]
+            sparse_mapping(lower_bytes, seed=scale.seed) as lower,
+            sparse_mapping(upper_bytes, seed=scale.seed) as upper,
+            Path("/proc/self/pagemap").open("rb", buffering=0) as file,
+        ):
+            fd, levels, pagemap = opened.fd, opened.features.levels, file.fileno()
+
+            def scans(levels: int = levels) -> Measured:
+                return _instructions(lambda: _scan(fd, levels), runs)
+
+            scale.progress(f"{_POPULATED} tables side by side")
+            lower.touch(0, _POPULATED)
+            side_by_side = scans()
+            lower.zap(0, _POPULATED)
+            _uapi.call(fd, flags=_uapi.WHOLE_MM, levels=levels)
+            _populate((lower, upper), scale.seed)
+            scale.progress(f"{_POPULATED} tables all over")
+            scan, scan_pte = scans(), scans(_uapi.LEVELS["pte"])
+            tables = _scan(fd, levels)
+            scale.progress("PAGEMAP_SCAN")
+            pagemap_scan = _pagemap_scans(pagemap, runs)
+            scale.progress(f"reading the pagemap of {read_bytes >> 30} GiB")
+            # Nothing is populated there, which is the cheapest to read.
+            start = upper.address
+            read = _instructions(
+                lambda: _memory.read_units(pagemap, start, start + read_bytes), runs
+            )
+            scale.progress(f"{empty} empty tables more")
+            lower.touch_and_release(0, empty)
+            more = scans()
+            found = _scan(fd, levels).empty[0] - tables.empty[0]
         if found != empty:
             raise CleanupError(f"{found} empty tables were found where {empty} were made")
         per_table = spread([(run - scan["median"]) / empty for run in more["runs"]])
@@ -108,45 +113,30 @@ class WholeProcess(Part):
 
     def rows(self, measured: Measured) -> Sequence[Row]:
         whole = f"{measured['reserved_bytes'] >> 40} TiB"
-        pagemap_scan = measured["pagemap_scan_instructions"]
+        scan = f"module: scan {whole}, {measured['populated_tables']} tables"
+        extrapolated = measured["pagemap_read_whole_extrapolated_instructions"]
+        figures = {
+            f"{scan} all over": "scan_instructions",
+            f"{scan} side by side": "scan_side_by_side_instructions",
+            "module: all over, PTE tables alone": "scan_pte_instructions",
+            "module: each empty table more": "scan_instructions_per_empty_table",
+            f"PAGEMAP_SCAN: {whole}": "pagemap_scan_instructions",
+            f"read pagemap of {measured['pagemap_read_bytes'] >> 30} GiB": (
+                "pagemap_read_instructions"
+            ),
+        }
         return [
-            (
-                f"module: scan {whole}, {measured['populated_tables']} tables all over",
-                text(measured["scan_instructions"], "instructions"),
+            *(
+                (
+                    label,
+                    text(measured[name], "instructions")
+                    if measured[name]
+                    else "not in this kernel (6.7 brought it)",
+                )
+                for label, name in figures.items()
             ),
-            (
-                f"module: scan {whole}, {measured['populated_tables']} tables side by side",
-                text(measured["scan_side_by_side_instructions"], "instructions"),
-            ),
-            (
-                "module: all over, PTE tables alone",
-                text(measured["scan_pte_instructions"], "instructions"),
-            ),
-            (
-                "module: each empty table more",
-                text(measured["scan_instructions_per_empty_table"], "instructions"),
-            ),
-            (
-                f"PAGEMAP_SCAN: {whole}",
-                "not in this kernel (6.7 brought it)"
-                if pagemap_scan is None
-                else text(pagemap_scan, "instructions"),
-            ),
-            (
-                f"read pagemap of {measured['pagemap_read_bytes'] >> 30} GiB",
-                text(measured["pagemap_read_instructions"], "instructions"),
-            ),
-            (
-                f"read pagemap of {whole}, extrapolated",
-                f"{measured['pagemap_read_whole_extrapolated_instructions']:,.0f} instructions",
-            ),
+            (f"read pagemap of {whole}, extrapolated", f"{extrapolated:,.0f} instructions"),
         ]
-
-
-@contextmanager
-def _reserved(seed: int) -> Iterator[Sequence[SparseMapping]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(sparse_mapping(size, seed=seed)) for size in _RESERVED_BYTES]
 
 
 def extrapolated(measured: float, measured_bytes: int, whole_bytes: int) -> float:
@@ -169,10 +159,6 @@ def _scan(fd: int, levels: int) -> _uapi.Counts:
     return counts
 
 
-def _scans(fd: int, levels: int, runs: int) -> Measured:
-    return _instructions(lambda: _scan(fd, levels), runs)
-
-
 def _pagemap_scans(pagemap: int, runs: int) -> Measured | None:
     """None before Linux 6.7."""
     try:
@@ -181,15 +167,6 @@ def _pagemap_scans(pagemap: int, runs: int) -> Measured | None:
         if error.errno != errno.ENOTTY:
             raise
         return None
-
-
-@contextmanager
-def _pagemap() -> Iterator[int]:
-    fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _instructions(work: Callable[[], object], runs: int) -> Measured:

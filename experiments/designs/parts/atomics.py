@@ -3,11 +3,9 @@
 
 from array import array
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from statistics import median
-from threading import Barrier
 
 from experiments.cost import _faults
+from experiments.cost.turns import together
 from experiments.designs import _atomics
 from experiments.part import Measured, Needs, Part, Row, Scale
 from experiments.sparse import PAGE, UNIT, sparse_mapping
@@ -19,6 +17,7 @@ _PAIRS = 2_000_000
 _ROUNDS = 9
 # So far apart that no two threads' words share a cache line, nor a pair that is fetched together.
 _WORDS_APART = 64
+_THREADS = {"alone": (1, "1 thread"), "shared": (2, "2 threads, one table")}
 _OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], int]]] = {
     "references": ("a reference taken and dropped", _atomics.references),
     "read_locks": ("a reader-writer lock taken for read and left", _atomics.read_locks),
@@ -47,14 +46,14 @@ class Atomics(Part):
         fault = result["fault_ns"]["median"]
         for name, (label, operation) in _OPERATIONS.items():
             scale.progress(label)
-            alone = [_together(operation, 1) for _ in range(rounds)]
-            shared = [_together(operation, 2) for _ in range(rounds)]
+            figures = {
+                kind: spread([_pair_ns(operation, threads) for _ in range(rounds)])
+                for kind, (threads, _label) in _THREADS.items()
+            }
             result["operations"][name] = {
                 "label": label,
-                "alone_ns": spread(alone),
-                "shared_ns": spread(shared),
-                "alone_of_fault": median(alone) / fault,
-                "shared_of_fault": median(shared) / fault,
+                **{f"{kind}_ns": one for kind, one in figures.items()},
+                **{f"{kind}_of_fault": one["median"] / fault for kind, one in figures.items()},
             }
         return result
 
@@ -62,9 +61,9 @@ class Atomics(Part):
         """Return nanoseconds, and the share of a fault that they would be."""
         rows: list[Row] = [("a page fault, 1 thread", _ns(measured["fault_ns"]))]
         for one in measured["operations"].values():
-            for kind, threads in (("alone", "1 thread"), ("shared", "2 threads, one table")):
+            for kind, (_threads, label) in _THREADS.items():
                 share = f"{one[f'{kind}_of_fault']:.2%} of a fault"
-                rows.append((f"{one['label']}, {threads}", f"{_ns(one[f'{kind}_ns'])}: {share}"))
+                rows.append((f"{one['label']}, {label}", f"{_ns(one[f'{kind}_ns'])}: {share}"))
         return rows
 
 
@@ -72,17 +71,11 @@ def _ns(figures: Measured) -> str:
     return f"{figures['median']:,.1f} ns ({figures['min']:,.1f} to {figures['max']:,.1f})"
 
 
-def _together(operation: Callable[[memoryview, int], int], threads: int) -> float:
+def _pair_ns(operation: Callable[[memoryview, int], int], threads: int) -> float:
     """Return the CPU time of a pair in nanoseconds, by that many threads on one word."""
-    words = memoryview(array("Q", bytes(8 * _WORDS_APART)))
-    start = Barrier(threads)
-
-    def run(_thread: int) -> int:
-        start.wait()
-        return operation(words, _PAIRS)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(run, range(threads))) / (threads * _PAIRS)
+    word = memoryview(array("Q", bytes(8 * _WORDS_APART)))
+    taken = together(lambda _thread: operation(word, _PAIRS), range(threads))
+    return taken / (threads * _PAIRS)
 
 
 PART = Atomics()

@@ -2,23 +2,13 @@
 """The review's objection: one thread and whole 2 MiB are kind to freeing; single pages are not."""
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import Any
 
 import cleanup
+from experiments import part
 from experiments.cost import _faults
-from experiments.part import (
-    COUNTING,
-    Documents,
-    ExperimentError,
-    Measured,
-    Part,
-    Pictures,
-    Row,
-    Scale,
-)
+from experiments.cost.turns import shares, together
 from experiments.sparse import PAGE, UNIT, sparse_mapping
 from experiments.spread import spread
 
@@ -34,44 +24,40 @@ _ACCESS = {
 _QUICK_SHARE = 8
 
 
-class Objection(Part):
+class Objection(part.Part):
     name = "designs/objection"
     description = (
         "instructions of filling memory again and again, released in between, its tables kept or "
         "freed each time: by a page of each 2 MiB, and by all"
     )
-    needs = COUNTING
+    needs = part.COUNTING
 
-    def measure(self, scale: Scale) -> Measured:
+    def measure(self, scale: part.Scale) -> part.Measured:
         """Run cycles of touch, release, and a cleanup or none; threads take turns on one CPU."""
         runs = scale.runs(_RUNS)
-        figures: Measured = {}
+        figures: part.Measured = {}
         for threads in _THREADS:
             for access, (pages, stride, whole) in _ACCESS.items():
                 units = whole // scale.pick(1, _QUICK_SHARE)
                 scale.progress(f"{threads} thread(s), {pages} of 512 pages")
                 with (
                     sparse_mapping(units * UNIT, seed=scale.seed) as mapping,
-                    ExitStack() as stack,
+                    shares(mapping.view, threads) as memory,
                 ):
-                    parts = [
-                        stack.enter_context(mapping.view[first : first + units * UNIT // threads])
-                        for first in range(0, len(mapping.view), units * UNIT // threads)
-                    ]
-                    _cycle(parts, stride, free=True)
+                    _cycle(memory, stride, free=True)
                     figures[f"{access}-{threads}"] = {
                         "threads": threads,
                         "pages": pages,
                         "units": units,
-                        **_compared(parts, stride, runs),
+                        **_compared(memory, stride, runs),
                     }
         return {"runs": runs, "access": figures}
 
-    def rows(self, measured: Measured) -> Sequence[Row]:
+    def rows(self, measured: part.Measured) -> Sequence[part.Row]:
         """Return what a cycle takes, and what is left after it."""
         return [(_label(one), _shown(one)) for one in measured["access"].values()]
 
-    def draw(self, documents: Documents) -> Pictures:
+    def draw(self, documents: part.Documents) -> part.Pictures:
         """Draw what freeing adds, in percent of a cycle that keeps its tables."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
@@ -84,12 +70,12 @@ class Objection(Part):
         )
 
 
-def _label(one: Measured) -> str:
+def _label(one: part.Measured) -> str:
     threads = one["threads"]
     return f"{one['pages']} of 512 pages, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _percent(one: Measured | None) -> Measured | None:
+def _percent(one: part.Measured | None) -> part.Measured | None:
     if one is None:
         return None
     kept = one["kept_instructions"]["median"]
@@ -97,7 +83,7 @@ def _percent(one: Measured | None) -> Measured | None:
     return {name: 100 * (freed[name] / kept - 1) for name in ("median", "min", "max")}
 
 
-def _shown(one: Measured) -> str:
+def _shown(one: part.Measured) -> str:
     return (
         f"{one['kept_instructions']['median']:,.0f} a page with its table kept, "
         f"{one['freed_instructions']['median']:,.0f} with it freed and made anew: "
@@ -106,47 +92,35 @@ def _shown(one: Measured) -> str:
     )
 
 
-def _compared(parts: Sequence[memoryview], stride: int, runs: int) -> dict[str, Any]:
-    pages = sum(len(part) for part in parts) // stride
+def _compared(memory: Sequence[memoryview], stride: int, runs: int) -> dict[str, Any]:
+    pages = sum(map(len, memory)) // stride
     found: dict[str, Any] = {}
     for name, free in (("kept", False), ("freed", True)):
-        taken = []
-        for _ in range(runs):
-            # One that frees before the first that doesn't would pay for what it has to make.
-            _cycle(parts, stride, free=free)
-            taken.append(_cycle(parts, stride, free=free) / pages)
-        found[f"{name}_instructions"] = spread(taken)
+        # One that frees before the first that doesn't would pay for what it has to make.
+        taken = [_cycle(memory, stride, free=free) / pages for _ in range(1 + runs)]
+        found[f"{name}_instructions"] = spread(taken[1:])
         found[f"{name}_bytes"] = cleanup.page_tables().vmpte_bytes
     kept, freed = (found[f"{name}_instructions"]["median"] for name in ("kept", "freed"))
     return {**found, "more": freed / kept - 1}
 
 
-def _cycle(parts: Sequence[memoryview], stride: int, *, free: bool) -> int:
+def _cycle(memory: Sequence[memoryview], stride: int, *, free: bool) -> int:
     """CPU time of all threads in nanoseconds, which are instructions in such a guest."""
 
-    def one(part: memoryview) -> int:
-        taken = _faults.touch(part, stride=stride)
-        return taken + _taken(lambda: _faults.release(part, stride=stride, span=PAGE))
+    def use(share: memoryview) -> int:
+        begin = time.thread_time_ns()
+        _faults.touch(share, stride=stride)
+        _faults.release(share, stride=stride, span=PAGE)
+        return time.thread_time_ns() - begin
 
-    with ThreadPoolExecutor(len(parts)) as pool:
-        taken = sum(pool.map(one, parts))
-    if free:
-        for part in parts:
-            done: list[int] = []
-            taken += _taken(
-                lambda part=part, done=done: done.append(  # type: ignore[misc]
-                    cleanup.reclaim(part, levels=["pte"]).freed.pte
-                )
-            )
-            if done[0] < len(part) // UNIT - 2:
-                raise ExperimentError(f"{done[0]} tables were freed of {len(part) // UNIT}")
+    taken = together(use, memory)
+    for share in memory if free else ():
+        begin = time.thread_time_ns()
+        freed = cleanup.reclaim(share, levels=["pte"]).freed.pte
+        taken += time.thread_time_ns() - begin
+        if freed < len(share) // UNIT - 2:
+            raise part.ExperimentError(f"{freed} tables were freed of {len(share) // UNIT}")
     return taken
-
-
-def _taken(work: Callable[[], object]) -> int:
-    begin = time.thread_time_ns()
-    work()
-    return time.thread_time_ns() - begin
 
 
 PART = Objection()

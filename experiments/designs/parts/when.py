@@ -1,28 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Emptied tables freed at each release, later for many, or by the kernel itself."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cleanup
-from cleanup import _uapi, probe
+from cleanup import device, probe
 from cleanup.proc import settled_pagetables_bytes
+from experiments import part
 from experiments.cost import _faults, meter
 from experiments.cost.methods import ONE_TABLE_HOLD_NS
-from experiments.designs import _release
-from experiments.part import (
-    COUNTING,
-    Documents,
-    ExperimentError,
-    Measured,
-    Part,
-    Pictures,
-    Row,
-    Scale,
-)
+from experiments.cost.turns import by_turns
 from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
-from experiments.spread import rotated, spread, text
+from experiments.spread import spread, text
 
 _UNITS = 2048
 _QUICK_UNITS = 128
@@ -54,35 +44,30 @@ METHODS: Mapping[str, ReleaseMethod] = {
 }
 
 
-class When(Part):
+class When(part.Part):
     name = "designs/when"
     description = (
         "instructions of each release, a page in use in each 2 MiB before, with the tables freed "
         "by then; of a fault afterwards"
     )
-    needs = COUNTING
+    needs = part.COUNTING
 
-    def measure(self, scale: Scale) -> Measured:
+    def measure(self, scale: part.Scale) -> part.Measured:
         """Run to warm up, then as often as it counts, each time beginning with another method."""
         runs, units = scale.runs(_RUNS), scale.pick(_UNITS, _QUICK_UNITS)
         kernel_frees = probe.dontneed_frees_tables()
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in METHODS}
-        device = _uapi.open_device()
-        try:
-            with (
-                meter.running() as counter,
-                sparse_mapping(units * UNIT, seed=scale.seed) as mapping,
-            ):
-                for run in range(runs + 1):
-                    scale.progress("warming up" if run == 0 else f"run {run} of {runs}")
-                    for name in rotated(list(METHODS), run):
-                        method = METHODS[name]
-                        frees = method.every > 0 or (method.by_kernel and kernel_frees)
-                        done = _round(method, mapping, device, counter, frees=frees)
-                        if run:
-                            rounds[name].append(done)
-        finally:
-            os.close(device)
+        with (
+            device.opened() as opened,
+            meter.running() as counter,
+            sparse_mapping(units * UNIT, seed=scale.seed) as mapping,
+        ):
+
+            def run(name: str, _number: int) -> dict[str, float]:
+                method = METHODS[name]
+                frees = method.every > 0 or (method.by_kernel and kernel_frees)
+                return _round(method, mapping, opened.fd, counter, frees=frees)
+
+            rounds = by_turns(METHODS, runs, run, progress=scale.progress, warm_up=True)
         return {
             "units": units,
             "runs": runs,
@@ -99,27 +84,14 @@ class When(Part):
             },
         }
 
-    def title(self, measured: Measured) -> str:
+    def title(self, measured: part.Measured) -> str:
         return self.description.replace("each release", f"each of {measured['units']} releases")
 
-    def rows(self, measured: Measured) -> Sequence[Row]:
+    def rows(self, measured: part.Measured) -> Sequence[part.Row]:
         """Return what each leaves, and takes."""
-        return [
-            (
-                one["label"],
-                f"{one['left_bytes'] >> 10:,} kB left; a release "
-                f"{text(one['release_instructions'], 'instructions')}; the next fault "
-                f"{text(one['fault_instructions'], 'instructions')}"
-                + (
-                    f"; longest hold {text(one['longest_hold_instructions'], 'instructions')}"
-                    if one["calls"]
-                    else ""
-                ),
-            )
-            for one in measured["methods"].values()
-        ]
+        return [(one["label"], _shown(one)) for one in measured["methods"].values()]
 
-    def draw(self, documents: Documents) -> Pictures:
+    def draw(self, documents: part.Documents) -> part.Pictures:
         """Draw the cost of a release; what is left of the tables is in the label."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
@@ -138,8 +110,17 @@ class When(Part):
         )
 
 
+def _shown(one: part.Measured) -> str:
+    release, fault, hold = (
+        text(one[f"{name}_instructions"], "instructions")
+        for name in ("release", "fault", "longest_hold")
+    )
+    said = f"{one['left_bytes'] >> 10:,} kB left; a release {release}; the next fault {fault}"
+    return f"{said}; longest hold {hold}" if one["calls"] else said
+
+
 def _round(
-    method: ReleaseMethod, mapping: SparseMapping, device: int, counter: meter.Meter, *, frees: bool
+    method: ReleaseMethod, mapping: SparseMapping, fd: int, counter: meter.Meter, *, frees: bool
 ) -> dict[str, float]:
     """Touch, release as the method does, and touch again.  Raises ExperimentError."""
     view, units = mapping.view, mapping.units
@@ -147,31 +128,34 @@ def _round(
     cleanup.reclaim(view)
     before = cleanup.page_tables().vmpte_bytes
     _faults.touch(view, stride=UNIT)
-    done: list[tuple[int, int, int]] = []
-    cost = counter.net(
-        lambda: done.append(
-            _release.release(
+    done = [(0, 0, 0)]
+
+    def release() -> None:
+        if method.every:
+            done[0] = _faults.release_and_free(
                 view,
-                block=method.block,
+                span=method.block,
                 every=min(method.every, units),
-                fd=device,
+                fd=fd,
                 max_hold_ns=method.max_hold_ns,
             )
-        )
-    )
+        else:
+            _faults.release(view, stride=UNIT, span=method.block)
+
+    cost = counter.net(release)
     calls, freed, hold = done[0]
     settled_pagetables_bytes()
     left = cleanup.page_tables().vmpte_bytes - before
     upper = (units // 512 + 2) * PAGE
     if method.every and freed != units:
-        raise ExperimentError(f"{method.label}: {freed} tables were freed, not {units}")
+        raise part.ExperimentError(f"{method.label}: {freed} tables were freed, not {units}")
     if not (left <= upper if frees else left >= units * PAGE):
-        raise ExperimentError(f"{method.label}: {left} bytes of page tables are left")
+        raise part.ExperimentError(f"{method.label}: {left} bytes of page tables are left")
     fault = _faults.touch(view, stride=UNIT) / units
     return {
         "left_bytes": left,
         "calls": calls,
-        "release": cost.instructions / _UNITS,
+        "release": cost.instructions / units,
         "fault": fault,
         "hold": hold,
     }

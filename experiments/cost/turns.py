@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Runs of things that are compared: by turns, and each of them by some threads at once."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from threading import Barrier
+from typing import TypeVar
+
+from experiments.part import Progress
+from experiments.spread import rotated
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def by_turns(
+    names: Iterable[str],
+    rounds: int,
+    run: Callable[[str, int], T],
+    *,
+    progress: Progress,
+    warm_up: bool = False,
+) -> dict[str, list[T]]:
+    """Run each once a round, and return by name what its runs returned.
+
+    Each round begins with another name, and `run` is told the round's number, too. With `warm_up`
+    a round comes first of which nothing is kept.
+    """
+    found: dict[str, list[T]] = {name: [] for name in names}
+    for number in range(rounds + warm_up):
+        warming = number < warm_up
+        progress("warming up" if warming else f"run {number + 1 - warm_up} of {rounds}")
+        for name in rotated(list(found), number):
+            result = run(name, number)
+            if not warming:
+                found[name].append(result)
+    return found
+
+
+def together(work: Callable[[S], int], each: Sequence[S]) -> int:
+    """Run `work` for each in a thread of its own, all at once; return the sum of the results."""
+    ready = Barrier(len(each))
+
+    def begin(one: S) -> int:
+        ready.wait()
+        return work(one)
+
+    with ThreadPoolExecutor(len(each)) as pool:
+        return sum(pool.map(begin, each))
+
+
+@contextmanager
+def shares(memory: memoryview, number: int) -> Iterator[Sequence[memoryview]]:
+    """Split memory into equal shares. A mapping can't be unmapped before they end."""
+    size = len(memory) // number
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(memory[first : first + size])
+            for first in range(0, size * number, size)
+        ]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""How things that are compared are run: in which order, and by how many threads at once."""
+
+import mmap
+import threading
+
+from experiments.cost import turns
+
+
+def test_turns_begin_with_another_each() -> None:
+    """A round to warm up is told of as the others are, and nothing of it is kept."""
+    ran, said = [], []
+
+    def run(name: str, number: int) -> str:
+        ran.append(f"{name}{number}")
+        return ran[-1]
+
+    found = turns.by_turns(["a", "b"], 2, run, progress=said.append, warm_up=True)
+    assert ran == ["a0", "b0", "b1", "a1", "a2", "b2"]
+    assert found == {"a": ["a1", "a2"], "b": ["b1", "b2"]}
+    assert said == ["warming up", "run 1 of 2", "run 2 of 2"]
+    assert turns.by_turns("ab", 1, run, progress=said.append) == {"a": ["a0"], "b": ["b0"]}
+
+
+def test_threads_run_at_once() -> None:
+    """Each waits for the others, which one after the other they could not."""
+    all_there = threading.Barrier(3, timeout=60)
+
+    def work(one: int) -> int:
+        all_there.wait()
+        return one
+
+    assert turns.together(work, [1, 20, 300]) == 321
+
+
+def test_shares_are_equal_and_end_before_their_mapping() -> None:
+    with mmap.mmap(-1, 8 * mmap.PAGESIZE) as memory, memoryview(memory) as view:
+        with turns.shares(view, 4) as parts:
+            assert [len(part) for part in parts] == [2 * mmap.PAGESIZE] * 4
+            for number, part in enumerate(parts):
+                part[0] = number
+        assert list(view[:: 2 * mmap.PAGESIZE]) == [0, 1, 2, 3]
+        # `parts` are still named here: mmap.close() would fail if they were not released.
