@@ -10,9 +10,6 @@ import allocator_shim
 from allocator_shim.preloading import CONF, environment, jemalloc_path
 from cleanup import _uapi
 
-# Huge pages have no tables below them, and hide what the allocators do.
-_MALLOC_CONF = {"thp": "never"}
-
 
 @dataclass(frozen=True, slots=True)
 class ProgramMethod:
@@ -25,7 +22,6 @@ class ProgramMethod:
     """
 
     name: str
-    description: str
     conf: Mapping[str, str] | None = None
     malloc_conf: Mapping[str, str] = field(default_factory=dict)
     device: bool | None = None
@@ -57,7 +53,8 @@ class ProgramMethod:
                 **given,
                 # Python's own objects stay out of the heap that is measured.
                 "PYTHONMALLOC": "pymalloc",
-                "MALLOC_CONF": _joined({**_MALLOC_CONF, **self.malloc_conf}),
+                # Huge pages have no tables below them, and hide what the allocators do.
+                "MALLOC_CONF": _joined({"thp": "never", **self.malloc_conf}),
             },
             [*shim, *libraries],
             [] if self.conf is None else [_joined(self.conf)],
@@ -73,24 +70,15 @@ def jemalloc() -> list[str]:
     return [jemalloc_path()]
 
 
-NONE = ProgramMethod("none", "the allocator as it is")
-RETAIN_FALSE = ProgramMethod(
-    "retain:false", "jemalloc's own option to unmap what it frees", malloc_conf={"retain": "false"}
-)
-NULL = ProgramMethod("library alone", "its whole path but the ioctl", {"backend": "null"})
-NO_DEVICE = ProgramMethod(
-    "library, no device", "the library on a machine without the module", {}, device=False
-)
-MODULE = ProgramMethod("module", "the library and the module", {}, device=True)
-HOOKS = ProgramMethod(
-    "hooks", "jemalloc's hooks, without the module", {"hooks": "jemalloc", "backend": "null"}
-)
-HOOKS_MODULE = ProgramMethod(
-    "hooks, module",
-    "jemalloc's hooks, beside the module",
-    {"hooks": "jemalloc"},
-    device=True,
-)
+NONE = ProgramMethod("none")
+# jemalloc's own option to unmap what it frees.
+RETAIN_FALSE = ProgramMethod("retain:false", malloc_conf={"retain": "false"})
+# The library's whole path but the ioctl.
+NULL = ProgramMethod("library alone", {"backend": "null"})
+NO_DEVICE = ProgramMethod("library, no device", {}, device=False)
+MODULE = ProgramMethod("module", {}, device=True)
+HOOKS = ProgramMethod("hooks", {"hooks": "jemalloc", "backend": "null"})
+HOOKS_MODULE = ProgramMethod("hooks, module", {"hooks": "jemalloc"}, device=True)
 
 SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
 """Times the CPU time of the allocator as it is, at most."""

@@ -23,6 +23,13 @@ class Process:
 
     def tell(self, order: str, *arguments: float | Sequence[float]) -> Any:  # noqa: ANN401 -- each order's own
         """Have it done, and return the answer; ExperimentError where that fails."""
+        return self._answer(order, arguments)["answer"]
+
+    def cpu_ns(self, order: str, *arguments: float | Sequence[float]) -> float:
+        """Have it done, and return the CPU time that the process took for it, in nanoseconds."""
+        return float(self._answer(order, arguments)["cpu_ns"])
+
+    def _answer(self, order: str, arguments: Sequence[object]) -> Any:  # noqa: ANN401 -- JSON
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
         assert self._process.stdout is not None  # noqa: S101
         try:
@@ -39,7 +46,7 @@ class Process:
         answer = json.loads(line)
         if "error" in answer:
             raise ExperimentError(f"{self._method.name}: {answer['error']}")
-        return answer["answer"]
+        return answer
 
     @property
     def pid(self) -> int:

@@ -6,27 +6,37 @@ from math import comb
 from statistics import median
 from typing import Any
 
-from experiments.part import Claim, Row, at_most
-from experiments.spread import rotated
+from experiments.allocators.methods import ProgramMethod
+from experiments.cost.turns import by_turns
+from experiments.part import Claim, Row, Scale, at_most
 
 
-def compared(run: Callable[[str], float], names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Run all by turns, and return by name the `values`, and the `ratio` of others to the first.
+def compared(
+    scale: Scale,
+    rounds: int,
+    methods: Sequence[ProgramMethod],
+    run: Callable[[ProgramMethod], float],
+) -> dict[str, Any]:
+    """Run the methods that work here by turns, so many rounds of them unless the scale says.
 
-    A round runs each once, and begins with another. A ratio has its median over the rounds, and the
-    interval that holds it with 95 % confidence. That takes six rounds; with fewer it is the whole
-    range, and of less confidence.
+    Return by name the `values`, and the `ratio` of others to the first. A ratio has its median over
+    the rounds, and the interval that holds it with 95 % confidence. That takes six rounds; with
+    fewer it is the whole range, and of less confidence.
     """
-    values: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in rotated(names, number):
-            values[name].append(run(name))
+    by_name = {method.name: method for method in methods if method.works_here()}
+    values = by_turns(
+        by_name,
+        scale.runs(rounds),
+        lambda name, _number: run(by_name[name]),
+        progress=scale.progress,
+    )
+    first, *others = values
     return {
-        name: {
-            "values": values[name],
-            **({} if name == names[0] else {"ratio": interval(values[name], values[names[0]])}),
-        }
-        for name in names
+        first: {"values": values[first]},
+        **{
+            name: {"values": values[name], "ratio": interval(values[name], values[first])}
+            for name in others
+        },
     }
 
 
@@ -48,17 +58,17 @@ def _left_out(number: int) -> int:
     return max(out - 1, 0)
 
 
-def shown(figures: Mapping[str, Any], unit: str = "ns") -> str:
+def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
+    """Return a row for each name that was `compared`, with `what` before it."""
+    return [(f"{what}{name}", _shown(figures, unit)) for name, figures in measured.items()]
+
+
+def _shown(figures: Mapping[str, Any], unit: str) -> str:
     """Return the figures of one name: `124.9 ns, 1.012 (1.003 to 1.020) times`."""
     text = f"{median(figures['values']):,.1f} {unit}"
     if (ratio := figures.get("ratio")) is None:
         return text
     return f"{text}, {ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f}) times"
-
-
-def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
-    """Return a row for each name that was `compared`, with `what` before it."""
-    return [(f"{what}{name}", shown(figures, unit)) for name, figures in measured.items()]
 
 
 def claims(what: str, measured: Mapping[str, Any], limits: Mapping[str, float]) -> list[Claim]:

@@ -3,12 +3,14 @@
 
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from experiments import oracle
+from experiments.allocators.methods import ProgramMethod
 from experiments.part import ExperimentError
 
 _START_SECONDS = 60
@@ -102,3 +104,13 @@ def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def started(method: ProgramMethod) -> Iterator[Redis]:
+    """A server run by that method, in a directory of its own; see `running`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
+        running(Path(directory), method.environment([])) as server,
+    ):
+        yield server

@@ -10,8 +10,16 @@ import pytest
 from allocator_shim.preloading import CONF
 from cleanup import _uapi
 from experiments.allocators import ratios
-from experiments.allocators.methods import HOOKS, MODULE, NO_DEVICE, NONE, RETAIN_FALSE
+from experiments.allocators.methods import (
+    HOOKS,
+    MODULE,
+    NO_DEVICE,
+    NONE,
+    RETAIN_FALSE,
+    ProgramMethod,
+)
 from experiments.allocators.parts import tables
+from experiments.part import Scale
 from unit.stored import rows as rows_of
 from unit.stored import stored
 
@@ -30,11 +38,12 @@ def test_rounds_begin_with_another_each() -> None:
     """And every ratio is of one round."""
     ran: list[str] = []
 
-    def run(name: str) -> float:
-        ran.append(name)
+    def run(method: ProgramMethod) -> float:
+        ran.append(method.name)
         return float(len(ran))
 
-    found = ratios.compared(run, ["a", "b"], 2)
+    methods = [ProgramMethod("a"), ProgramMethod("b")]
+    found = ratios.compared(Scale(repeats=2), 9, methods, run)
     assert ran == ["a", "b", "b", "a"]
     assert found["a"] == {"values": [1.0, 4.0]}
     assert found["b"]["values"] == [2.0, 3.0]

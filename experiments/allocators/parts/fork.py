@@ -6,14 +6,15 @@ from statistics import median
 from typing import Any
 
 from experiments.allocators.methods import MODULE, NONE, ProgramMethod
-from experiments.allocators.process import Process, started
+from experiments.allocators.process import started
 from experiments.part import Claim, Measured, Part, Row, Scale, at_least
 
 _UNITS = 32_768
 _QUICK_UNITS = 2048
 _FORKS = 20
 _FASTER = 50
-_ZAP = ProgramMethod("zap", "one MADV_DONTNEED over all of it, by the program")
+# One MADV_DONTNEED over all of it, by the program.
+_ZAP = ProgramMethod("zap")
 METHODS = (NONE, _ZAP, MODULE)
 
 
@@ -28,10 +29,7 @@ class Fork(Part):
         for method in METHODS:
             if method.works_here():
                 scale.progress(method.name)
-                with started(method, []) as process:
-                    runs[method.name] = _forks(
-                        process, method is _ZAP, scale.seed, units, scale.runs(_FORKS, 3)
-                    )
+                runs[method.name] = _forks(method, scale.seed, units, scale.runs(_FORKS, 3))
         return {"units": units, "runs": runs}
 
     def title(self, measured: Measured) -> str:
@@ -69,25 +67,27 @@ def _shown(run: Mapping[str, Any]) -> str:
     )
 
 
-def _forks(process: Process, zap: bool, seed: int, units: int, number: int) -> dict[str, Any]:
-    before = process.tables().tables
-    process.tell("sparse", units, seed)
-    full = process.tables().tables
-    freeing_ns = 1e9 * process.tell("zap") if zap else 0
-    first_ns, _ = process.tell("fork")
-    later = [process.tell("fork") for _ in range(number)]
-    freed, drains_ns = process.tell("drained")
-    if zap:
-        freed = full - process.tables().tables
+def _forks(method: ProgramMethod, seed: int, units: int, number: int) -> dict[str, Any]:
+    with started(method, []) as process:
+        before = process.tables().tables
+        process.tell("sparse", units, seed)
+        full = process.tables().tables
+        zap_ns = 1e9 * process.tell("zap") if method is _ZAP else 0
+        first_ns, _ = process.tell("fork")
+        later = [process.tell("fork") for _ in range(number)]
+        freed, drains_ns = process.tell("drained")
+        if method is _ZAP:
+            freed = full - process.tables().tables
+    taken = [taken_ns for taken_ns, _ in later]
     return {
         "first_ns": first_ns,
-        "steady_ns": median(taken for taken, _ in later),
-        "least_ns": min(taken for taken, _ in later),
-        "most_ns": max(taken for taken, _ in later),
+        "steady_ns": median(taken),
+        "least_ns": min(taken),
+        "most_ns": max(taken),
         "child_vmpte_bytes": later[-1][1],
         "tables_before": before,
         "freed": freed,
-        "freeing_ns": freeing_ns or drains_ns,
+        "freeing_ns": zap_ns or drains_ns,
     }
 
 

@@ -9,19 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from allocator_shim.preloading import library_path
 from experiments import oracle
 from experiments.allocators import empties
-from experiments.allocators.methods import MODULE, NONE, ProgramMethod
-from experiments.allocators.process import started
+from experiments.allocators.methods import MODULE, NONE
 from experiments.part import ExperimentError, Measured, Needs, Part, Row, Saving, Scale
 from experiments.summary import size_text
 
 _MEBIBYTES = 1024
 _QUICK_MEBIBYTES = 16
-_MOST = 1008
-_KEPT = (5, 50, 1000, 100_000)
-_GRACE = 2
 # glibc's malloc keeps what is not at the end of its heap until it is told to trim.
 _TRIMMED = "glibc, malloc_trim()"
 # By which library, with Debian's package, and whether each is told to give unused pages back.
@@ -63,8 +61,9 @@ class Others(Part):
             for method in (NONE,) if scale.quick else (NONE, MODULE):
                 if method.works_here():
                     scale.progress(f"{name}, {method.name}")
-                    runs[f"{name}, {method.name}"] = _churned(
-                        method.attended(), libraries, scale.seed, mebibytes, gives_back=gives_back
+                    runs[f"{name}, {method.name}"] = empties.of_heap(
+                        *(method.attended(), libraries, mebibytes << 20, scale.seed),
+                        order="libc.give_back" if gives_back else None,
                     )
         for name, (command, package) in () if scale.quick else _COMMANDS.items():
             if shutil.which(command[0]) is None:
@@ -97,63 +96,39 @@ class Others(Part):
         ]
 
 
-def _churned(
-    method: ProgramMethod, libraries: Sequence[str], seed: int, mebibytes: int, *, gives_back: bool
-) -> dict[str, Any]:
-    with started(method, libraries) as process:
-        begin = process.tables()
-        process.tell("objects", 2 * (mebibytes << 20) // _MOST, _MOST, seed, True)
-        peak = process.tables()
-        for keep in _KEPT:
-            process.tell("release", keep)
-            if gives_back:
-                process.tell("give_back")
-        time.sleep(_GRACE)
-        found = empties.found(process.pid, begin, peak)
-        _kept, lost = process.tell("check")
-        if lost:
-            raise ExperimentError(f"{lost} objects are damaged")
-    return found
-
-
 def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
     with subprocess.Popen(
-        [*command, str(mebibytes), str(_KEPT[-1])],
+        [*command, str(mebibytes), str(empties.KEPT[-1])],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
+        source, sink = process.stdout, process.stdin
+        assert source is not None  # noqa: S101 -- they are pipes: for mypy
+        assert sink is not None  # noqa: S101
+
+        def expect(word: str) -> int:
+            """Wait for a word, and return the process that says it: a launcher's child, or it."""
+            said = source.readline().strip()
+            if said != word:
+                raise ExperimentError(
+                    f"the program said {said!r} where {word!r} was due: see its messages"
+                )
+            children = psutil.Process(process.pid).children()
+            return children[0].pid if children else process.pid
+
         try:
-            censuses = {}
+            censuses = []
             for phase in ("start", "full"):
-                _expect(process, phase)
-                censuses[phase] = oracle.observe_halted(_heir(process.pid))
-                _go_on(process)
-            _expect(process, "released")
-            time.sleep(_GRACE)
-            return empties.found(_heir(process.pid), censuses["start"], censuses["full"])
+                censuses.append(oracle.observe_halted(expect(phase)))
+                sink.write("\n")
+                sink.flush()
+            pid = expect("released")
+            time.sleep(empties.GRACE)
+            return empties.found_in(pid, *censuses)
         finally:
             process.kill()
-
-
-def _expect(process: "subprocess.Popen[str]", word: str) -> None:
-    assert process.stdout is not None  # noqa: S101 -- it is a pipe: for mypy
-    said = process.stdout.readline().strip()
-    if said != word:
-        raise ExperimentError(f"the program said {said!r} where {word!r} was due: see its messages")
-
-
-def _go_on(process: "subprocess.Popen[str]") -> None:
-    assert process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def _heir(pid: int) -> int:
-    """The process that a launcher started, if it did."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    return int(children[0]) if children else pid
 
 
 PART = Others()

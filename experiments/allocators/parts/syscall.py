@@ -11,10 +11,7 @@ from experiments.part import Measured, Needs, Part, Row, Scale
 _ROUNDS = 9
 _CALLS = 3_000_000
 _QUICK_CALLS = 200_000
-_SEEN = ProgramMethod(
-    "library alone, syscall() seen", "libpgtable_cleanup_syscall.so", NULL.conf, syscall=True
-)
-METHODS = (NONE, NULL, _SEEN)
+_SEEN = ProgramMethod("library alone, syscall() seen", NULL.conf, syscall=True)
 
 
 class Syscall(Part):
@@ -25,16 +22,13 @@ class Syscall(Part):
     def measure(self, scale: Scale) -> Measured:
         """Run rounds of each method in turn, a process each."""
         calls = scale.pick(_CALLS, _QUICK_CALLS)
-        methods = {method.name: method for method in METHODS}
 
-        def run(name: str) -> float:
-            with started(methods[name], []) as process:
-                process.tell("syscalls", calls // 10)
-                return float(process.tell("syscalls", calls)) / calls
+        def run(method: ProgramMethod) -> float:
+            with started(method, []) as process:
+                process.tell("libc.syscalls", calls // 10)
+                return process.cpu_ns("libc.syscalls", calls) / calls
 
-        scale.progress(f"{calls:,} calls at a time")
-        rounds = scale.runs(_ROUNDS)
-        return {"cpu_ns_by_call": ratios.compared(run, list(methods), rounds)}
+        return {"cpu_ns_by_call": ratios.compared(scale, _ROUNDS, (NONE, NULL, _SEEN), run)}
 
     def rows(self, measured: Measured) -> Sequence[Row]:
         return ratios.rows(measured["cpu_ns_by_call"])

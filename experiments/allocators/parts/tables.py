@@ -1,138 +1,96 @@
 # SPDX-License-Identifier: MIT
 """Empty page tables that jemalloc leaves behind, and how many of them each method frees."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.allocators import empties
-from experiments.allocators.methods import (
-    HOOKS,
-    HOOKS_MODULE,
-    MODULE,
-    NONE,
-    RETAIN_FALSE,
-    ProgramMethod,
-    jemalloc,
-)
-from experiments.allocators.process import Process, started
-from experiments.part import (
-    Claim,
-    Documents,
-    ExperimentError,
-    Measured,
-    Part,
-    Pictures,
-    Row,
-    Scale,
-    at_least,
-)
+from experiments import part
+from experiments.allocators import empties, methods
+from experiments.allocators.methods import HOOKS, HOOKS_MODULE, MODULE, NONE, ProgramMethod
+from experiments.allocators.process import Process
 
 _BYTES = 2 << 30
 _QUICK_BYTES = 64 << 20
-_MOST = 1008
-# One object in each of these numbers is kept, in the end in the last: released in steps, as a
-# program at work does it.
-_KEPT = (5, 50, 1000, 100_000)
-# What may be left after the last release, in seconds.
-_GRACE = 2
 _FREED_LEAST = 0.95
 # jemalloc's default spreads its purges over ten.
 _DECAY_SECONDS = 12
 
 # Its last drain waits for the next release.
 THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread", conf={"thread": "false"})
-METHODS = (NONE, RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
+METHODS = (NONE, methods.RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
 # Those that are to free them all; retain:false is there to compare.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
 
 
-class Tables(Part):
+class Tables(part.Part):
     name = "allocators/tables"
     description = "empty page tables of a heap of which jemalloc keeps 1 object in 100,000"
 
-    def measure(self, scale: Scale) -> Measured:
+    def measure(self, scale: part.Scale) -> part.Measured:
         """Run once by each method, purged, and left to jemalloc's decay; the library has a thread.
 
         A quick measurement is of a smaller heap, purged, without what is there to compare.
         """
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
+        wanted = {"purge": METHODS, "decay": (*METHODS, THREADLESS)}
+        if scale.quick:
+            wanted = {"purge": (NONE, *_CLAIMED)}
         runs: dict[str, dict[str, Any]] = {}
-        for release, look in (("purge", _purged), ("decay", _decayed)):
-            if scale.quick and release == "decay":
-                continue
+        for release, each in wanted.items():
             runs[release] = {}
-            for method in METHODS if release == "purge" else (*METHODS, THREADLESS):
-                if method.works_here() and not (scale.quick and method not in (NONE, *_CLAIMED)):
+            for method in each:
+                if method.works_here():
                     scale.progress(f"{release}, {method.name}")
-                    objects = 2 * heap_bytes // _MOST
-                    runs[release][method.name] = look(method.attended(), scale.seed, objects)
+                    runs[release][method.name] = _left(
+                        release, method.attended(), heap_bytes, scale.seed
+                    )
         return {
             "heap_bytes": heap_bytes,
-            "kept_one_in": _KEPT[-1],
+            "kept_one_in": empties.KEPT[-1],
             "runs": runs,
         }
 
-    def claims(self, measured: Measured) -> list[Claim]:
+    def claims(self, measured: part.Measured) -> list[part.Claim]:
         runs = measured["runs"].items()
-        return [claim for release, methods in runs for claim in _claims(release, methods)]
+        return [claim for release, by_method in runs for claim in _claims(release, by_method)]
 
-    def rows(self, measured: Measured) -> Sequence[Row]:
+    def rows(self, measured: part.Measured) -> Sequence[part.Row]:
         return empties.rows(measured)
 
-    def draw(self, documents: Documents) -> Pictures:
+    def draw(self, documents: part.Documents) -> part.Pictures:
         label = "empty page tables left in the heap (tables of 4 KiB)"
         names = [method.name for method in (*METHODS, THREADLESS)]
         return empties.draw(documents, ("purge", "decay"), names, label)
 
 
-def _purged(method: ProgramMethod, seed: int, objects: int) -> dict[str, int]:
-    with started(method, jemalloc()) as process:
-        return _emptied(process, seed, objects, lambda: process.tell("purge"))
-
-
-def _decayed(method: ProgramMethod, seed: int, objects: int) -> dict[str, int]:
-    """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
-    with started(method, jemalloc()) as process:
-        found = _emptied(process, seed, objects, lambda: None, seconds=_DECAY_SECONDS)
+def _left(release: str, method: ProgramMethod, heap_bytes: int, seed: int) -> dict[str, Any]:
+    def decay(process: Process) -> None:
+        """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
+        process.tell("work", _DECAY_SECONDS + empties.GRACE, 1000, empties.MOST, seed)
         if process.tell("dirty") > 1000:
-            raise ExperimentError("jemalloc has not given all back: the decay takes longer here")
-        return found
+            raise part.ExperimentError(
+                "jemalloc has not given all back: the decay takes longer here"
+            )
+
+    order, settle = ("jemalloc.purge", empties.rest) if release == "purge" else (None, decay)
+    return empties.of_heap(
+        method, methods.jemalloc(), heap_bytes, seed, order=order, settle=settle, reclaim=False
+    )
 
 
-def _emptied(
-    process: Process, seed: int, objects: int, release: Callable[[], object], seconds: float = 0
-) -> dict[str, int]:
-    begin = process.tables()
-    process.tell("objects", objects, _MOST, seed, True)
-    peak = process.tables()
-    for keep in _KEPT:
-        process.tell("release", keep)
-        release()
-    if seconds:
-        process.tell("work", seconds + _GRACE, 1000, _MOST, seed)
-    else:
-        time.sleep(_GRACE)
-    end = process.tables()
-    kept, lost = process.tell("check")
-    if lost or kept != -(-objects // _KEPT[-1]):
-        raise ExperimentError(f"{lost} objects are damaged, {kept} are there")
-    return {**empties.counted(begin, peak, end), "kept": kept}
-
-
-def _claims(release: str, methods: Mapping[str, Mapping[str, int]]) -> list[Claim]:
-    alone = methods[NONE.name]["empty"]
+def _claims(release: str, runs: Mapping[str, Mapping[str, int]]) -> list[part.Claim]:
+    alone = runs[NONE.name]["empty"]
     if not alone:
         return []
     return [
-        at_least(
-            f"share of the empty tables freed within {_GRACE} s, {release}, {method.name}",
-            1 - methods[method.name]["empty"] / alone,
+        part.at_least(
+            f"share of the empty tables freed within {empties.GRACE} s, {release}, {method.name}",
+            1 - runs[method.name]["empty"] / alone,
             _FREED_LEAST,
         )
         for method in _CLAIMED
-        if method.name in methods
+        if method.name in runs
     ]
 
 
