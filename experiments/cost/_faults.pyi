@@ -7,8 +7,8 @@ so are strides, in bytes.  ValueError for others.
 
 from typing_extensions import Buffer
 
-def touch(memory: Buffer, *, stride: int) -> int:
-    """Write a byte every `stride` bytes; return the CPU time of this thread."""
+def touch(memory: Buffer, *, stride: int) -> None:
+    """Write a byte every `stride` bytes."""
 
 def release(memory: Buffer, *, stride: int = ..., span: int = ...) -> None:
     """MADV_DONTNEED of `span` bytes every `stride` bytes; OSError.

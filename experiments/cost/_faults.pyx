@@ -7,9 +7,7 @@ from array import array
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
-from posix.time cimport (
-    CLOCK_MONOTONIC, CLOCK_THREAD_CPUTIME_ID, clock_gettime, clockid_t, timespec
-)
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport usleep
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -68,9 +66,9 @@ cdef enum:
     RELEASE = 1 << 20
 
 
-cdef inline int64_t now_ns(clockid_t clock) noexcept nogil:
+cdef inline int64_t now_ns() noexcept nogil:
     cdef timespec time
-    clock_gettime(clock, &time)
+    clock_gettime(CLOCK_MONOTONIC, &time)
     return <int64_t>time.tv_sec * 1000000000 + time.tv_nsec
 
 
@@ -94,16 +92,12 @@ cdef int check(size_t length, size_t stride) except -1:
 def touch(unsigned char[::1] memory, *, size_t stride):
     cdef size_t offset = 0, length = memory.shape[0]
     cdef unsigned char *base
-    cdef int64_t begin
     check(length, stride)
     base = &memory[0]
     with nogil:
-        begin = now_ns(CLOCK_THREAD_CPUTIME_ID)
         while offset < length:
             base[offset] = 1
             offset += stride
-        begin = now_ns(CLOCK_THREAD_CPUTIME_ID) - begin
-    return begin
 
 
 def release(unsigned char[::1] memory, *, size_t stride=RELEASE, size_t span=RELEASE):
@@ -161,16 +155,16 @@ def record(unsigned char[::1] memory, uint64_t[:, ::1] latencies, const unsigned
             row -= 1
             if row >= rows or recorded[row] == room:
                 break
-            begin = now_ns(CLOCK_MONOTONIC)
+            begin = now_ns()
             base[offset] = 1
-            end = now_ns(CLOCK_MONOTONIC)
+            end = now_ns()
             latencies[row, recorded[row]] = end - begin
             recorded[row] += 1
             offset += PAGE
             if offset == length:
                 offset = 0
                 failed = release_spans(base, length, RELEASE, RELEASE)
-                longest_release = max(longest_release, now_ns(CLOCK_MONOTONIC) - end)
+                longest_release = max(longest_release, now_ns() - end)
     if failed:
         PyErr_SetFromErrno(OSError)
     return list(recorded), longest_release

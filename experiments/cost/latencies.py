@@ -4,45 +4,19 @@
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import TypedDict
+
+from experiments.part import Measured
 
 BUCKETS_PER_OCTAVE = 8
 
 
-class Histogram(TypedDict):
-    """Counts by logarithmic buckets; the first is the one that `first` numbers.
-
-    Bucket i holds latencies of `edge(i)` nanoseconds and more, below the next one's.
-    """
-
-    per_octave: int
-    first: int
-    counts: list[int]
-
-
-class Latencies(TypedDict):
-    """How long events took."""
-
-    events: int
-    min_ns: int
-    median_ns: int
-    p99_ns: int
-    max_ns: int
-    histogram: Histogram
-
-
 def percentile(ordered: Sequence[int], percent: float) -> int:
-    """Return the least of the ascending values that `percent` of them don't exceed.
-
-    Raises ValueError where there is no value.
-    """
-    if not ordered:
-        raise ValueError("no values, so no percentile")
+    """Return the least of the ascending values, of at least one, that `percent` don't exceed."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def summary(ordered: Sequence[int]) -> Latencies:
-    """Sum up ascending latencies in nanoseconds.  Raises ValueError where there is none."""
+def summary(ordered: Sequence[int]) -> Measured:
+    """Sum up ascending latencies in nanoseconds, of at least one."""
     return {
         "events": len(ordered),
         "min_ns": percentile(ordered, 0),
@@ -53,8 +27,12 @@ def summary(ordered: Sequence[int]) -> Latencies:
     }
 
 
-def histogram(ordered: Sequence[int]) -> Histogram:
-    """Put ascending latencies in nanoseconds, of at least one, in buckets; 0 counts as 1."""
+def histogram(ordered: Sequence[int]) -> Measured:
+    """Count ascending latencies in nanoseconds, of at least one, by logarithmic buckets.
+
+    The first bucket is the one that `first` numbers. Bucket i holds latencies of `edge(i)` and
+    more, below the next one's; 0 counts as 1.
+    """
     # Whole numbers are too far from the edges for a logarithm to put them on the wrong side.
     first, last = (
         math.floor(math.log2(max(1, value)) * BUCKETS_PER_OCTAVE)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Generic, TypeVar
 
 import cleanup
@@ -14,7 +13,7 @@ from cleanup import _mapping, _uapi, device, probe
 from experiments.cost import _calls
 from experiments.cost.turns import by_turns
 from experiments.part import ExperimentError, Scale
-from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
+from experiments.sparse import PAGE, UNIT, SparseMapping, between, sparse_mapping
 
 TABLES = 4096
 QUICK_TABLES = 256
@@ -59,8 +58,7 @@ def layout(seed: int, tables: int, *, live_inside: bool) -> Iterator[Layout]:
     units = tables + LIVE_TABLES
     step = units // LIVE_TABLES
     live = range(step // 2, units, step) if live_inside else range(tables, units)
-    edges = pairwise([-1, *live, units])
-    empty = [(low + 1, high) for low, high in edges if low + 1 < high]
+    empty = list(between(live, units))
     chooser = random.Random(seed)  # noqa: S311 -- reproducible contents
     contents = {unit: chooser.randbytes(PAGE) for unit in live}
     with sparse_mapping(units * UNIT, seed=seed) as mapping:

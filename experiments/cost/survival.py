@@ -6,11 +6,12 @@ from itertools import accumulate
 
 from matplotlib.figure import Figure
 
-from experiments.cost.latencies import Histogram, edge
+from experiments.cost.latencies import edge
 from experiments.document import Document, measured_of
+from experiments.part import Measured
 
 
-def survival(histograms: Sequence[Histogram]) -> tuple[list[float], list[float]]:
+def survival(histograms: Sequence[Measured]) -> tuple[list[float], list[float]]:
     """Return latencies in µs, and the share of all events that took as long or longer."""
     counts: dict[int, int] = {}
     for histogram in histograms:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Loops of atomic operations, without the GIL; they return the thread's CPU time in nanoseconds.
+"""Loops of atomic operations, without the GIL.
 
 `word` is a writable buffer of 64-bit numbers, of which the first is used.
 """
 
 from typing_extensions import Buffer
 
-def references(word: Buffer, pairs: int) -> int:
+def references(word: Buffer, pairs: int) -> None:
     """Add a reference and drop it, so many times."""
 
-def read_locks(word: Buffer, pairs: int) -> int:
+def read_locks(word: Buffer, pairs: int) -> None:
     """Take a reader-writer lock for read and leave it, so many times; nobody writes."""

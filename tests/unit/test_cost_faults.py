@@ -36,7 +36,7 @@ def rows(count: int, room: int) -> memoryview:
 
 
 def test_touch_writes_a_byte_every_stride(memory: mmap.mmap) -> None:
-    assert _faults.touch(memory, stride=4 * PAGE) >= 0
+    _faults.touch(memory, stride=4 * PAGE)
     written = [page for page in range(PAGES) if memory[page * PAGE]]
     assert written == list(range(0, PAGES, 4))
 

@@ -3,6 +3,7 @@
 
 import mmap
 import threading
+import time
 
 from experiments.cost import turns
 
@@ -23,14 +24,26 @@ def test_turns_begin_with_another_each() -> None:
 
 
 def test_threads_run_at_once() -> None:
-    """Each waits for the others, which one after the other they could not."""
+    """Each waits for the others, as it could not for those after it; waiting takes no CPU time."""
     all_there = threading.Barrier(3, timeout=60)
+    ran = []
 
-    def work(one: int) -> int:
+    def work(one: int) -> None:
         all_there.wait()
-        return one
+        time.sleep(0.2)
+        ran.append(one)
 
-    assert turns.together(work, [1, 20, 300]) == 321
+    assert 0 < turns.cpu_ns(work, [1, 20, 300]) < 150_000_000
+    assert sorted(ran) == [1, 20, 300]
+
+
+def test_the_time_is_all_threads() -> None:
+    def work(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+    assert turns.cpu_ns(work, [0.02, 0.03]) >= 50_000_000
 
 
 def test_shares_are_equal_and_end_before_their_mapping() -> None:

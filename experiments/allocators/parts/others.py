@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from allocator_shim.preloading import library_path
 from experiments import oracle
 from experiments.allocators import empties
@@ -115,8 +113,9 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
                 raise ExperimentError(
                     f"the program said {said!r} where {word!r} was due: see its messages"
                 )
-            children = psutil.Process(process.pid).children()
-            return children[0].pid if children else process.pid
+            pid = process.pid
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+            return int(children[0]) if children else pid
 
         try:
             censuses = []

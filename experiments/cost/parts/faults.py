@@ -3,20 +3,19 @@
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from mmap import MADV_DONTFORK, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 from statistics import median, median_high
 from time import monotonic
-from typing import TypedDict
 
 from cleanup import cleaning, device
 from cleanup.errors import CleanupError
 from cleanup.result import Result as Reclaimed
 from experiments.cost import _faults, trace
-from experiments.cost.latencies import Latencies, count_above, percentile, summary
+from experiments.cost.latencies import count_above, percentile, summary
 from experiments.part import Claim, Documents, Measured, Part, Pictures, Row, Scale, at_most
 from experiments.sparse import PAGE, UNIT, sparse_mapping
 
@@ -35,35 +34,6 @@ _AREA_BYTES = 128 << 20
 _MOST_FAULTS = 1_000_000
 # As many as the kernel's trace has room for.
 _TRACED_FAULTS = 2048
-
-
-class Pass(TypedDict):
-    """Faults while one thing was done.
-
-    `stalled_share` is the part of them that took longer than p99 of the same round's
-    faults with nothing done.  `over_limit` took longer than that and the longest hold
-    together, in `seconds` of faulting; `usual_over_limit` as many of the faults with nothing
-    done did, which a busy host alone stretched.
-    """
-
-    latencies: Latencies
-    seconds: float
-    stalled_share: float
-    over_limit: int
-    usual_over_limit: int
-    freed: int
-    longest_hold_ns: int
-
-
-class FaultRound(TypedDict):
-    """Passes by their names in SHOWN, in turns with nothing done.
-
-    `longest_release_ns` is the longest time that the faulting thread took to give its
-    pages back.
-    """
-
-    passes: dict[str, Pass]
-    longest_release_ns: int
 
 
 # The passes of a round.
@@ -109,7 +79,7 @@ class Faults(Part):
         return [claim(measured["rounds"], name) for name in SHOWN if name != "spinning"]
 
     def rows(self, measured: Measured) -> Sequence[Row]:
-        rounds: Sequence[FaultRound] = measured["rounds"]
+        rounds = measured["rounds"]
         clock = ", times of an emulator" if measured["emulated"] else ""
         locks = measured["mmap_locks"]
         return [
@@ -127,7 +97,7 @@ class Faults(Part):
         return {"": survival.draw(documents, SHOWN)}
 
 
-def _shown(rounds: Sequence[FaultRound], name: str) -> str:
+def _shown(rounds: Sequence[Measured], name: str) -> str:
     passes = [each["passes"][name] for each in rounds]
     middle, p99, longest = (
         median(each["latencies"][key] for each in passes) / 1000
@@ -148,7 +118,7 @@ def _shown(rounds: Sequence[FaultRound], name: str) -> str:
     )
 
 
-def claim(rounds: Sequence[FaultRound], name: str) -> Claim:
+def claim(rounds: Sequence[Measured], name: str) -> Claim:
     """The longest fault of a pass is no longer than p99 of nothing freed and one hold.
 
     A busy host stretches any fault: the round in the middle is taken.
@@ -203,11 +173,18 @@ class _Faulting:
             raise CleanupError(f"of {tables} empty tables {done.freed.total} were freed")
         return done
 
-    def round(self, freed: dict[str, Reclaimed]) -> FaultRound:
-        """Judge the faults of each pass beside those with nothing done."""
+    def round(self, freed: Mapping[str, Reclaimed]) -> Measured:
+        """Return the passes of a round by their names in SHOWN, in turns with nothing done.
+
+        `stalled_share` is the part of the faults that took longer than p99 of the same round's
+        faults with nothing done.  `over_limit` took longer than that and the longest hold
+        together, in `seconds` of faulting; `usual_over_limit` as many of the faults with nothing
+        done did, which a busy host alone stretched. `longest_release_ns` is the longest time that
+        the faulting thread took to give its pages back.
+        """
         usual = self.ordered["spinning"]
         usual_ns = percentile(usual, 99)
-        passes: dict[str, Pass] = {}
+        passes: Measured = {}
         for name, ordered in self.ordered.items():
             done = freed.get(name, Reclaimed())
             limit_ns = usual_ns + done.longest_hold_ns

@@ -8,7 +8,7 @@ from cleanup.errors import CleanupError
 from cleanup.proc import settled_pagetables_bytes
 from cleanup.process import page_tables
 from experiments.cost import _faults
-from experiments.cost.turns import shares, together
+from experiments.cost.turns import cpu_ns, shares
 from experiments.part import COUNTING, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
@@ -81,9 +81,9 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
 
 
 def _touch(mapping: SparseMapping, threads: int) -> int:
-    """CPU time of that many threads for touching one page in each GiB, in nanoseconds."""
+    """CPU time of that many threads for touching one page in each GiB."""
     with shares(mapping.view, threads) as parts:
-        return together(lambda part: _faults.touch(part, stride=_GIB), parts)
+        return cpu_ns(lambda part: _faults.touch(part, stride=_GIB), parts)
 
 
 PART = Refault()

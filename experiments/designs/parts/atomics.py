@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from experiments.cost import _faults
-from experiments.cost.turns import together
+from experiments.cost.turns import cpu_ns
 from experiments.designs import _atomics
 from experiments.part import Measured, Needs, Part, Row, Scale
 from experiments.sparse import PAGE, UNIT, sparse_mapping
@@ -18,7 +18,7 @@ _ROUNDS = 9
 # So far apart that no two threads' words share a cache line, nor a pair that is fetched together.
 _WORDS_APART = 64
 _THREADS = {"alone": (1, "1 thread"), "shared": (2, "2 threads, one table")}
-_OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], int]]] = {
+_OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], None]]] = {
     "references": ("a reference taken and dropped", _atomics.references),
     "read_locks": ("a reader-writer lock taken for read and left", _atomics.read_locks),
 }
@@ -40,7 +40,7 @@ class Atomics(Part):
         with sparse_mapping(_FAULT_UNITS * UNIT, seed=scale.seed, every_page=True) as mapping:
             times = []
             for _ in range(rounds + 1):
-                times.append(_faults.touch(mapping.view, stride=PAGE) / _FAULTS)
+                times.append(cpu_ns(_touch, [mapping.view]) / _FAULTS)
                 _faults.release(mapping.view)
             result["fault_ns"] = spread(times[1:])
         fault = result["fault_ns"]["median"]
@@ -67,15 +67,18 @@ class Atomics(Part):
         return rows
 
 
+def _touch(memory: memoryview) -> None:
+    _faults.touch(memory, stride=PAGE)
+
+
 def _ns(figures: Measured) -> str:
     return f"{figures['median']:,.1f} ns ({figures['min']:,.1f} to {figures['max']:,.1f})"
 
 
-def _pair_ns(operation: Callable[[memoryview, int], int], threads: int) -> float:
+def _pair_ns(operation: Callable[[memoryview, int], None], threads: int) -> float:
     """Return the CPU time of a pair in nanoseconds, by that many threads on one word."""
     word = memoryview(array("Q", bytes(8 * _WORDS_APART)))
-    taken = together(lambda _thread: operation(word, _PAIRS), range(threads))
-    return taken / (threads * _PAIRS)
+    return cpu_ns(lambda _thread: operation(word, _PAIRS), range(threads)) / (threads * _PAIRS)
 
 
 PART = Atomics()

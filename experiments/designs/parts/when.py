@@ -10,7 +10,7 @@ from cleanup.proc import settled_pagetables_bytes
 from experiments import part
 from experiments.cost import _faults, meter
 from experiments.cost.methods import ONE_TABLE_HOLD_NS
-from experiments.cost.turns import by_turns
+from experiments.cost.turns import by_turns, cpu_ns
 from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
 
@@ -151,7 +151,7 @@ def _round(
         raise part.ExperimentError(f"{method.label}: {freed} tables were freed, not {units}")
     if not (left <= upper if frees else left >= units * PAGE):
         raise part.ExperimentError(f"{method.label}: {left} bytes of page tables are left")
-    fault = _faults.touch(view, stride=UNIT) / units
+    fault = cpu_ns(lambda memory: _faults.touch(memory, stride=UNIT), [view]) / units
     return {
         "left_bytes": left,
         "calls": calls,
