@@ -20,6 +20,7 @@ class Process:
     def __init__(self, process: "subprocess.Popen[str]", method: ProgramMethod) -> None:
         self._process = process
         self._method = method
+        self.pid = process.pid
 
     def tell(self, order: str, *arguments: float | Sequence[float]) -> Any:  # noqa: ANN401 -- each order's own
         """Have it done, and return the answer; ExperimentError where that fails."""
@@ -48,14 +49,9 @@ class Process:
             raise ExperimentError(f"{self._method.name}: {answer['error']}")
         return answer
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._process.pid
-
     def tables(self) -> oracle.Census:
         """Return the oracle's census while it waits; the library's thread does not wait."""
-        return oracle.observe_halted(self._process.pid)
+        return oracle.observe_halted(self.pid)
 
 
 @contextmanager

@@ -16,4 +16,4 @@ def unmap_and_map(address: int, length: int) -> None:
     """munmap() and then mmap() private anonymous memory in its place. OSError."""
 
 def replace_by_blocks(address: int, length: int, block: int) -> None:
-    """mmap(MAP_FIXED) private anonymous memory over each block in turn. OSError."""
+    """mmap(MAP_FIXED) private anonymous memory over each whole block in turn. OSError."""

@@ -76,7 +76,5 @@ def unmap_and_map(uintptr_t address, size_t length):
 
 
 def replace_by_blocks(uintptr_t address, size_t length, size_t block):
-    if block == 0 or length % block:
-        raise ValueError(f"{length} bytes are no whole number of blocks of {block}")
     if mmap_blocks(address, length, block):
         PyErr_SetFromErrno(OSError)

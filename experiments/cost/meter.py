@@ -66,7 +66,7 @@ class Meter:
     def calibrate(self) -> None:
         """Measure what is there without any operation."""
         self.background = median(self._idle_share() for _ in range(_BACKGROUND_TRIES))
-        empty = [self.cost(_nothing) for _ in range(_EMPTY_TRIES)]
+        empty = [self.cost(lambda: None) for _ in range(_EMPTY_TRIES)]
         self.empty = Cost(
             round(median(one.call_instructions for one in empty)),
             round(median(one.instructions for one in empty)),
@@ -85,7 +85,12 @@ class Meter:
         finally:
             gc.enable()
         self._last_barrier = time.monotonic()
-        return Cost(self._foreground(begin, called), self._foreground(begin, end))
+        return Cost(
+            *(
+                round(work - begin[1] - self.background * (ns - begin[0]))
+                for ns, work in (called, end)
+            )
+        )
 
     def net(self, operation: Callable[[], object]) -> Cost:
         """The instructions of an operation beyond those of one that does nothing."""
@@ -96,21 +101,15 @@ class Meter:
         )
 
     def _idle_share(self) -> float:
-        begin = self._sample()
+        begun_ns, begun = self._sample()
         time.sleep(_BACKGROUND_SECONDS)
-        end = self._sample()
-        return self._work(begin, end) / (end[0] - begin[0])
+        ns, work = self._sample()
+        return (work - begun) / (ns - begun_ns)
 
     def _sample(self) -> tuple[int, int]:
-        return time.monotonic_ns(), self._counter[0]
-
-    def _foreground(self, begin: tuple[int, int], end: tuple[int, int]) -> int:
-        return round(self._work(begin, end) - self.background * (end[0] - begin[0]))
-
-    @staticmethod
-    def _work(begin: tuple[int, int], end: tuple[int, int]) -> int:
-        """Instructions between two samples that were not the idle process's."""
-        return (end[0] - begin[0]) - 2 * (end[1] - begin[1])
+        """Return the clock, and the instructions so far that were not the idle process's."""
+        now = time.monotonic_ns()
+        return now, now - 2 * self._counter[0]
 
 
 @contextmanager
@@ -136,7 +135,3 @@ def running() -> Iterator[Meter]:
         finally:
             os.kill(idle, signal.SIGKILL)
             os.waitpid(idle, 0)
-
-
-def _nothing() -> None:
-    """The operation that everything else is compared with."""

@@ -10,7 +10,8 @@ from experiments.cost import turns
 
 def test_turns_begin_with_another_each() -> None:
     """A round to warm up is told of as the others are, and nothing of it is kept."""
-    ran, said = [], []
+    ran: list[str] = []
+    said: list[str] = []
 
     def run(name: str, number: int) -> str:
         ran.append(f"{name}{number}")
