@@ -107,7 +107,7 @@ def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
 
 
 @contextmanager
-def started(method: ProgramMethod) -> Iterator[Redis]:
+def run_by(method: ProgramMethod) -> Iterator[Redis]:
     """A server run by that method, in a directory of its own; see `running`."""
     with (
         tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,

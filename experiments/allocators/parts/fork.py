@@ -15,7 +15,7 @@ _FORKS = 20
 _FASTER = 50
 # One MADV_DONTNEED over all of it, by the program.
 _ZAP = ProgramMethod("zap")
-METHODS = (NONE, _ZAP, MODULE)
+_METHODS = (NONE, _ZAP, MODULE)
 
 
 class Fork(Part):
@@ -29,7 +29,7 @@ class Fork(Part):
         """
         units = scale.pick(_UNITS, _QUICK_UNITS)
         runs: dict[str, dict[str, Any]] = {}
-        for method in (NONE, MODULE) if scale.quick and MODULE.works_here() else METHODS:
+        for method in (NONE, MODULE) if scale.quick and MODULE.works_here() else _METHODS:
             if method.works_here():
                 scale.progress(method.name)
                 runs[method.name] = _forks(method, scale.seed, units, scale.runs(_FORKS, 3))

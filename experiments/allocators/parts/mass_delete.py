@@ -18,7 +18,7 @@ CACHES: Mapping[str, Mapping[str, str]] = {
     "with thread caches": {},
     "without": {"tcache": "false"},
 }
-METHODS = (NONE, MODULE, HOOKS)
+_METHODS = (NONE, MODULE, HOOKS)
 
 # In the server, for its own speed: keys, and strings of up to so many bytes.
 _VALUE = "local function value(i, most) return string.rep('x', i * 7919 % most + 1) end "
@@ -42,7 +42,7 @@ class MassDelete(part.Part):
         """Run once by each method, then by `reclaim`; quick, a smaller heap, with thread caches."""
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         # The hooks take as long again, and what they free the module frees, too.
-        wanted = (NONE, MODULE) if scale.quick and MODULE.works_here() else METHODS
+        wanted = (NONE, MODULE) if scale.quick and MODULE.works_here() else _METHODS
         methods = [method for method in wanted if method.works_here()]
         runs: dict[str, dict[str, dict[str, Any]]] = {}
         for program, look in PROGRAMS.items():
@@ -67,7 +67,7 @@ class MassDelete(part.Part):
     def draw(self, documents: part.Documents) -> part.Pictures:
         label = "empty page tables left after a mass delete (tables of 4 KiB)"
         names = [f"{program}, {caches}" for program in PROGRAMS for caches in CACHES]
-        return empties.draw(documents, names, [method.name for method in METHODS], label)
+        return empties.draw(documents, names, [method.name for method in _METHODS], label)
 
     def savings(self, measured: part.Measured) -> Sequence[part.Saving]:
         """Return those of each by jemalloc alone."""
@@ -92,7 +92,7 @@ def _of_a_heap(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dic
 def _of_redis(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dict[str, Any]:
     # Lua fills it, which takes an emulator long.
     objects = empties.objects_in(heap_bytes) // scale.pick(1, 2)
-    with redis.started(method) as server:
+    with redis.run_by(method) as server:
         begin = server.tables()
         server.run(_FILL, objects, empties.MOST)
         peak = server.tables()

@@ -11,7 +11,7 @@ _REQUESTS = 150_000
 _QUICK_REQUESTS = 10_000
 _TESTS = ("set", "get")
 _KEYS = 100_000
-METHODS = (methods.NONE, methods.NULL, methods.NO_DEVICE, methods.MODULE, methods.HOOKS)
+_METHODS = (methods.NONE, methods.NULL, methods.NO_DEVICE, methods.MODULE, methods.HOOKS)
 
 
 class OfRedis(Part):
@@ -25,13 +25,13 @@ class OfRedis(Part):
         options = ["-t", ",".join(_TESTS), "-r", str(_KEYS), "-q", "-n"]
 
         def run(method: methods.ProgramMethod) -> float:
-            with redis.started(method) as server:
+            with redis.run_by(method) as server:
                 server.benchmark(*options, str(requests // 5))
                 before = server.cpu_ns()
                 server.benchmark(*options, str(requests))
                 return (server.cpu_ns() - before) / (requests * len(_TESTS))
 
-        return {"cpu_ns_by_request": ratios.compared(scale, _ROUNDS, METHODS, run)}
+        return {"cpu_ns_by_request": ratios.compared(scale, _ROUNDS, _METHODS, run)}
 
     def claims(self, measured: Measured) -> list[Claim]:
         compared = measured["cpu_ns_by_request"]

@@ -18,7 +18,7 @@ _DECAY_SECONDS = 12
 
 # Its last drain waits for the next release.
 THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread", conf={"thread": "false"})
-METHODS = (NONE, methods.RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
+_METHODS = (NONE, methods.RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
 # Those that are to free them all; retain:false is there to compare.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
 
@@ -34,7 +34,7 @@ class Tables(part.Part):
         emulator the start of each program takes longer than all that it does.
         """
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
-        wanted = {"purge": METHODS, "decay": (*METHODS, THREADLESS)}
+        wanted = {"purge": _METHODS, "decay": (*_METHODS, THREADLESS)}
         if scale.quick:
             wanted = {"purge": (NONE, MODULE, HOOKS)}
         runs: dict[str, dict[str, Any]] = {}
@@ -61,7 +61,7 @@ class Tables(part.Part):
 
     def draw(self, documents: part.Documents) -> part.Pictures:
         label = "empty page tables left in the heap (tables of 4 KiB)"
-        names = [method.name for method in (*METHODS, THREADLESS)]
+        names = [method.name for method in (*_METHODS, THREADLESS)]
         return empties.draw(documents, ("purge", "decay"), names, label)
 
 

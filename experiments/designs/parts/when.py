@@ -32,7 +32,7 @@ class ReleaseMethod:
     by_kernel: bool = False
 
 
-METHODS: Mapping[str, ReleaseMethod] = {
+_METHODS: Mapping[str, ReleaseMethod] = {
     "none": ReleaseMethod("nothing"),
     "module_each": ReleaseMethod("explicit call after each release", every=1),
     "module_each_64": ReleaseMethod("explicit call after each 64", every=64),
@@ -63,17 +63,17 @@ class When(part.Part):
         ):
 
             def run(name: str, _number: int) -> dict[str, float]:
-                method = METHODS[name]
+                method = _METHODS[name]
                 frees = method.every > 0 or (method.by_kernel and kernel_frees)
                 return _round(method, mapping, opened.fd, counter, frees=frees)
 
-            rounds = by_turns(METHODS, runs, run, progress=scale.progress, warm_up=True)
+            rounds = by_turns(_METHODS, runs, run, progress=scale.progress, warm_up=True)
         return {
             "units": units,
             "runs": runs,
             "methods": {
                 name: {
-                    "label": METHODS[name].label,
+                    "label": _METHODS[name].label,
                     "left_bytes": int(done[0]["left_bytes"]),
                     "calls": int(done[0]["calls"]),
                     "release_instructions": spread([one["release"] for one in done]),
@@ -99,11 +99,11 @@ class When(part.Part):
 
         def label(name: str) -> str:
             left = (f"{one[name]['left_bytes'] >> 10:,} kB left" for one in measured)
-            return f"{METHODS[name].label}\n({', '.join(left)})"
+            return f"{_METHODS[name].label}\n({', '.join(left)})"
 
         return bars_of(
             documents,
-            {name: label(name) for name in METHODS},
+            {name: label(name) for name in _METHODS},
             lambda measured, name: measured["methods"][name]["release_instructions"],
             label="guest instructions of each release, until RCU has freed the table:\n"
             "median, least to most",
