@@ -13,7 +13,7 @@ from cleanup import _mapping, _uapi, device, probe
 from experiments.cost import _calls
 from experiments.cost.turns import by_turns
 from experiments.part import ExperimentError, Scale
-from experiments.sparse import PAGE, UNIT, SparseMapping, between, sparse_mapping
+from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 
 TABLES = 4096
 QUICK_TABLES = 256
@@ -58,10 +58,10 @@ def layout(seed: int, tables: int, *, live_inside: bool) -> Iterator[Layout]:
     units = tables + LIVE_TABLES
     step = units // LIVE_TABLES
     live = range(step // 2, units, step) if live_inside else range(tables, units)
-    empty = list(between(live, units))
     chooser = random.Random(seed)  # noqa: S311 -- reproducible contents
     contents = {unit: chooser.randbytes(PAGE) for unit in live}
     with sparse_mapping(units * UNIT, seed=seed) as mapping:
+        empty = mapping.around(live)
         mapping.touch(0, units)
         for first, last in empty:
             mapping.release(first, last)
