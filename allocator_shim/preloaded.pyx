@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3
-"""What the library that is preloaded into this process has done, and a way to have it work now.
+"""Figures and settings of the library that is preloaded into this process.
 
 The functions call those of the library itself, which are looked up in the running process.  So a
 Python program sees what the library has noted for it.
