@@ -17,6 +17,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 # A piece of a header: a comment, if there is one, and the code below it up to an empty line.
@@ -165,7 +166,17 @@ def _prose(text: str) -> list[str]:
     return lines
 
 
+def _forget(_app: Sphinx, env: BuildEnvironment, page: str) -> None:
+    """Forget all names of a page that is read again.
+
+    Sphinx 9 itself forgets those outside a namespace, and warns of the others as duplicates.
+    """
+    for symbol in list(env.get_domain("c").data["root_symbol"].get_all_symbols()):
+        symbol.clear_doc(page)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Have Sphinx know the directive."""
     app.add_directive("c-header", CHeader)
+    app.connect("env-purge-doc", _forget)
     return {"parallel_read_safe": True}

@@ -175,6 +175,26 @@ def test_every_name_of_the_c_headers_is_in_the_reference(built: Path) -> None:
     assert declared - inventory(built, "c:") == set()
 
 
+def test_a_header_that_has_changed_is_read_again(tmp_path: Path) -> None:
+    """`make docs` keeps what it knew of the other pages, and warns of names that it has twice."""
+    extensions = str(ROOT / "docs/extensions")
+    (tmp_path / "conf.py").write_text(
+        f"import sys\nsys.path.insert(0, {extensions!r})\nextensions = ['c_header']\n"
+    )
+    (tmp_path / "index.rst").write_text("Header\n======\n\n.. c-header:: header.h\n")
+    header = (ROOT / "allocator_shim/include/pgtable_cleanup_shim.h").read_text(encoding="utf-8")
+    for text in (header, f"{header}\n"):
+        (tmp_path / "header.h").write_text(text, encoding="utf-8")
+        done = subprocess.run(
+            [SPHINX, "--quiet", "--fail-on-warning", str(tmp_path), str(tmp_path / "built")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def inventory(built: Path, domain: str) -> set[str]:
     """Return the names that the site documents, of one language."""
     with (built / "html/objects.inv").open("rb") as file:
