@@ -32,8 +32,14 @@ def program(name: str) -> str:
 
 
 def dies_with_us(name: str, *arguments: str | Path) -> list[str | Path]:
-    """A command line of that program that is killed when the thread that starts it ends."""
-    command = [program(name), *arguments]
+    """A command line of that program that is killed when the thread that starts it ends.
+
+    The thread has to be of this process.
+    """
+    # The kernel kills it from when setpriv has asked for that.  Whose parent died before then has
+    # another one.
+    unless_orphaned = ["/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
+    command = [*unless_orphaned, program(name), *arguments]
     return [program("setpriv"), "--pdeathsig", "KILL", "--", *command]
 
 

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+"""The host's programs: they never outlive whoever starts them."""
+
+import subprocess
+
+from cleanup.lab.host import dies_with_us, run
+
+
+def test_a_program_runs_with_its_arguments() -> None:
+    done = run("sh", "-c", 'printf "%s," "$@"; exit 3', "sh", "it's", "$HOME -x")
+    assert (done.stdout, done.returncode) == ("it's,$HOME -x,", 3)
+
+
+def test_a_program_whose_parent_died_before_it_asked_to_be_killed_does_not_start() -> None:
+    """It then has another parent, as here: the shell in between."""
+    command = dies_with_us("sleep", "60")
+    between = ["sh", "-c", '"$@"; echo "exit $?"', "sh", *command]
+    done = subprocess.run(between, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "exit 1\n"
