@@ -119,11 +119,7 @@ def _guest_parameters() -> list[click.Parameter]:
             help="Don't load the module.",
         ),
         click.Option(
-            ["--module-args"],
-            type=_arguments,
-            default="",
-            metavar="ARGS",
-            help="Parameters of the module.",
+            ["--module-args"], type=_arguments, default="", metavar="ARGS", help="For the module."
         ),
         click.Option(
             ["--results"],
