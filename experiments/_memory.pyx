@@ -3,7 +3,6 @@
 """The experiments' loops over memory and pagemap: a guest without KVM is too slow for them in Python."""
 
 import os
-from array import array
 
 cimport cython
 from cpython.exc cimport PyErr_SetFromErrno
@@ -260,8 +259,7 @@ def spin(const unsigned char[::1] stop):
 
 
 def scan_units(int fd, uint64_t start, uint64_t end, *, bint zero_pages=True):
-    cdef uint64_t[::1] memory = array("Q", bytes(REGIONS * sizeof(Region)))
-    cdef Region *regions = <Region *>&memory[0]
+    cdef Region regions[REGIONS]
     cdef Region region
     cdef Scan scan
     cdef uint64_t unit, next_unit = 0
