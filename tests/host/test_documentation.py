@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
-from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.inventory import InventoryFile
 
@@ -153,7 +152,7 @@ def described(built: Path) -> set[str]:
             (name,) = signature["ids"][:1] or [""]
             generated = f"{name.rpartition('.')[2]}("
             content = signature.parent[-1].children
-            texts = [node.astext() for node in content if isinstance(node, nodes.paragraph)]
+            texts = [node.astext() for node in content if node.tagname == "paragraph"]
             if any(not text.startswith(generated) for text in texts):
                 found.add(name)
     return found

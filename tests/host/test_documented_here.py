@@ -24,7 +24,7 @@ NOT_RUN = {
     "sudo insmod kmod/pgtable_cleanup.ko": "the lab loads the module at each boot",
     "python3 -m venv ~/pgtable-env": "test_installed.py makes such an environment",
     "~/pgtable-env/bin/pip install .": "test_installed.py installs the wheel into it",
-    "~/pgtable-env/bin/pgtable-cleanup --version": "likewise, and runs its command",
+    "~/pgtable-env/bin/pgtable-cleanup features": "likewise, and runs it",
 }
 OPENS_A_GUEST = "pgtable-cleanup lab shell --kernel 6.12"
 MARK = "--- the next command ---"
