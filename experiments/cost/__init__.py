@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `reclaim-cost`: what freeing tables costs, side by side in one guest."""
+"""The experiment `reclaim-cost`: the cost of several methods of freeing tables, in one guest."""
 
 from experiments.part import Group
 

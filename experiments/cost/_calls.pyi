@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loops whose instructions are known or must be few.
+"""Loops that run a known number of instructions, or as few as possible.
 
 Addresses and lengths are in bytes; a counter is a buffer of one 64-bit number.
 """
@@ -7,13 +7,13 @@ Addresses and lengths are in bytes; a counter is a buffer of one 64-bit number.
 from typing_extensions import Buffer
 
 def count(counter: Buffer) -> None:
-    """Add 1 to the counter for ever, by two instructions a round; ends with the parent process."""
+    """Add 1 to the counter in a loop of two instructions, until the parent process ends."""
 
 def loop(instructions: int) -> None:
-    """Run so many instructions, an even number."""
+    """Run the given number of instructions, which must be even."""
 
 def unmap_and_map(address: int, length: int) -> None:
-    """munmap() and then mmap() private anonymous memory in its place. OSError."""
+    """Unmap a range, then map private anonymous memory in its place. Raises OSError."""
 
 def replace_by_blocks(address: int, length: int, block: int) -> None:
-    """mmap(MAP_FIXED) private anonymous memory over each whole block in turn. OSError."""
+    """Map private anonymous memory over each block of a range in turn. Raises OSError."""

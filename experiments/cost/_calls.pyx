@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Loops whose instructions are known or must be few, for parts that count them."""
+"""Loops of a known number of instructions, or of as few as possible, for parts that count them."""
 
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stddef cimport size_t
@@ -18,7 +18,7 @@ cdef extern from *:
         prctl(PR_SET_PDEATHSIG, SIGKILL);
     }
 
-    /* Two instructions a round, which no compiler may change. */
+    /* Each round takes two instructions. It is in assembly, as a compiler might change that. */
     static void count_for_ever(uint64_t *count)
     {
         __asm__ volatile("1: incq (%0)\\n\\tjmp 1b" : : "r"(count) : "memory", "cc");

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Page faults and releases, and what they take, without the GIL."""
+"""Functions that fault memory in, release it, and time this, without the GIL."""
 
 from array import array
 
@@ -25,8 +25,8 @@ cdef extern from *:
         return __atomic_load_n(byte, __ATOMIC_RELAXED);
     }
 
-    /* Has the module free the empty PTE tables of a range. Adds to the number of its calls, to the
-       tables they freed, and takes the longest hold of a lock in nanoseconds. */
+    /* Have the module free the empty PTE tables of a range. Add to the counts of calls and of freed
+       tables, and raise the longest lock hold, in nanoseconds, where a call held longer. */
     static int free_tables(int fd, unsigned char *memory, size_t length, uint64_t max_hold_ns,
                            uint64_t *calls, uint64_t *freed, uint64_t *longest)
     {
@@ -62,7 +62,7 @@ cdef enum:
     PAGE = 4096
     UNIT = 2 << 20
     WAIT_US = 100
-    # Less than a table maps: from 6.14 on, releasing 2 MiB at once frees the table too.
+    # This is less than a table maps: since Linux 6.14 a release of 2 MiB at once frees the table.
     RELEASE = 1 << 20
 
 
@@ -149,7 +149,7 @@ def record(unsigned char[::1] memory, uint64_t[:, ::1] latencies, const unsigned
         while not failed:
             row = load(now)
             if row == 0:
-                # Asleep, or every flush of the others would interrupt this CPU.
+                # Sleep: if this thread ran, every TLB flush of another would interrupt its CPU.
                 usleep(WAIT_US)
                 continue
             row -= 1

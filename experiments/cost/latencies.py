@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Latencies by their distribution."""
+"""Percentiles and histograms of latencies."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -11,12 +11,12 @@ BUCKETS_PER_OCTAVE = 8
 
 
 def percentile(ordered: Sequence[int], percent: float) -> int:
-    """Return the least of the ascending values, of at least one, that `percent` don't exceed."""
+    """Return a percentile, by nearest rank, of ascending values; there must be at least one."""
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def summary(ordered: Sequence[int]) -> Measured:
-    """Sum up ascending latencies in nanoseconds, of at least one."""
+    """Return percentiles and a histogram of ascending latencies in nanoseconds, at least one."""
     return {
         "events": len(ordered),
         "min_ns": percentile(ordered, 0),
@@ -28,12 +28,12 @@ def summary(ordered: Sequence[int]) -> Measured:
 
 
 def histogram(ordered: Sequence[int]) -> Measured:
-    """Count ascending latencies in nanoseconds, of at least one, by logarithmic buckets.
+    """Count ascending latencies in nanoseconds, at least one, in logarithmic buckets.
 
-    The first bucket is the one that `first` numbers. Bucket i holds latencies of `edge(i)` and
-    more, below the next one's; 0 counts as 1.
+    `counts` begins with the bucket whose number is `first`. Bucket i holds latencies of at least
+    `edge(i)` and less than `edge(i + 1)`; a latency of 0 counts as 1.
     """
-    # Whole numbers are too far from the edges for a logarithm to put them on the wrong side.
+    # No whole number is so near an edge that a rounded logarithm puts it in the wrong bucket.
     first, last = (
         math.floor(math.log2(max(1, value)) * BUCKETS_PER_OCTAVE)
         for value in (ordered[0], ordered[-1])

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Counts the instructions of an operation and of what it leaves to the kernel's threads.
+"""A meter of an operation's instructions, and of the work that it leaves to the kernel's threads.
 
-In a guest whose clock counts instructions, time passes without any while the CPU is idle.
-So it never is: a process of the lowest priority counts its own rounds, of two instructions
-each, whenever nobody else runs.  What the clock says beyond them was work, whoever did it:
-the caller, interrupts, the kernel's threads.  Each iteration of a `rep` counts as one.
+The guest's clock counts instructions, but it also advances while the CPU is idle.  So the
+CPU never idles: a process of the lowest priority counts rounds of two instructions whenever
+nothing else runs.  All instructions beyond these rounds were work, whoever did it: the
+caller, interrupts, the kernel's threads.  Each iteration of a `rep` instruction counts as one.
 """
 
 import gc
@@ -23,7 +23,7 @@ from experiments.cost import _calls
 from experiments.part import ExperimentError
 
 _BARRIER = Path("/sys/module/rcutree/parameters/do_rcu_barrier")
-# The kernel lets one through every HZ / 16, in seconds; a later one waits.
+# The kernel lets one RCU barrier through in HZ / 16 (0.0625 s); one that comes earlier waits.
 _BARRIER_INTERVAL = 0.07
 _BACKGROUND_SECONDS = 0.05
 _BACKGROUND_TRIES = 9
@@ -34,9 +34,9 @@ _ETH_P_ALL = 3
 def rcu_barrier() -> None:
     """Wait until all RCU callbacks of this CPU have run, those that free page tables among them.
 
-    Linux 6.7 brought a file for it (do_rcu_barrier).  Before, closing a packet socket waits
-    for a grace period by a callback of its own, which runs after all that this CPU had
-    queued: good for a guest of one CPU.  OSError: root alone may.
+    Linux has a file for this since 6.7 (do_rcu_barrier).  On older kernels a packet socket is
+    closed: that waits for a callback which runs after all that this CPU had queued, so it
+    is enough in a guest of one CPU.  Raises OSError without root.
     """
     if _BARRIER.exists():
         _BARRIER.write_text("1", encoding="ascii")
@@ -46,25 +46,25 @@ def rcu_barrier() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Instructions of the operation itself, and those until the RCU barrier after it is through."""
+    """Instructions of an operation itself, and those up to the end of the RCU barrier after it."""
 
     call_instructions: int
     instructions: int
 
 
 class Meter:
-    """See `running`."""
+    """A counter of the instructions of operations; `running` makes and calibrates one."""
 
     def __init__(self, counter: memoryview) -> None:
         self._counter = counter
         self._last_barrier = 0.0
         self.background = 0.0
-        """Instructions that the kernel's clock interrupt and the like take of each nanosecond."""
+        """Instructions per nanosecond that clock interrupts and other background work take."""
         self.empty = Cost(0, 0)
-        """An operation that does nothing."""
+        """The cost of an operation that does nothing."""
 
     def calibrate(self) -> None:
-        """Measure what is there without any operation."""
+        """Measure the background, and the cost of an operation that does nothing."""
         self.background = median(self._idle_share() for _ in range(_BACKGROUND_TRIES))
         empty = [self.cost(lambda: None) for _ in range(_EMPTY_TRIES)]
         self.empty = Cost(
@@ -73,7 +73,7 @@ class Meter:
         )
 
     def cost(self, operation: Callable[[], object]) -> Cost:
-        """Run it, and return its instructions with all that is there without it; see `net`."""
+        """Run an operation, and return its instructions together with those of the measuring."""
         time.sleep(max(0.0, self._last_barrier + _BARRIER_INTERVAL - time.monotonic()))
         gc.disable()
         try:
@@ -93,7 +93,7 @@ class Meter:
         )
 
     def net(self, operation: Callable[[], object]) -> Cost:
-        """The instructions of an operation beyond those of one that does nothing."""
+        """Run an operation, and return its instructions beyond those of one that does nothing."""
         gross = self.cost(operation)
         return Cost(
             gross.call_instructions - self.empty.call_instructions,
@@ -107,16 +107,16 @@ class Meter:
         return (work - begun) / (ns - begun_ns)
 
     def _sample(self) -> tuple[int, int]:
-        """Return the clock, and the instructions so far that were not the idle process's."""
+        """Return the clock, and the instructions so far that the idle process did not run."""
         now = time.monotonic_ns()
         return now, now - 2 * self._counter[0]
 
 
 @contextmanager
 def running() -> Iterator[Meter]:
-    """A calibrated meter, in a guest of one CPU whose clock counts instructions.
+    """Yield a calibrated meter, in a guest of one CPU whose clock counts instructions.
 
-    ExperimentError elsewhere.
+    Raises ExperimentError elsewhere.
     """
     if "PGTABLE_CLEANUP_ICOUNT" not in os.environ or os.cpu_count() != 1:
         raise ExperimentError(

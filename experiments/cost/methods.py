@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The methods of freeing page tables that are compared, each on the same layout and checked."""
+"""The methods of freeing page tables that are compared: each runs on the same layout."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from experiments.sparse import PAGE, UNIT, SparseMapping, sparse_mapping
 TABLES = 4096
 QUICK_TABLES = 256
 LIVE_TABLES = 16
-# Ends a hold of the mmap lock, and with it a batch, after its first table.
+# This bound ends each hold of the mmap lock, and so each batch, after its first table.
 ONE_TABLE_HOLD_NS = 1
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`tables` empty PTE tables and LIVE_TABLES that hold a page each.
+    """A mapping with `tables` empty PTE tables, and LIVE_TABLES more that hold a page each.
 
-    `empty` are the runs of 2 MiB units that the empty ones map, first and past the last, and
-    `live` the contents of the other units' pages. The empty ones lie in the first `length` bytes,
-    the live ones in between or behind.
+    `empty` has the runs of 2 MiB units whose tables are empty: the first, and the one past the
+    last. `live` has the contents of the page in each other unit. The empty tables lie in the
+    first `length` bytes; the live ones lie between them or behind.
     """
 
     mapping: SparseMapping
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def span(self) -> tuple[int, int]:
-        """The address and the length of what a method is to free the tables of."""
+        """The address and the length of the range whose empty tables a method is to free."""
         return self.mapping.address, self.length
 
     def intact(self) -> bool:
@@ -48,13 +48,13 @@ class Layout:
         return all(self.mapping.page(unit) == content for unit, content in self.live.items())
 
     def empty_reads_zero(self) -> bool:
-        """Tell whether what was given back reads as zeros and can be written; makes tables anew."""
+        """Tell whether released memory reads as zeros and can be written; this makes new tables."""
         return self.mapping.released_reads_zero(self.empty, sample=8)
 
 
 @contextmanager
 def layout(seed: int, tables: int, *, live_inside: bool) -> Iterator[Layout]:
-    """Map it anew: a page touched in each 2 MiB, and each given back but the live ones."""
+    """Yield a new layout: a page is touched in each 2 MiB, and all but the live ones released."""
     units = tables + LIVE_TABLES
     step = units // LIVE_TABLES
     live = range(step // 2, units, step) if live_inside else range(tables, units)
@@ -72,15 +72,15 @@ def layout(seed: int, tables: int, *, live_inside: bool) -> Iterator[Layout]:
 
 
 Act = Callable[[Layout, Callable[..., _uapi.Counts]], _uapi.Counts | None]
-"""What a method does to a layout: by one call of the module over its range, or without it."""
+"""What a method does to a layout.  Its second argument calls the module on the layout's range."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostMethod:
     """One method of freeing the tables of a layout.
 
-    `frees` says whether it frees them all, and `frees_by_kernel` whether it does where the kernel
-    has PT_RECLAIM. One that `unmaps` frees the upper tables of the range, too.
+    `frees` says whether it frees all the empty tables, and `frees_by_kernel` whether it does so
+    where the kernel has PT_RECLAIM. A method that `unmaps` frees the range's upper tables, too.
     """
 
     label: str
@@ -91,7 +91,7 @@ class CostMethod:
     unmaps: bool = False
 
     def idle(self, vmpte_fall_bytes: int) -> bool:
-        """Tell whether it means to free tables, and this kernel kept them."""
+        """Tell whether the method is meant to free tables, but this kernel kept them."""
         return (self.frees or self.frees_by_kernel) and not vmpte_fall_bytes
 
 
@@ -128,7 +128,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class MethodRun(Generic[T]):
-    """What `measure` returned of one act, and what came of it; `counts` are the module's own."""
+    """One run of a method: what `measure` returned, the fall of VmPTE, and the module's counts."""
 
     measured: T
     vmpte_fall_bytes: int
@@ -143,11 +143,11 @@ def run_all(
     warm_up: bool = False,
     max_hold_ns: int = 0,
 ) -> tuple[int, dict[str, list[MethodRun[T]]]]:
-    """Run every method as often, by turns; return the number of tables, and the runs by name.
+    """Run every method `runs` times, in turns; return the number of tables, and the runs by name.
 
-    Each run has a layout of its own, and `measure` is to run the act it is given once.
-    `max_hold_ns` bounds the module's lock holds, 0 by its default. Raises ExperimentError where a
-    method did not free what it should, or changed what lives.
+    Each run has a new layout. `measure` gets an act, which it must run once. `max_hold_ns` bounds
+    the module's lock holds; 0 stands for its default. Raises ExperimentError where a method did not
+    free what it should, or changed the contents of live pages.
     """
     tables = scale.pick(TABLES, QUICK_TABLES)
     kernel_frees = probe.dontneed_frees_tables()
@@ -156,7 +156,7 @@ def run_all(
 
         def run(name: str, number: int) -> MethodRun[T]:
             method = METHODS[name]
-            # The last of all seeds has a next one, too.
+            # Seeds have 64 bits: the run after the largest one's has seed 0.
             seed = (scale.seed + number) % (1 << 64)
             with layout(seed, tables, live_inside=method.live_inside) as made:
                 return _run(method, made, call, measure, kernel_frees=kernel_frees)

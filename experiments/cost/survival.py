@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many faults took longer than a time, while tables were freed and while none were."""
+"""A plot of how many faults took longer than a time, with tables being freed and without."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -12,7 +12,7 @@ from experiments.part import Measured
 
 
 def survival(histograms: Sequence[Measured]) -> tuple[list[float], list[float]]:
-    """Return latencies in µs, and the share of all events that took as long or longer."""
+    """Return latencies in µs, and for each the share of all events that took as long or longer."""
     counts: dict[int, int] = {}
     for histogram in histograms:
         for bucket, count in enumerate(histogram["counts"], histogram["first"]):
@@ -24,7 +24,7 @@ def survival(histograms: Sequence[Measured]) -> tuple[list[float], list[float]]:
 
 
 def draw(documents: Sequence[Document], labels: Mapping[str, str]) -> Figure:
-    """Draw one survival curve a pass, all rounds of it together; a column a kernel."""
+    """Draw a column for each kernel, with a survival curve of each pass over all its rounds."""
     figure = Figure(figsize=(5.5 * len(documents), 4), layout="constrained")
     all_axes = figure.subplots(1, len(documents), squeeze=False, sharex=True, sharey=True)[0]
     for axes, document in zip(all_axes, documents, strict=True):

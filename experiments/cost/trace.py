@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Holds of the mmap lock as the kernel's own tracepoints tell them."""
+"""Holds of the mmap lock, as recorded by the kernel's own tracepoints."""
 
 import re
 import threading
@@ -12,7 +12,7 @@ from experiments.part import ExperimentError
 
 _INSTANCE = Path("/sys/kernel/tracing/instances/pgtable-cleanup-holds")
 _ACQUIRED, _RELEASED = "mmap_lock_acquire_returned", "mmap_lock_released"
-# Task and pid, CPU, flags; the time by a clock that counts, not in seconds.
+# The task's name and pid, the CPU and flags come first.  The time is a count, not in seconds.
 _EVENT = re.compile(
     r"^\s*\S.*-\d+\s+\[\d+\]\s+\S+\s+(?P<time>\d+): "
     rf"(?P<event>{_ACQUIRED}|{_RELEASED}): mm=(?P<mm>\S+) .*?write=(?P<write>true|false)"
@@ -30,11 +30,11 @@ class Hold:
 
 @contextmanager
 def recorded() -> Iterator[Sequence[Hold]]:
-    """Record the holds of mmap locks by the calling thread; they are there when the block ends.
+    """Record the calling thread's holds of mmap locks; the list is filled when the block ends.
 
-    A hold begins and ends at the events' time stamps, so it contains most of what the first
-    event takes to be recorded.  Time stamps are the x86 time-stamp counter's, the finest
-    there is.  OSError without root or tracefs; ExperimentError where events were lost.
+    A hold lasts from one event's time stamp to the next one's, so it contains most of the time
+    that recording the first event takes.  Time stamps are those of the x86 time-stamp counter.
+    Raises OSError without root or tracefs, and ExperimentError where events were lost.
     """
     _INSTANCE.mkdir()
     try:
@@ -53,7 +53,10 @@ def recorded() -> Iterator[Sequence[Hold]]:
 
 
 def holds(lines: Iterable[str]) -> Sequence[Hold]:
-    """The holds in a trace of one thread; ExperimentError where its events do not pair up."""
+    """Return the holds in a trace of one thread.
+
+    Raises ExperimentError where events were lost or do not pair up.
+    """
     found: list[Hold] = []
     begin: re.Match[str] | None = None
     for line in lines:

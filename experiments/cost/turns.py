@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs of things that are compared: by turns, and each of them by some threads at once."""
+"""Helpers that run what is compared in turns, and that time work in several threads at once."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,10 +23,10 @@ def by_turns(
     progress: Progress,
     warm_up: bool = False,
 ) -> dict[str, list[T]]:
-    """Run each once a round, and return by name what its runs returned.
+    """Run each name once a round, and return by name what its runs returned.
 
-    Each round begins with another name, and `run` is told the round's number, too. With `warm_up`
-    a round comes first of which nothing is kept.
+    Each round begins with another name. `run` gets the name and the number of the round. With
+    `warm_up` there is a round before the others, whose results are dropped.
     """
     found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds + warm_up):
@@ -40,10 +40,10 @@ def by_turns(
 
 
 def cpu_ns(work: Callable[[S], object], each: Sequence[S]) -> int:
-    """Run `work` for each in a thread of its own, all at once; return their CPU time together.
+    """Run `work` on each item in a thread of its own, all at once; return the sum of CPU times.
 
-    It is in nanoseconds, which are instructions in a guest that counts those. One alone is run by
-    the calling thread: the stack of another would be made anew on its account.
+    It is in nanoseconds, which are instructions in a guest that counts those. A single item is run
+    by the calling thread, as the faults on a new thread's stack would count, too.
     """
     ready = Barrier(len(each))
 
@@ -61,7 +61,7 @@ def cpu_ns(work: Callable[[S], object], each: Sequence[S]) -> int:
 
 @contextmanager
 def shares(memory: memoryview, number: int) -> Iterator[Sequence[memoryview]]:
-    """Split memory into equal shares. A mapping can't be unmapped before they end."""
+    """Yield equal shares of memory, and release them: a mapping can't be unmapped before."""
     size = len(memory) // number
     with ExitStack() as stack:
         yield [

@@ -22,21 +22,21 @@ from experiments.sparse import PAGE, UNIT, sparse_mapping
 _TABLES = 100_000
 _QUICK_TABLES = 16_000
 _GIB = 1 << 30
-# One page in each GiB: that many PMD tables, and a PUD table for each 512 of them.
+# One page in each GiB makes so many PMD tables, and a PUD table for each 512 of them.
 _UPPER_TABLES = 32_768
 _QUICK_UPPER_TABLES = 8_000
 _ROUNDS = 5
-# Each pass is done in that many parts, with nothing done before each.
+# Each pass frees its tables in so many parts.  Before each part nothing is freed for a while.
 _PARTS = 40
 _SPIN_SECONDS = 0.02
 _AREA_BYTES = 128 << 20
-# More than there are in the longest of the passes.
+# The longest pass has fewer faults than this.
 _MOST_FAULTS = 1_000_000
-# As many as the kernel's trace has room for.
+# The kernel's trace has room for the events of so many faults.
 _TRACED_FAULTS = 2048
 
 
-# The passes of a round.
+# The passes of a round, and how reports call them.
 SHOWN = {
     "spinning": "nothing freed",
     "pte": "PTE tables freed",
@@ -50,7 +50,7 @@ class Faults(Part):
     description = "page faults of another thread while tables are freed"
 
     def measure(self, scale: Scale) -> Measured:
-        """Measure in rounds, each with a pass of nothing freed to compare with."""
+        """Measure in rounds, each with a pass in which nothing is freed, for comparison."""
         tables = scale.pick(_TABLES, _QUICK_TABLES)
         upper_tables = scale.pick(_UPPER_TABLES, _QUICK_UPPER_TABLES)
         with device.opened() as opened:
@@ -119,9 +119,9 @@ def _shown(rounds: Sequence[Measured], name: str) -> str:
 
 
 def claim(rounds: Sequence[Measured], name: str) -> Claim:
-    """The longest fault of a pass is no longer than p99 of nothing freed and one hold.
+    """Claim that a pass's longest fault takes at most p99 with nothing freed, plus one lock hold.
 
-    A busy host stretches any fault: the round in the middle is taken.
+    The median of the rounds is judged, as a busy host may stretch any single fault.
     """
     judged = []
     for passes in (each["passes"] for each in rounds):
@@ -137,7 +137,7 @@ def claim(rounds: Sequence[Measured], name: str) -> Claim:
 
 
 class _Faulting:
-    """What the other thread records; once it ended, `ordered` are latencies in ns, ascending."""
+    """The faulting thread and its record; after its end `ordered` has its latencies, ascending."""
 
     def __init__(self, phase: bytearray) -> None:
         self._phase = phase
@@ -147,7 +147,7 @@ class _Faulting:
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
-        """Let the other thread fault, for a pass of this name."""
+        """Let the other thread fault while the block runs, and count that for the pass `name`."""
         begin = monotonic()
         self._phase[0] = 1 + list(SHOWN).index(name)
         try:
@@ -159,7 +159,7 @@ class _Faulting:
     def free(
         self, name: str, memory: memoryview, levels: Sequence[str], tables: int, max_hold_ns: int
     ) -> Reclaimed:
-        """Free part by part, and nothing in between: a busy host disturbs the one as the other."""
+        """Free the memory in parts, and spin before each: a busy host then disturbs both alike."""
         done = Reclaimed()
         size = len(memory) // _PARTS
         for start in range(0, len(memory), size):
@@ -174,13 +174,13 @@ class _Faulting:
         return done
 
     def round(self, freed: Mapping[str, Reclaimed]) -> Measured:
-        """Return the passes of a round by their names in SHOWN, in turns with nothing done.
+        """Return the figures of each pass of a round, by its name in SHOWN.
 
-        `stalled_share` is the part of the faults that took longer than p99 of the same round's
-        faults with nothing done.  `over_limit` took longer than that and the longest hold
-        together, in `seconds` of faulting; `usual_over_limit` as many of the faults with nothing
-        done did, which a busy host alone stretched. `longest_release_ns` is the longest time that
-        the faulting thread took to give its pages back.
+        `stalled_share` is the share of a pass's faults that took longer than p99 of the same
+        round's faults with nothing freed.  `over_limit` counts those of `seconds` that took longer
+        than that p99 plus the longest hold.  `usual_over_limit` counts the faults with nothing
+        freed that did so, which only a busy host can have stretched.  `longest_release_ns` is the
+        longest time that the faulting thread took to give its pages back.
         """
         usual = self.ordered["spinning"]
         usual_ns = percentile(usual, 99)
@@ -202,7 +202,7 @@ class _Faulting:
 
 @contextmanager
 def _faulting(pool: Executor, area: mmap) -> Iterator[_Faulting]:
-    """Have the pool's thread fault whenever it is let."""
+    """Start the pool's thread, which faults whenever `during` lets it, until the block ends."""
     phase = bytearray(1)
     recorded = memoryview(array("Q", bytes(8 * _MOST_FAULTS * len(SHOWN))))
     rows = recorded.cast("B").cast("Q", (len(SHOWN), _MOST_FAULTS))
@@ -248,9 +248,9 @@ def _free_all(
 
 
 def _locks(area: mmap, seed: int) -> Measured:
-    """Who takes the mmap lock, and how, by the kernel's tracepoints.
+    """Count the holds of the mmap lock for freeing and for faults, by the kernel's tracepoints.
 
-    From 6.4 on a fault needs its VMA's lock alone, and does not wait for the mmap lock.
+    Since Linux 6.4 a fault needs its VMA's lock alone, and does not wait for the mmap lock.
     """
     tables = _GIB // UNIT
     with sparse_mapping(_GIB, seed=seed) as mapping:
@@ -275,7 +275,7 @@ def _locks(area: mmap, seed: int) -> Measured:
 
 @contextmanager
 def _other_cpu() -> Iterator[Executor]:
-    """Keep this thread on one CPU; yields a pool of one thread that is kept on another."""
+    """Pin this thread to one CPU, and yield a pool of one thread that is pinned to another."""
     allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         raise CleanupError("two threads are to run at once: at least two CPUs are needed")
@@ -290,10 +290,10 @@ def _other_cpu() -> Iterator[Executor]:
 
 @contextmanager
 def _area() -> Iterator[mmap]:
-    """Memory to fault on, its tables there; a VMA of its own."""
+    """Yield memory to fault on, in a VMA of its own, whose page tables are made already."""
     with mmap(-1, _AREA_BYTES, flags=MAP_PRIVATE | MAP_ANONYMOUS) as area:
         area.madvise(MADV_NOHUGEPAGE)
-        # What differs from its neighbours is not merged with them.
+        # This makes the VMA differ from its neighbours, so that it is not merged with them.
         area.madvise(MADV_DONTFORK)
         _faults.touch(area, stride=PAGE)
         yield area

@@ -26,7 +26,7 @@ _GIB = 1 << 30
 class _Pass:
     """A walk over `tables` empty tables of one level, each of which maps `span` bytes.
 
-    With `zero_pages` they are full of entries for the zero page, which are dropped.
+    With `zero_pages` they are full of entries for the zero page instead, which the walk drops.
     """
 
     level: str
@@ -52,7 +52,7 @@ class Holds(part.Part):
     needs = part.COUNTING
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Free each level in each kind of mapping apart, with the module's defaults."""
+        """Free the tables of each level in each kind of mapping, with the module's defaults."""
         runs = scale.runs(_RUNS)
         share = scale.pick(1, _QUICK_SHARE)
         passes: dict[str, Any] = {}
@@ -88,7 +88,7 @@ class Holds(part.Part):
         ]
 
     def rows(self, measured: part.Measured) -> Sequence[part.Row]:
-        """Return the longest hold of each kind."""
+        """Return the longest hold of each pass, for writing and for reading."""
         return [
             *(
                 (f"{one['tables']} tables, {_label(one, kind)}", _shown(one, kind))
@@ -130,10 +130,10 @@ def _shown(one: Mapping[str, Any], kind: str) -> str:
 
 
 def _holds(fd: int, walk: _Pass, directory: Path | None, seed: int) -> dict[str, int]:
-    """Return the holds of a traced call, and the module's own count of its longest.
+    """Return the holds of a traced call, and the longest hold as the module itself measured it.
 
-    That is counted without the trace, too. A guest that counts instructions has a cycle, and a
-    nanosecond, for each of them.
+    The module's figure is taken without the trace, too. In a guest that counts instructions, each
+    of them is one cycle and one nanosecond.
     """
     with _empty_tables(fd, walk, directory, seed) as mapping:
         untraced = _call(fd, walk, mapping)
@@ -150,7 +150,7 @@ def _holds(fd: int, walk: _Pass, directory: Path | None, seed: int) -> dict[str,
 
 
 def _shortest_hold() -> int:
-    """A call that changes nothing, under mmap write: what its hold takes is the trace's, mostly."""
+    """Return the shortest hold of a call that changes nothing: mostly the cost of the trace."""
     with mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page.madvise(mmap.MADV_DONTDUMP)
         with trace.recorded() as recorded:
@@ -163,8 +163,8 @@ def _shortest_hold() -> int:
 def _empty_tables(
     fd: int, walk: _Pass, directory: Path | None, seed: int
 ) -> Iterator[SparseMapping]:
-    """A mapping whose tables of one level are empty, and those below gone."""
-    # Spans that the mapping has for itself: one more, as it does not begin with one.
+    """Yield a mapping whose tables of one level are empty, and whose tables below are gone."""
+    # The mapping need not begin with a whole span, so it has room for one more.
     with sparse_mapping(
         (walk.tables + 1) * walk.span,
         seed=seed,
@@ -181,7 +181,7 @@ def _empty_tables(
         for below in _PASSES:
             if below.span < walk.span:
                 _reclaim(fd, below, mapping)
-        # Or RCU would free these in the middle of the holds that are to be timed.
+        # Otherwise RCU would free the tables below during the holds that are to be timed.
         rcu_barrier()
         yield mapping
 

@@ -14,9 +14,9 @@ from experiments.sparse import PAGE
 from experiments.spread import spread, text
 
 _RUNS = 5
-# Of what PT_RECLAIM takes for the same tables.
+# The module may take at most this share of what PT_RECLAIM takes for the same tables.
 _LARGEST_SHARE = 0.6
-# Tables that the rest of the guest may get or lose meanwhile.
+# Bytes of tables that the rest of the guest may gain or lose while a method runs.
 _PAGETABLES_SLACK = 32 * PAGE
 
 
@@ -28,7 +28,7 @@ class Instructions(part.Part):
     needs = part.COUNTING
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run to warm up, then as often as it counts, each time beginning with another method."""
+        """Run the methods once to warm up, then in rounds that each begin with another method."""
         runs = scale.runs(_RUNS)
         with meter.running() as counter:
             tables, done = run_all(scale, runs, partial(_freed_by_then, counter), warm_up=True)
@@ -48,7 +48,7 @@ class Instructions(part.Part):
         )
 
     def claims(self, measured: part.Measured) -> list[part.Claim]:
-        """Claim less than PT_RECLAIM, the one other that frees tables and keeps the mapping."""
+        """Compare with PT_RECLAIM, the one other method that frees tables and keeps the mapping."""
         own, kernel = (measured["methods"][name] for name in ("module", "zap"))
         if METHODS["zap"].idle(kernel["vmpte_fall_bytes"]):
             return []
@@ -62,7 +62,7 @@ class Instructions(part.Part):
         ]
 
     def rows(self, measured: part.Measured) -> Sequence[part.Row]:
-        """Return instructions a table; a method that frees none here says so."""
+        """Return each method's instructions per table, and say which methods free none here."""
         return [
             (
                 figures["label"]
@@ -73,7 +73,7 @@ class Instructions(part.Part):
         ]
 
     def draw(self, documents: part.Documents) -> part.Pictures:
-        """What frees nothing on a kernel has no bar, but a word."""
+        """Draw a bar for each method, or words where it frees nothing on that kernel."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
         def figures(measured: part.Measured, name: str) -> dict[str, Any] | None:
@@ -92,12 +92,12 @@ class Instructions(part.Part):
 
 
 def _page_tables() -> tuple[int, int]:
-    """This process's, and the whole machine's, in bytes."""
+    """Return the bytes of page tables of this process, and of the whole machine."""
     return cleanup.page_tables().vmpte_bytes, pagetables_bytes()
 
 
 def _freed_by_then(counter: meter.Meter, act: Callable[[], None]) -> meter.Cost:
-    """Return the cost of an act.  Raises ExperimentError if the barrier was too early for it."""
+    """Return the cost of an act.  Raises ExperimentError if its tables were freed too late."""
     status_before, machine_before = _page_tables()
     cost = counter.net(act)
     status_after, machine_after = _page_tables()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a page fault costs after a cleanup: its table is gone, or was kept."""
+"""The cost of page faults after a cleanup that freed their page tables, or that kept them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +13,13 @@ from experiments.part import COUNTING, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
 
-# One page in each GiB, so that every fault has a PTE and a PMD table for itself.
+# The pages are 1 GiB apart, so that every fault has a PTE and a PMD table for itself.
 _GIB = 1 << 30
 _FAULTS = 1024
 _QUICK_FAULTS = 128
 _RUNS = 5
 _THREADS = (1, 4)
-# What the cleanup frees before the pages are touched again, and how that is called.
+# The levels that the cleanup frees before the pages are touched again, and how that is called.
 _FREED: Mapping[str, tuple[Sequence[str], str]] = {
     "kept": ((), "tables kept"),
     "pte_freed": (("pte",), "PTE table freed"),
@@ -33,10 +33,10 @@ class Refault(Part):
     needs = COUNTING
 
     def measure(self, scale: Scale) -> Measured:
-        """Touch, release, clean and touch again, in every combination.
+        """Touch, release, clean and touch again, for each number of threads and set of levels.
 
-        Threads take turns on the one CPU; what each takes is its CPU time, with what
-        interrupts and the scheduler took meanwhile.
+        The threads take turns on the one CPU.  What counts is their CPU time, which contains
+        what interrupts and the scheduler took meanwhile.
         """
         figures: Measured = {}
         faults, runs = scale.pick(_FAULTS, _QUICK_FAULTS), scale.runs(_RUNS, 2)
@@ -62,7 +62,7 @@ class Refault(Part):
 
 
 def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> float:
-    """Instructions of a fault on a page released before, its tables of `levels` freed."""
+    """Return the instructions per fault on released pages whose tables of `levels` were freed."""
     _faults.release(mapping.view, stride=_GIB, span=PAGE)
     faults = len(mapping.view) // _GIB
     freed = 0
@@ -70,7 +70,7 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
         freed = cleaning.reclaim(mapping.view, levels=levels).freed.total
         if freed != len(levels) * faults:
             raise CleanupError(f"{freed} tables were freed of {len(levels) * faults} empty ones")
-    # What is freed late must not be on the faults' account.
+    # Wait until all is freed: work for that during the faults would count as theirs.
     settled_pagetables_bytes()
     before = page_tables().vmpte_bytes
     instructions = _touch(mapping, threads)
@@ -81,7 +81,7 @@ def _refault(mapping: SparseMapping, threads: int, levels: Sequence[str]) -> flo
 
 
 def _touch(mapping: SparseMapping, threads: int) -> int:
-    """CPU time of that many threads for touching one page in each GiB."""
+    """Touch one page in each GiB by several threads, and return their CPU time."""
     with shares(mapping.view, threads) as parts:
         return cpu_ns(lambda part: _faults.touch(part, stride=_GIB), parts)
 

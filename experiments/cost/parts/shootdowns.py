@@ -12,7 +12,7 @@ from experiments.stage import second_thread
 
 _RUNS = 3
 _TIMES_FEWER = 50
-# Time is not to be what ends a batch where the guest's CPUs wait for the host's.
+# This is so long that time ends no batch, even where the guest's CPUs wait for the host's.
 _FULL_BATCH_HOLD_NS = 10**9
 
 
@@ -24,10 +24,10 @@ class Shootdowns(part.Part):
     )
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run several times, each beginning with another method."""
+        """Run all methods several times, each time beginning with another method."""
         if (os.cpu_count() or 1) < self.needs.cpus:
             raise part.ExperimentError("one CPU has nobody to interrupt: leave out --host")
-        # The page tables of a thread's stack stay for the next thread.
+        # The first thread's stack brings page tables, which stay for the threads that follow.
         with second_thread():
             pass
         runs = scale.runs(_RUNS)
@@ -61,7 +61,7 @@ class Shootdowns(part.Part):
         ]
 
     def rows(self, measured: part.Measured) -> Sequence[part.Row]:
-        """Return the interrupts in all."""
+        """Return how many interrupts each method sent."""
         return [
             (figures["label"], text(figures["shootdowns"], "sent"))
             for figures in measured["methods"].values()

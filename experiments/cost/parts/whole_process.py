@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looking through a whole process: by the module, by PAGEMAP_SCAN, by reading its pagemap."""
+"""The cost of a scan of a whole process by the module, PAGEMAP_SCAN, or reading its pagemap."""
 
 import errno
 import random
@@ -15,8 +15,8 @@ from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
 
 _TIB = 1 << 40
-# The program lies at 85 TiB, up to 1 TiB higher by chance.  Of the 42 TiB above as much is lost by
-# chance again, and another by what a part before this one left in the middle: stacks of threads.
+# ASLR puts the program at 85 TiB, or up to 1 TiB higher.  Of the 42 TiB above it ASLR may take
+# 1 TiB again, and so may what an earlier part left in the middle, such as stacks of threads.
 _RESERVED_BYTES = (84 * _TIB, 36 * _TIB)
 _POPULATED = 64
 _EMPTY = 4096
@@ -36,14 +36,14 @@ class WholeProcess(Part):
     needs = COUNTING
 
     def measure(self, scale: Scale) -> Measured:
-        """Scan with few tables, then with thousands of empty ones more."""
+        """Scan the process with few tables, and then with thousands of empty ones more."""
         runs = scale.runs(_RUNS, 2)
         empty = scale.pick(_EMPTY, _QUICK_EMPTY)
         read_bytes = scale.pick(_READ_BYTES, _QUICK_READ_BYTES)
         lower_bytes, upper_bytes = _RESERVED_BYTES
         with (
             device.opened() as opened,
-            # Reserved once: what Python allocates meanwhile may lie where they would go again.
+            # Reserve these once: what Python allocates later may lie in the way of a second time.
             sparse_mapping(lower_bytes, seed=scale.seed) as lower,
             sparse_mapping(upper_bytes, seed=scale.seed) as upper,
             Path("/proc/self/pagemap").open("rb", buffering=0) as file,
@@ -65,7 +65,7 @@ class WholeProcess(Part):
             scale.progress("PAGEMAP_SCAN")
             pagemap_scan = _pagemap_scans(pagemap, runs)
             scale.progress(f"reading the pagemap of {read_bytes >> 30} GiB")
-            # Nothing is populated there, which is the cheapest to read.
+            # Nothing is populated in this range, so that it is the cheapest to read.
             start = upper.address
             read = _instructions(
                 lambda: _memory.read_units(pagemap, start, start + read_bytes), runs
@@ -140,12 +140,12 @@ class WholeProcess(Part):
 
 
 def extrapolated(measured: float, measured_bytes: int, whole_bytes: int) -> float:
-    """What `whole_bytes` would cost where `measured_bytes` of the same kind cost `measured`."""
+    """Return the cost of `whole_bytes` if `measured_bytes` of the same kind cost `measured`."""
     return measured * whole_bytes / measured_bytes
 
 
 def _populate(mappings: Sequence[SparseMapping], seed: int) -> None:
-    """Touch pages all over, each of a table of its own; not where empty ones are to be."""
+    """Touch pages all over, one in a table; leave out the start, where empty tables are to be."""
     chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
     for mapping in mappings:
         for unit in chooser.sample(range(_READ_BYTES // UNIT, mapping.units), _POPULATED // 2):
@@ -160,7 +160,7 @@ def _scan(fd: int, levels: int) -> _uapi.Counts:
 
 
 def _pagemap_scans(pagemap: int, runs: int) -> Measured | None:
-    """None before Linux 6.7."""
+    """Return the instructions of PAGEMAP_SCAN, or None before Linux 6.7, which brought it."""
     try:
         return _instructions(lambda: _memory.scan_units(pagemap, 0, _USER_END), runs)
     except OSError as error:
@@ -170,7 +170,7 @@ def _pagemap_scans(pagemap: int, runs: int) -> Measured | None:
 
 
 def _instructions(work: Callable[[], object], runs: int) -> Measured:
-    """What `work` takes by the clock that counts instructions, once it ran before."""
+    """Return the instructions of `work` in several runs, after one that warms up."""
     work()
     counts = []
     for _ in range(runs):
