@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `allocators`: what they leave empty, what frees it, and what that costs them.
+"""The experiment `allocators`: the tables they leave empty, what frees these, and what it costs.
 
-`program` is run by one of the `methods`, in a process that `process` tells what to do.
+`process` runs `program` by one of the `methods`, and gives it orders.
 """
 
 from experiments.part import Group

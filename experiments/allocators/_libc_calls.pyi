@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Calls of libc, and of the allocator that is in place of libc's."""
+"""Calls of libc, and of an allocator that replaces libc's."""
 
 def give_back() -> None:
-    """Have the allocator give unused memory back, whichever it is.
+    """Have the allocator of this process, whichever it is, give unused memory back.
 
     mimalloc does it by mi_collect(), tcmalloc by MallocExtension_ReleaseFreeMemory(), and libc by
     malloc_trim().
     """
 
 def syscalls(times: int) -> None:
-    """Make a system call that does nothing so often, by libc's syscall()."""
+    """Make `times` system calls that do nothing, by libc's syscall()."""

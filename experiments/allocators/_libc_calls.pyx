@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3
-"""Calls of libc, and of the allocator that is in place of libc's."""
+"""Calls of libc, and of an allocator that replaces libc's."""
 
 cdef extern from "<dlfcn.h>" nogil:
     void *RTLD_DEFAULT

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3
-"""Objects from malloc(), filled and checked: what an allocator that loses a byte can't pass."""
+"""Objects from malloc() that are filled and checked, to find an allocator that loses a byte."""
 
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -13,7 +13,7 @@ cdef struct Object:
 
 
 cdef uint64_t draw(uint64_t *state) noexcept nogil:
-    """xorshift64."""
+    """Return the next number of the generator xorshift64."""
     state[0] ^= state[0] << 13
     state[0] ^= state[0] >> 7
     state[0] ^= state[0] << 17
@@ -21,10 +21,10 @@ cdef uint64_t draw(uint64_t *state) noexcept nogil:
 
 
 cdef class Objects:
-    """Up to `room` objects of 16 bytes to `most` bytes; a thread each, the GIL is not held.
+    """Up to `room` objects of 16 to `most` bytes, for one thread; it works without the GIL.
 
-    All their bytes are written and checked, or of each the first one, unless `whole`: what is
-    measured is the allocator then.
+    All bytes of each object are written and checked.  Without `whole` only the first one is, so
+    that the time is mostly the allocator's.
     """
 
     cdef Object *_objects
@@ -60,7 +60,7 @@ cdef class Objects:
             memset(one.at, one.value, one.size if self._whole else 1)
 
     cdef bint _holds(self, Object *one) noexcept nogil:
-        """Is each of its bytes what was written?"""
+        """Say whether each byte that was written to an object is still there."""
         if one.at[0] != one.value:
             return False
         return not self._whole or one.size == 1 or memcmp(one.at, one.at + 1, one.size - 1) == 0
@@ -74,7 +74,7 @@ cdef class Objects:
         one.at = NULL
 
     def fill(self) -> None:
-        """Allocate where nothing is."""
+        """Allocate all objects that are not there."""
         cdef size_t i
         with nogil:
             for i in range(self._room):
@@ -82,7 +82,7 @@ cdef class Objects:
                     self._put(i)
 
     def release(self, size_t keep_every) -> None:
-        """Check and free all but every so manieth."""
+        """Check and free all objects, except one in every `keep_every`."""
         cdef size_t i
         with nogil:
             for i in range(self._room):
@@ -90,7 +90,7 @@ cdef class Objects:
                     self._take(i)
 
     def churn(self, size_t steps) -> None:
-        """Check and free, or allocate, at random."""
+        """Pick an object at random for each step: allocate it, or check and free it."""
         cdef size_t step, i
         with nogil:
             for step in range(steps):
@@ -101,7 +101,7 @@ cdef class Objects:
                     self._take(i)
 
     def check(self) -> int:
-        """How many objects there are, each of them checked."""
+        """Check all objects, and return how many there are."""
         cdef size_t i
         cdef size_t found = 0
         with nogil:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Page tables that a program has left after it freed nearly all that it had."""
+"""Counts of the page tables that a program keeps after it has freed nearly all of its heap."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from experiments.summary import size_text
 
 # Bytes of the largest object; the smallest has 16.
 MOST = 1008
-# One object in each of these numbers is kept, in the end in the last: released in steps, as a
-# program at work does it.
+# The heap is released in steps, as a program at work does it: each step keeps one object in so
+# many, and frees the rest.
 KEPT = (5, 50, 1000, 100_000)
-# What may be left after the last release, in seconds.
+# The seconds after the last release in which the empty tables must be freed.
 GRACE = 2
 
 
 def rest(_process: Process) -> None:
-    """Let all come to rest."""
+    """Wait until the program and the library have come to rest."""
     time.sleep(GRACE)
 
 
@@ -44,9 +44,9 @@ def of_heap(
     settle: Callable[[Process], object] = rest,
     reclaim: bool = True,
 ) -> dict[str, Any]:
-    """Fill a heap and release it by steps, and return what is `found` once it has settled.
+    """Fill a heap and release it in steps, and return what `found_in` counts once it has settled.
 
-    After each step the program gets the order. Raises ExperimentError if an object was damaged.
+    After each step the program gets the `order`. Raises ExperimentError if an object was damaged.
     """
     objects = objects_in(heap_bytes)
     with started(method, libraries) as process:
@@ -66,9 +66,10 @@ def of_heap(
 
 
 def found_in(pid: int, begin: Census, peak: Census, *, reclaim: bool = True) -> dict[str, Any]:
-    """Count tables, and then those that `reclaim` frees of them: None without the module.
+    """Count the page tables of a process, then have the module free the empty ones.
 
-    `peak` and `empty` are beyond those at the beginning, and `tables` are those now.
+    `peak` and `empty` count tables beyond those at the beginning, and `tables` all of now.
+    `reclaimed` counts what the module freed; it is None without the module.
     """
     end = oracle.observe_halted(pid)
     found: dict[str, Any] = {
@@ -83,7 +84,7 @@ def found_in(pid: int, begin: Census, peak: Census, *, reclaim: bool = True) -> 
 
 
 def shown(run: dict[str, Any]) -> str:
-    """Return what was found for people, and what was reclaimed if that was possible."""
+    """Return a text of what was found, and of what was reclaimed if that was possible."""
     text = f"{run['empty']:,} empty of {run['tables']:,} tables"
     if run.get("reclaimed") is not None:
         text += f"; reclaim by pid freed {run['reclaimed']:,}"
@@ -91,7 +92,7 @@ def shown(run: dict[str, Any]) -> str:
 
 
 def rows(measured: Measured) -> Sequence[Row]:
-    """Return what was found, by what was freed and by method."""
+    """Return what was found in each of the `runs`, by each method."""
     return [
         ("heap", size_text(measured["heap_bytes"])),
         *(
@@ -105,7 +106,7 @@ def rows(measured: Measured) -> Sequence[Row]:
 def draw(
     documents: Documents, names: Sequence[str], methods: Sequence[str], label: str
 ) -> Pictures:
-    """Draw bars for each of `names` of the `runs`, and each method that one of them was run by."""
+    """Draw the empty tables left in the runs of these names, with a bar for each method."""
     from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
     def empty(measured: Measured, key: tuple[str, str]) -> dict[str, Any] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The methods that programs which allocate are run by: none, and what gives tables back."""
+"""The ways in which a program that allocates is run: alone, and with what frees its tables."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,9 @@ from cleanup import _uapi
 class ProgramMethod:
     """One way to run a program.
 
-    `conf` is the preload library's, without which it is not preloaded; `malloc_conf` is jemalloc's.
-
-    With `syscall` it is the library that sees syscall() as well. `device` says whether the method
-    takes the module's device (True), that there is none (False), or either (None).
+    `conf` configures the preload library, which is not preloaded without one; `malloc_conf`
+    configures jemalloc. With `syscall` the library stands in front of libc's syscall(), too. The
+    method needs the module's device (`device` True), its absence (False), or neither (None).
     """
 
     name: str
@@ -32,16 +31,16 @@ class ProgramMethod:
         return self.device is None or self.device == Path(_uapi.DEVICE).exists()
 
     def attended(self) -> "ProgramMethod":
-        """The same with a thread that sees to the interval: a process at rest makes no calls.
+        """Return the same method with the library's own thread, unless its conf says otherwise.
 
-        Unless its conf says otherwise.
+        The thread keeps to the interval: a process at rest makes no calls in which it ends.
         """
         if self.conf is None:
             return self
         return replace(self, conf={**self.conf, "thread": self.conf.get("thread", "true")})
 
     def with_malloc_conf(self, more: Mapping[str, str]) -> "ProgramMethod":
-        """The same with more conf for jemalloc."""
+        """Return the same method with more settings for jemalloc."""
         return replace(self, malloc_conf={**self.malloc_conf, **more})
 
     def environment(self, libraries: Sequence[str]) -> dict[str, str]:
@@ -66,14 +65,14 @@ def _joined(conf: Mapping[str, str]) -> str:
 
 
 def jemalloc() -> list[str]:
-    """The libraries to preload for it.  Raises LibraryMissing where it is not installed."""
+    """Return the libraries to preload for jemalloc.  Raises LibraryMissing if there is none."""
     return [jemalloc_path()]
 
 
 NONE = ProgramMethod("none")
-# jemalloc's own option to unmap what it frees.
+# By this option jemalloc unmaps what it frees.
 RETAIN_FALSE = ProgramMethod("retain:false", malloc_conf={"retain": "false"})
-# The library's whole path but the ioctl.
+# Here the library does all of its work but the ioctl.
 NULL = ProgramMethod("library alone", {"backend": "null"})
 NO_DEVICE = ProgramMethod("library, no device", {}, device=False)
 MODULE = ProgramMethod("module", {}, device=True)
@@ -81,4 +80,4 @@ HOOKS = ProgramMethod("hooks", {"hooks": "jemalloc", "backend": "null"})
 HOOKS_MODULE = ProgramMethod("hooks, module", {"hooks": "jemalloc"}, device=True)
 
 SLOWEST = {NULL.name: 1.02, NO_DEVICE.name: 1.01, HOOKS.name: 1.05}
-"""Times the CPU time of the allocator as it is, at most."""
+"""The most CPU time that a method may take, as a multiple of that of the allocator alone."""

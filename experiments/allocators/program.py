@@ -3,9 +3,9 @@
 
     python -P -m experiments.allocators.program
 
-Orders are lines of JSON on standard input, a list of a name and its arguments; each is answered
-by one on standard output, with the CPU time it took.  While it waits, its page tables can be
-counted.
+An order is a line of JSON on standard input: a list of a name and its arguments.  The answer is
+a line on standard output, with the CPU time that the order took.  While the program waits, its
+page tables can be counted.
 """
 
 import json
@@ -24,14 +24,14 @@ from experiments.allocators._objects import Objects
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
 _TICK_SECONDS = 0.01
-# So many steps between two looks at the clock.
+# The program looks at the clock after so many steps.
 _STEPS = 1000
 
 
 class Program:
-    """Each method is an order, and so are those of its `heap`, of `jemalloc` and of `libc`.
+    """The orders: each method is one, and so are those of its `heap`, of `jemalloc` and of `libc`.
 
-    What an order returns is the answer.
+    What an order returns is its answer.
     """
 
     jemalloc = jemalloc
@@ -40,24 +40,24 @@ class Program:
     _mapping: SparseMapping
 
     def __init__(self) -> None:
-        # Whatever is made stays for the life of the process.
+        # What is entered here stays for the life of the process.
         self._kept = ExitStack()
 
     def started(self) -> None:
-        """Nothing: who has the answer knows that all is loaded."""
+        """Do nothing: the answer alone says that the program has started."""
 
     def objects(self, room: int, most: int, seed: int, whole: bool) -> None:
-        """Allocate as many, of up to `most` bytes each, for the heap."""
+        """Make the heap: allocate `room` objects of up to `most` bytes each."""
         self.heap = Objects(room, most, seed, whole)
         self.heap.fill()
 
     def dirty(self) -> int:
-        """Unused pages that jemalloc has not given back yet."""
+        """Return how many unused pages jemalloc has not given back yet."""
         arena = jemalloc.arena(jemalloc.ALL_ARENAS)
         return arena.dirty + arena.muzzy
 
     def work(self, seconds: float, room: int, most: int, seed: int) -> None:
-        """Allocate and free a little, now and then."""
+        """Allocate and free a little now and then, for so many seconds."""
         small = Objects(room, most, seed)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -65,7 +65,7 @@ class Program:
             time.sleep(_TICK_SECONDS)
 
     def mixed(self, steps: int, kept: Sequence[int]) -> None:
-        """Churn, then free all but few, and purge, in turns."""
+        """Churn, free all but a few objects, purge and refill, once for each number in `kept`."""
         for keep in kept:
             self.heap.churn(steps // len(kept))
             self.heap.release(keep)
@@ -82,13 +82,13 @@ class Program:
         self._mapping.touch_and_release(0, units)
 
     def zap(self) -> float:
-        """One MADV_DONTNEED over all of that; the seconds it took."""
+        """Release the whole mapping by one MADV_DONTNEED, and return the seconds that it took."""
         begun = time.perf_counter()
         self._mapping.zap(0, self._mapping.units)
         return time.perf_counter() - begun
 
     def fork(self) -> list[int]:
-        """Nanoseconds of a fork, and bytes of its child's page tables."""
+        """Fork, and return the nanoseconds that took and the bytes of the child's page tables."""
         reading, writing = os.pipe()
         begun = time.perf_counter_ns()
         child = os.fork()
@@ -104,7 +104,7 @@ class Program:
         return [taken, vmpte_bytes]
 
     def drained(self) -> list[int]:
-        """PTE tables that the library freed, and nanoseconds that its drains took."""
+        """Return how many PTE tables the library freed, and the nanoseconds of its drains."""
         if not preloaded.available():
             return [0, 0]
         stats = preloaded.stats()
@@ -112,7 +112,7 @@ class Program:
 
 
 def main() -> None:
-    """Obey until standard input ends."""
+    """Carry out orders until standard input ends."""
     program = Program()
     for line in sys.stdin:
         name, *arguments = json.loads(line)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ratios of what is run in turns: one that is compared with, and others, again and again."""
+"""Ratios of the figures of methods that are run in turns, to those of the first of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import comb
@@ -17,11 +17,11 @@ def compared(
     methods: Sequence[ProgramMethod],
     run: Callable[[ProgramMethod], float],
 ) -> dict[str, Any]:
-    """Run the methods that work here by turns, so many rounds of them unless the scale says.
+    """Run the methods that work here in turns, for `rounds` unless the scale has another number.
 
-    Return by name the `values`, and the `ratio` of others to the first. A ratio has its median over
-    the rounds, and the interval that holds it with 95 % confidence. That takes six rounds; with
-    fewer it is the whole range, and of less confidence.
+    Return the `values` of each method by its name, and of all but the first the `ratio` to it: its
+    median over the rounds, and the interval that holds it with 95 % confidence. That takes six
+    rounds; with fewer the interval is the whole range, and has less confidence.
     """
     by_name = {method.name: method for method in methods if method.works_here()}
     values = by_turns(
@@ -41,16 +41,16 @@ def compared(
 
 
 def interval(values: Sequence[float], base: Sequence[float]) -> dict[str, float]:
-    """Return the median of the paired ratios, and its interval of 95 % by their order."""
+    """Return the median of the paired ratios, and its 95 % interval by order statistics."""
     ordered = sorted(value / other for value, other in zip(values, base, strict=True))
     out = _left_out(len(ordered))
     return {"median": median(ordered), "low": ordered[out], "high": ordered[-1 - out]}
 
 
 def _left_out(number: int) -> int:
-    """Return how many values can be left out on each side.
+    """Return how many ordered values the 95 % interval of their median leaves out on each side.
 
-    The median is then beyond the others on that side in one case of 40 at most.
+    The true median lies beyond the interval on each side in one case of 40 at most.
     """
     out = 0
     while sum(comb(number, index) for index in range(out + 1)) / 2**number <= 1 / 40:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""redis-server on a socket of its own, from outside."""
+"""Control of a redis-server on a socket of its own."""
 
 import shutil
 import subprocess
@@ -41,13 +41,13 @@ class Redis:
         return self.ask("eval", script, "0", *map(str, arguments))
 
     def figure(self, section: str, name: str) -> int:
-        """One of INFO's."""
+        """Return a figure of a section of redis's INFO."""
         lines = self.ask("info", section).splitlines()
         found = dict(line.strip().split(":", 1) for line in lines if ":" in line)
         return int(found[name])
 
     def cpu_ns(self) -> int:
-        """CPU time of all its threads so far."""
+        """Return the CPU time of all threads of the server so far, in nanoseconds."""
         tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text(encoding="ascii").split()[0]) for task in tasks)
 
@@ -62,16 +62,16 @@ class Redis:
 
 
 def server() -> str | None:
-    """The program: Debian's redis-tools has it as well, under a name that starts no daemon."""
+    """Return the path of redis-server, or of redis-check-rdb, the same file in redis-tools."""
     return shutil.which("redis-server") or shutil.which("redis-check-rdb")
 
 
 @contextmanager
 def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
-    """A server that works in `directory`, where its `stderr` goes, too.
+    """Run a server that works in `directory`, and writes the file `stderr` there.
 
-    It must end by itself when it is told to.  Raises ExperimentError where it does not start, or
-    ends otherwise.
+    The block's end shuts it down.  Raises ExperimentError where it does not start, or ends
+    with another status than 0.
     """
     program = server()
     if program is None:
@@ -108,7 +108,7 @@ def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
 
 @contextmanager
 def run_by(method: ProgramMethod) -> Iterator[Redis]:
-    """A server run by that method, in a directory of its own; see `running`."""
+    """Run a server by a method, in a directory of its own, as `running` does."""
     with (
         tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
         running(Path(directory), method.environment([])) as server,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Instructions of the same churn in a guest, with the module's real calls among them."""
+"""Instructions of allocating and freeing in a guest, including the module's real calls."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from experiments.part import COUNTING, Measured, Part, Row, Scale
 _ROUNDS = 5
 _OBJECTS, _STEPS = 100_000, 200_000
 _QUICK_OBJECTS, _QUICK_STEPS = 10_000, 5_000
-# All but a few go and come back, so that each round has tables to free.
+# Each time all but one object in so many are freed and then made again: this empties tables.
 _KEPT = (50, 1000)
 _QUICK_METHODS = (methods.NONE, methods.MODULE, methods.HOOKS)
 _METHODS = (

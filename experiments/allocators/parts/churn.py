@@ -9,11 +9,11 @@ from experiments.allocators.process import started
 from experiments.part import Claim, Measured, Needs, Part, Row, Scale, at_most
 
 _ROUNDS = 9
-# Live objects, the bytes of the largest, and how often one comes or goes.
+# Live objects, the bytes of the largest, and how many are allocated or freed.
 _SMALL = (200_000, 1008, 20_000_000)
-# Of small ones few pages are ever given back, which costs nothing by any method.
+# Small objects give hardly any page back, so that no method has work to do: these are larger.
 _LARGER = (20_000, 16 << 10, 3_000_000)
-# At decay 0 every free is a release: the hooks against the option that does the same.
+# At decay 0 each page is released once it is free: by the hooks, and by the option retain:false.
 _DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
 _QUICK_SHARE = 20
 _SHOWN = {"default": "objects up to 1 KiB", "decay_0": "up to 16 KiB at decay 0"}
@@ -25,7 +25,7 @@ class Churn(Part):
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
-        """Run rounds of each method in turn, a process each: at the default decay, and at none."""
+        """Run rounds of each method in turn, a process each, at the default decay and at 0."""
         scale.progress("at the default decay")
         default = _compared(scale, (NONE, NULL, NO_DEVICE, HOOKS), {}, *_SMALL)
         scale.progress("at decay 0")
@@ -69,7 +69,7 @@ def _compared(
     def run(method: methods.ProgramMethod) -> float:
         with started(method.with_malloc_conf(malloc_conf), methods.jemalloc()) as process:
             process.tell("objects", objects // share, most, scale.seed, False)
-            # The first steps find what the filling left.
+            # Warm up: the first steps still find the heap as the filling left it.
             process.tell("heap.churn", steps // 10)
             return process.cpu_ns("heap.churn", steps) / steps
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""fork() after sparse use: what its copying of empty page tables takes, with and without them."""
+"""The time that fork() takes after sparse use, with the empty page tables and without them."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -13,7 +13,7 @@ _UNITS = 32_768
 _QUICK_UNITS = 2048
 _FORKS = 20
 _FASTER = 50
-# One MADV_DONTNEED over all of it, by the program.
+# The program itself releases all of the mapping by one MADV_DONTNEED.
 _ZAP = ProgramMethod("zap")
 _METHODS = (NONE, _ZAP, MODULE)
 
@@ -23,7 +23,7 @@ class Fork(Part):
     description = "fork() of a process of which all page tables but a few are empty"
 
     def measure(self, scale: Scale) -> Measured:
-        """Time the first fork after the releases, its handlers included, and those after it.
+        """Time the first fork after the releases, with its fork handlers, and the later forks.
 
         A quick measurement leaves out the zap where the module does the same.
         """

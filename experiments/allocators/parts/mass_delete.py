@@ -13,14 +13,14 @@ from experiments.summary import size_text
 _BYTES = 512 << 20
 _QUICK_BYTES = 16 << 20
 _KEEP_ONE_IN = 100_000
-# By jemalloc's conf.
+# jemalloc's settings for each.
 CACHES: Mapping[str, Mapping[str, str]] = {
     "with thread caches": {},
     "without": {"tcache": "false"},
 }
 _METHODS = (NONE, MODULE, HOOKS)
 
-# In the server, for its own speed: keys, and strings of up to so many bytes.
+# These scripts run in the server, which is faster.  A value is a string of up to `most` bytes.
 _VALUE = "local function value(i, most) return string.rep('x', i * 7919 % most + 1) end "
 _FILL = _VALUE + (
     "for i = 1, ARGV[1] do redis.call('SET', 'key:' .. i, value(i, ARGV[2])) end return 0"
@@ -39,9 +39,9 @@ class MassDelete(part.Part):
     )
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run once by each method, then by `reclaim`; quick, a smaller heap, with thread caches."""
+        """Run each program once by each method, and then reclaim the tables that are left."""
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
-        # The hooks take as long again, and what they free the module frees, too.
+        # Leave out the hooks: they take as long again, and free what the module frees, too.
         wanted = (NONE, MODULE) if scale.quick and MODULE.works_here() else _METHODS
         methods = [method for method in wanted if method.works_here()]
         runs: dict[str, dict[str, dict[str, Any]]] = {}
@@ -70,7 +70,7 @@ class MassDelete(part.Part):
         return empties.draw(documents, names, [method.name for method in _METHODS], label)
 
     def savings(self, measured: part.Measured) -> Sequence[part.Saving]:
-        """Return those of each by jemalloc alone."""
+        """Return what can be saved in each program with jemalloc alone."""
         size = size_text(measured["heap_bytes"])
         return [
             part.Saving(
@@ -90,7 +90,7 @@ def _of_a_heap(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dic
 
 
 def _of_redis(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dict[str, Any]:
-    # Lua fills it, which takes an emulator long.
+    # A Lua script fills the server, which takes long on an emulator.
     objects = empties.objects_in(heap_bytes) // scale.pick(1, 2)
     with redis.run_by(method) as server:
         begin = server.tables()

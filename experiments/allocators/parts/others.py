@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Allocators that leave next to nothing empty, or that the library can't see: what helps them."""
+"""Empty page tables of other allocators: some leave few, others release unseen by the library."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ _MEBIBYTES = 1024
 _QUICK_MEBIBYTES = 16
 # glibc's malloc keeps what is not at the end of its heap until it is told to trim.
 _TRIMMED = "glibc, malloc_trim()"
-# By which library, with Debian's package, and whether each is told to give unused pages back.
+# The library of each with its Debian package, and whether it is told to give unused pages back.
 _HEAPS: Mapping[str, tuple[tuple[str, str] | None, bool]] = {
     "glibc": (None, False),
     _TRIMMED: (None, True),
@@ -29,7 +29,7 @@ _HEAPS: Mapping[str, tuple[tuple[str, str] | None, bool]] = {
 }
 _FOREIGN = Path(__file__).parents[1] / "foreign"
 _HEAP = ["-XX:+UseG1GC", "-Xms32m", "-Xmx3g", "-XX:MinHeapFreeRatio=5", "-XX:MaxHeapFreeRatio=10"]
-# That release memory by system calls of their own; with Debian's packages.
+# Programs that release memory by system calls of their own, with their Debian packages.
 _COMMANDS = {
     "Java, G1": (["java", *_HEAP, str(_FOREIGN / "Churn.java")], "default-jdk-headless"),
     "Go": (["go", "run", str(_FOREIGN / "churn.go")], "golang-go"),
@@ -43,13 +43,13 @@ class Others(Part):
     )
 
     def needs_at(self, scale: Scale) -> Needs:
-        """Java's heap takes more, and is left out where it is quick."""
+        """Return more memory for Java's heap, which a quick measurement leaves out."""
         return self.needs if scale.quick else replace(self.needs, memory="5G")
 
     def measure(self, scale: Scale) -> Measured:
-        """Run each alone and under the library, then reclaim what is left.
+        """Run each allocator alone and under the library, then reclaim what is left.
 
-        Quick, each of Debian's libraries is run alone, with a smaller heap.
+        A quick measurement has smaller heaps, and runs neither the library nor Java and Go.
         """
         mebibytes = scale.pick(_MEBIBYTES, _QUICK_MEBIBYTES)
         runs: dict[str, dict[str, Any]] = {}
@@ -79,7 +79,7 @@ class Others(Part):
         ]
 
     def savings(self, measured: Measured) -> Sequence[Saving]:
-        """Return those of each allocator alone; all are controls but one that is told to trim."""
+        """Return what each allocator alone can save; all but a trimmed glibc are controls."""
         heap = f"heap of {size_text(measured['heap_bytes'])}"
         return [
             Saving(
@@ -107,7 +107,7 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
         assert sink is not None  # noqa: S101
 
         def expect(word: str) -> int:
-            """Wait for a word, and return the process that says it: a launcher's child, or it."""
+            """Wait for a word, and return the pid of the process, or of its child if it has one."""
             said = source.readline().strip()
             if said != word:
                 raise ExperimentError(

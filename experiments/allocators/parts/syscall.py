@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The price of each syscall() of a program whose syscall() the library sees."""
+"""The CPU time of each call of libc's syscall() with the library in front of it."""
 
 from collections.abc import Sequence
 

@@ -13,13 +13,13 @@ from experiments.allocators.process import Process
 _BYTES = 2 << 30
 _QUICK_BYTES = 32 << 20
 _FREED_LEAST = 0.95
-# jemalloc's default spreads its purges over ten.
+# jemalloc's default decay spreads its purges over ten seconds.
 _DECAY_SECONDS = 12
 
-# Its last drain waits for the next release.
+# Without the thread, the last drain waits for the program's next release.
 THREADLESS = replace(MODULE, name=f"{MODULE.name}, no thread", conf={"thread": "false"})
 _METHODS = (NONE, methods.RETAIN_FALSE, MODULE, HOOKS, HOOKS_MODULE)
-# Those that are to free them all; retain:false is there to compare.
+# These methods are to free nearly all empty tables; retain:false is there for comparison.
 _CLAIMED = (MODULE, HOOKS, HOOKS_MODULE)
 
 
@@ -28,10 +28,10 @@ class Tables(part.Part):
     description = "empty page tables of a heap of which jemalloc keeps 1 object in 100,000"
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run once by each method, purged, and left to jemalloc's decay; the library has a thread.
+        """Run once by each method, by a purge and by jemalloc's decay, with the library's thread.
 
-        A quick measurement is of a smaller heap, purged, by what frees tables alone: under an
-        emulator the start of each program takes longer than all that it does.
+        A quick measurement has a smaller heap, only the purge, and few methods: on an emulator
+        the start of each program takes longer than its work.
         """
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         wanted = {"purge": _METHODS, "decay": (*_METHODS, THREADLESS)}
@@ -67,7 +67,7 @@ class Tables(part.Part):
 
 def _left(release: str, method: ProgramMethod, heap_bytes: int, seed: int) -> dict[str, Any]:
     def decay(process: Process) -> None:
-        """The program goes on with a small heap of its own meanwhile: decay goes by its calls."""
+        """Let the program work on a small heap: jemalloc's decay goes on only in its calls."""
         process.tell("work", _DECAY_SECONDS + empties.GRACE, 1000, empties.MOST, seed)
         if process.tell("dirty") > 1000:
             raise part.ExperimentError(
