@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The documentation site and the man pages, both of the Markdown in this directory: `make docs`."""
+"""Sphinx's configuration: `make docs` builds the site and the man pages from the Markdown here."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
-# Sphinx would read the stubs of these extensions, which have no docstrings, if it imported them.
+# Import these here: Sphinx itself would read their stubs, which have no docstrings.
 import allocator_shim.jemalloc
 import allocator_shim.preloaded  # noqa: F401
 
@@ -63,12 +63,12 @@ man_pages = [
 
 
 def dashes(_app: Sphinx, document: nodes.document) -> None:
-    """Make dashes of those that Sphinx puts behind a parameter's name."""
+    """Replace the double hyphens that Sphinx puts after a parameter's name by dashes."""
     for text in list(document.findall(nodes.Text)):
         if text == " -- ":
             text.parent.replace(text, nodes.Text(" – "))  # noqa: RUF001
 
 
 def setup(app: Sphinx) -> None:
-    """Have Sphinx call what is here."""
+    """Register this file's function with Sphinx."""
     app.connect("doctree-read", dashes)

@@ -28,11 +28,11 @@ def leave_tables() -> mmap.mmap:
 
 
 def stay() -> None:
-    """Do it in a process that goes on in the background, and print its id."""
+    """Leave the tables in a process that stays in the background, and print its id."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
-        # It is ready once it says who it is.
+        # The child is ready once it tells its process id.
         sys.stdout.write(os.read(reader, 16).decode())
         return
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

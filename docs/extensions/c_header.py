@@ -5,9 +5,9 @@
 
     .. c-header:: ../include/header.h
 
-The header's first comment introduces it.  A kernel-doc comment describes the structure, the
-enumeration or the function below it, and any comment the macros or the function declarations below
-it.  What has no comment of either kind is left out.
+The header's first comment introduces it.  A kernel-doc comment describes the structure, enumeration
+or function below it; any other comment describes the macros or function declarations below it.
+What has no comment is left out.
 """
 
 import re
@@ -37,13 +37,13 @@ FUNCTION = re.compile(
 MEMBER = re.compile(r"^\t(?P<declaration>[\w ]+?\s*\**(?P<name>\w+)(?:\[\w+\])?);", re.MULTILINE)
 ENUMERATOR = re.compile(r"^\t(?P<name>\w+)", re.MULTILINE)
 DESCRIBED = re.compile(r"^@(\w+):[ \t]*")
-# What is no part of the interface, comment or not.
+# Declarations that begin so are no part of the interface, even with a comment.
 INTERNAL = ("static", "extern")
 SPECIAL = re.compile(r"([\\*|]|_(?!\w))")
 
 
 class CHeader(SphinxDirective):
-    """See the module."""
+    """The directive ``c-header``, as the module's docstring describes it."""
 
     required_arguments = 1
 
@@ -59,7 +59,7 @@ class CHeader(SphinxDirective):
 
 
 def reference(header: str) -> list[str]:
-    """Return the reStructuredText of a header, in its order."""
+    """Return the reStructuredText of a header, in the order of the header."""
     lines: list[str] = []
     for piece in PIECE.finditer(header):
         text, code = _plain(piece["text"] or ""), piece["code"]
@@ -93,7 +93,7 @@ def _plain(text: str) -> str:
 def _kernel_doc(text: str, code: str) -> Iterator[str]:
     head, _, body = text.partition("\n")
     name, _, purpose = head.partition(" - ")
-    # Names and calls keep their case.
+    # The first word gets a capital unless it is a name or a call.
     first, _, rest = purpose.partition(" ")
     purpose = f"{first.capitalize() if first.isalpha() and first.islower() else first} {rest}."
     if name.endswith("()"):
@@ -136,7 +136,7 @@ def _blocks(body: str) -> list[str]:
 
 
 def _macros(text: str, macros: Sequence[re.Match[str]]) -> Iterator[str]:
-    """Yield the macros.  The comment above is a heading, or if it is a sentence the first one's."""
+    """Yield the macros.  A comment above is the first one's if it is a sentence, else a heading."""
     if not text.endswith("."):
         yield from [*_prose(text), ""]
         text = ""
@@ -152,7 +152,7 @@ def _entry(directive: str, signature: str, body: Sequence[str]) -> list[str]:
 
 
 def _prose(text: str) -> list[str]:
-    """Return a text's paragraphs; those that a tab indents are code."""
+    """Return a text's paragraphs as lines; a paragraph that a tab indents is code."""
     lines: list[str] = []
     for paragraph in re.split(r"\n\n+", text.strip("\n")):
         if paragraph.startswith("\t"):
@@ -167,16 +167,16 @@ def _prose(text: str) -> list[str]:
 
 
 def _forget(_app: Sphinx, env: BuildEnvironment, page: str) -> None:
-    """Forget all names of a page that is read again.
+    """Forget all C names of a page that Sphinx is about to read again.
 
-    Sphinx 9 itself forgets those outside a namespace, and warns of the others as duplicates.
+    Sphinx 9 itself forgets only those outside a namespace, and reports the others as duplicates.
     """
     for symbol in list(env.get_domain("c").data["root_symbol"].get_all_symbols()):
         symbol.clear_doc(page)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Have Sphinx know the directive."""
+    """Register the directive with Sphinx."""
     app.add_directive("c-header", CHeader)
     app.connect("env-purge-doc", _forget)
     return {"parallel_read_safe": True}
