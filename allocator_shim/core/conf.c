@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* PGTABLE_CLEANUP_CONF=key:value,... */
+/* Read and write the settings: PGTABLE_CLEANUP_CONF=key:value,... */
 
 #include <stddef.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static bool read_number(struct slice value, uint32_t least, uint32_t most,
 	return true;
 }
 
-/* A number, or else one of two words: the first is 0, the second 1. */
+/* The value of a key is a number, or one of two words that stand for 0 and 1. */
 static const struct key {
 	const char *name;
 	size_t offset;
@@ -107,7 +107,7 @@ static void complain_of_key(struct slice entry, bool told)
 		shim_text_add(&known, i ? ", " : "");
 		shim_text_add(&known, keys[i].name);
 	}
-	/* Its end, for one string. */
+	/* The NUL byte makes this one string. */
 	shim_text_add_bytes(&known, "", 1);
 	complain(entry, " is no key:value that is known; the keys are ",
 		 known.bytes);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* PGTABLE_CLEANUP_CONF=key:value,... */
+/* The settings in PGTABLE_CLEANUP_CONF=key:value,... */
 #ifndef PGTC_CONF_H
 #define PGTC_CONF_H
 
@@ -17,11 +17,11 @@ enum { SHIM_HOOKS_NONE, SHIM_HOOKS_JEMALLOC };
 /**
  * struct shim_conf - the settings that a user may choose
  * @threshold: how many units of 2 MiB are noted before a drain
- * @interval_ms: a drain also comes at the first release so long after a note
+ * @interval_ms: how long after the first note a release also causes a drain
  * @zero_pages: whether drains drop zero-page entries, too
  * @thread: whether a thread of the shim's own keeps to the interval
  * @hooks: the allocator to install extent hooks in
- * @backend: who frees the tables; with null nobody does, and all else is as usual
+ * @backend: who frees the tables: the module, or with null nobody
  * @verbose: 0 to say nothing, 1 to say why the shim stops, 2 to say also what it
  *	found at the start
  * @stats: when to print the counts
@@ -40,10 +40,10 @@ struct shim_conf {
 #define SHIM_CONF_DEFAULT { .threshold = 64, .interval_ms = 1000, .verbose = 1 }
 
 /*
- * Read a conf.  A key or a value that is not known changes nothing.  It is named
+ * Read a conf.  An entry with an unknown key or value changes nothing.  It is named
  * on stderr, unless @told says that another process has done so.
  *
- * Return: how many of them there were.
+ * Return: how many such entries there are.
  */
 unsigned int shim_conf_read(struct shim_conf *conf, const char *text,
 			    bool told);

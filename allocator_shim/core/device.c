@@ -48,7 +48,7 @@ static long open_high(void)
 	if (low < 0)
 		return low;
 	high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_FLOOR);
-	/* Few may be allowed. */
+	/* The process may be allowed few descriptors. */
 	if (high < 0)
 		high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_LOW);
 	if (high < 0)
@@ -57,7 +57,7 @@ static long open_high(void)
 	return high;
 }
 
-/* Is a seccomp filter in force?  Read as text: prctl() may be what it forbids. */
+/* Say whether a seccomp filter is in force.  It may forbid prctl(), so read a file. */
 static bool is_filtered(void)
 {
 	unsigned long mode;
@@ -129,7 +129,7 @@ const char *shim_device_open(void)
 	return NULL;
 }
 
-/* The descriptor, or -1.  Where a program closed it and uses the number itself. */
+/* Return the descriptor, or -1.  If the program has closed it, open another. */
 static int proved_device(void)
 {
 	int fd = atomic_load(&device);
@@ -141,7 +141,7 @@ static int proved_device(void)
 	again = open_high();
 	if (again < 0)
 		return -1;
-	/* In a chroot, or after the module was replaced, it may be another. */
+	/* In a chroot, or after a reload of the module, the file may be another. */
 	if (!status_of(again, &now) && now.st_rdev == identity.st_rdev)
 		identity = now;
 	if (!is_ours(again)) {
@@ -152,7 +152,7 @@ static int proved_device(void)
 	return again;
 }
 
-/* Counts of a part of a call are not those of the call. */
+/* Add the counts of one ioctl to those of the whole call. */
 static void add_counts(struct pgtable_cleanup_args *sum,
 		       const struct pgtable_cleanup_args *part)
 {
@@ -183,7 +183,7 @@ long shim_device_call(struct pgtable_cleanup_args *args)
 	args->next_range = 0;
 	args->next_level = 0;
 	args->next_addr = 0;
-	/* A signal or a full batch ends a call early: each goes on from there. */
+	/* A signal or a full batch ends an ioctl early: the next one goes on from there. */
 	do {
 		int fd = proved_device();
 

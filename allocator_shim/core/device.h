@@ -24,8 +24,8 @@ const char *shim_device_open(void);
  * Before each call the descriptor is checked to be the device still, and opened
  * again if it is not: no other file ever sees the ioctl.
  *
- * Return: 0, -ENOMEM (a hole, the rest is done), -EAGAIN (contended), or another
- * negative errno; -ENODEV if the device is not to be had any more.
+ * Return: 0, -ENOMEM (there is a hole, all else is done), -EAGAIN (locks were taken),
+ * -ENODEV (the device can't be opened any more), or another negative errno.
  */
 long shim_device_call(struct pgtable_cleanup_args *args);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Whether this kernel frees page tables by itself. */
+/* Find out whether this kernel frees page tables by itself. */
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -31,13 +31,13 @@ static unsigned long vmpte(void)
 }
 
 /*
- * This makes the system calls itself.  In front of libc's functions stand this
- * library's own, and a table that the module freed for these would be taken for one
- * that the kernel freed.
+ * This makes the system calls itself.  This library's functions, in front of libc's,
+ * may have the module free a table, which would be taken for one that the kernel
+ * freed.
  */
 void shim_kernel_probe(void)
 {
-	/* So many that the changes that other threads make do not matter. */
+	/* These are so many that what other threads change does not matter. */
 	const size_t units = 64, length = (units + 1) << SHIM_UNIT_SHIFT;
 	unsigned long full, left;
 	uintptr_t first;

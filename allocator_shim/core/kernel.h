@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether this kernel frees page tables by itself. */
+/* Find out whether this kernel frees page tables by itself. */
 #ifndef PGTC_KERNEL_H
 #define PGTC_KERNEL_H
 
@@ -7,11 +7,11 @@
 
 /*
  * Say whether a MADV_DONTNEED of a whole unit frees its table, as it does since
- * Linux 6.14 where the kernel was built so.  This is false until it was tried.
+ * Linux 6.14 with CONFIG_PT_RECLAIM.  This is false until shim_kernel_probe() ran.
  */
 bool shim_kernel_frees_units(void);
 
-/* Try that once, on scratch memory, by a look at VmPTE. */
+/* Try such a MADV_DONTNEED once, on scratch memory, and see whether VmPTE falls. */
 void shim_kernel_probe(void);
 
 #endif

@@ -17,7 +17,7 @@
 #define NSEC_PER_MSEC UINT64_C(1000000)
 #define NSEC_PER_SEC UINT64_C(1000000000)
 
-/* Drains get rarer while they free fewer tables than this of a hundred tried. */
+/* Drains get rarer while they free fewer tables than this for a hundred units. */
 #define LOW_YIELD 5
 #define BACKOFF_MAX 6
 
@@ -35,7 +35,7 @@ static struct process {
 	_Atomic bool draining;
 	/* Units noted since the last drain, and when the first was (0: none). */
 	_Atomic uint64_t pending, since;
-	/* Drains for the threshold are 2^backoff times rarer than at first. */
+	/* Drains that the threshold causes are 2^backoff times rarer than at first. */
 	_Atomic unsigned int backoff;
 	struct shim_units units;
 	struct {
@@ -177,7 +177,7 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	uintptr_t to = (from + length + PAGE_MASK) & ~PAGE_MASK;
 	uint64_t first = from >> SHIM_UNIT_SHIFT;
 	uint64_t end = (to + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
-	/* The units that lie in the range as a whole. */
+	/* The units that lie entirely in the range. */
 	uint64_t inner_first = (from + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
 	uint64_t inner_end = to >> SHIM_UNIT_SHIFT;
 
@@ -196,9 +196,9 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 }
 
 /*
- * Drains for the threshold get rarer while they free little, and more frequent again
- * when they free more.  Drains for the interval are rare anyway, so that they stay as
- * they are, and find what the others left.
+ * Drains that the threshold causes get rarer while they free little, and more frequent
+ * again when they free more.  Drains that the interval causes are rare anyway.  They
+ * stay as they are, and find what the others left.
  */
 static void adapt(uint64_t tried, uint64_t freed)
 {

@@ -33,7 +33,7 @@ void shim_stop(const char *why);
  */
 void shim_before_filter(void);
 
-/* Whether drains do anything. */
+/* Say whether the shim is at work: it was started, and has not stopped since. */
 bool shim_is_on(void);
 
 /*
@@ -43,17 +43,17 @@ enum shim_release {
 	SHIM_PAGES, /* some pages went: the tables stay */
 	SHIM_PAGES_AND_TABLES, /* DONTNEED: the kernel may free whole units' tables */
 	SHIM_LATER, /* FREE: the pages go at some later time */
-	SHIM_MAPPING, /* unmapped: the tables went, but those shared with neighbours */
+	SHIM_MAPPING, /* unmapped: all tables went but those shared with neighbours */
 };
 void shim_released(const void *addr, size_t length, enum shim_release what);
 
 /*
- * Look at all noted units now.  This does nothing while another thread does so,
- * or in a signal handler that has interrupted this function.
+ * Have the module look at all noted units now.  This does nothing while another
+ * thread does so, or in a signal handler that has interrupted this function.
  */
 void shim_drain(void);
 
-/* Drain if the interval is over. */
+/* Drain if the threshold is reached or the interval is over. */
 void shim_drain_if_due(void);
 
 /*

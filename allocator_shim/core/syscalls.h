@@ -9,7 +9,7 @@
 #include <asm/unistd.h>
 #include <sys/mman.h>
 
-/* Linux has it since 5.18, and the C library's headers since later. */
+/* Linux has had this since 5.18; older headers of the C library lack it. */
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* The 2 MiB units whose pages were released, until their tables are looked at. */
+/* Keep note of 2 MiB units whose pages were released, until a drain takes them. */
 
 #include "units.h"
 
-/* 57 bits of address make 36 of a unit's number; 0 is no run. */
+/* An address has 57 bits, so a unit's number has 36.  A word of 0 is no run. */
 #define COUNT_BITS 28
 #define COUNT_MAX ((UINT64_C(1) << COUNT_BITS) - 1)
 #define PROBES 16
@@ -23,7 +23,7 @@ static uint64_t count_of(uint64_t run)
 	return run & COUNT_MAX;
 }
 
-/* Neighbours in the address space are neighbours here: few lines of the cache. */
+/* Put neighbours in the address space side by side, to use few cache lines. */
 static size_t home_of(uint64_t first)
 {
 	return (first ^ first >> 10 ^ first >> 20) % SHIM_RUNS_ROOM;
@@ -43,7 +43,7 @@ int64_t shim_units_mark(struct shim_units *units, uint64_t first,
 		uint64_t seen =
 			atomic_load_explicit(slot, memory_order_relaxed);
 
-		/* Until it is somebody else's for good, or has all of ours. */
+		/* Go on until another run has the slot for good, or it covers ours. */
 		while (!seen || first_of(seen) == first) {
 			if (count_of(seen) >= count_of(run))
 				return 0;

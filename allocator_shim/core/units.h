@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The 2 MiB units whose pages were released, until their tables are looked at.
+ * Keep note of 2 MiB units whose pages were released, until a drain takes them.
  *
- * A fixed table of runs, each one word that is set and taken atomically: there
- * is no lock that a signal handler or a forked child could find taken.
+ * The notes are a fixed table of runs, each a word that is set and taken atomically:
+ * there is no lock that a signal handler or a forked child could find taken.
  */
 #ifndef PGTC_UNITS_H
 #define PGTC_UNITS_H
@@ -18,7 +18,7 @@
 
 #define SHIM_RUNS_ROOM 1024
 
-/* All zero at first. */
+/* This must be all zero at first. */
 struct shim_units {
 	_Atomic uint64_t runs[SHIM_RUNS_ROOM];
 };

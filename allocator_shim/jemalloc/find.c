@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* The jemalloc that a running process allocates by. */
+/* Find the jemalloc that a running process allocates by. */
 
 #include <dlfcn.h>
 #include <stdio.h>
 
 #include "find.h"
 
-/* malloc() as it is, of jemalloc's own build, and of the crate tikv-jemalloc-sys. */
+/* The names have no prefix where jemalloc is malloc(); Rust's crate has _rjem_. */
 static const char *const prefixes[] = { "", "je_", "_rjem_" };
 
 static void *look_up(const char *prefix, const char *name)

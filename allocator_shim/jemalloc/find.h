@@ -18,7 +18,7 @@ struct jemalloc {
 enum jemalloc_found {
 	JEMALLOC_FOUND,
 	JEMALLOC_NONE,
-	JEMALLOC_NOT_MALLOC, /* there is a mallctl(), but malloc() is another's */
+	JEMALLOC_NOT_MALLOC, /* there is a mallctl(), but malloc() is not jemalloc's */
 };
 
 /*

@@ -19,7 +19,7 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 
-/* Here the tests have another thread come in between. */
+/* The tests define this, to let another thread run in between. */
 #ifndef HOOKS_PAUSE
 #define HOOKS_PAUSE() ((void)0)
 #endif
@@ -27,7 +27,7 @@
 /* The unit's table is being freed: a thread that wants to use the unit waits. */
 #define BUSY UINT32_MAX
 
-/* This is as jemalloc/jemalloc.h has declared it since 5.0. */
+/* jemalloc/jemalloc.h has declared the hooks like this since 5.0. */
 struct extent_hooks {
 	void *(*alloc)(struct extent_hooks *hooks, void *addr, size_t size,
 		       size_t alignment, bool *zero, bool *commit,
@@ -54,8 +54,8 @@ struct extent_hooks {
 };
 
 /*
- * Address space of the hooks' own, handed out from its start on and never taken
- * back: each unit of it holds jemalloc's extents alone.
+ * The address space that the hooks hand out, from its start on.  They never take it
+ * back, so each unit of it holds jemalloc's extents alone.
  */
 static uintptr_t base, end;
 static _Atomic uintptr_t next;
@@ -76,7 +76,7 @@ static uintptr_t round_up(uintptr_t number, uintptr_t to)
 	return (number + to - 1) & -to;
 }
 
-/* The part of a range that is in its first unit. */
+/* Return how many bytes of a range are in its first unit. */
 static size_t in_first_unit(uintptr_t addr, size_t length)
 {
 	size_t left = SHIM_UNIT_SIZE - (addr & (SHIM_UNIT_SIZE - 1));
@@ -95,12 +95,12 @@ static bool advise(uintptr_t addr, size_t length, int advice)
 }
 
 /*
- * MADV_DONTNEED stops at the first mapping that is locked.  The other advice takes
- * locked memory, which stays locked; kernels older than 5.18 do not know it.
+ * Give the pages of a range back.  MADV_DONTNEED stops at the first locked mapping.
+ * MADV_DONTNEED_LOCKED does not, and leaves it locked; it came with Linux 5.18.
  *
- * Return: whether all of it is zero now.  If not, jemalloc is told so and clears it
- * for calloc(): a memset() here would bring pages back, and die where the program
- * left memory that it can't write.
+ * Return: whether the whole range is zero now.  If not, jemalloc is told so and clears
+ * it for calloc().  A memset() here would bring pages back, and crash where the program
+ * has made memory unwritable.
  */
 static bool drop(uintptr_t addr, size_t length)
 {
@@ -275,7 +275,7 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		return true;
 	if (unuse((uintptr_t)addr + offset, length))
 		return false;
-	/* jemalloc takes it to be committed still, so its pages count. */
+	/* jemalloc takes the range to be committed still, so its pages count. */
 	use((uintptr_t)addr + offset, length);
 	return true;
 }

@@ -14,10 +14,10 @@
 
 /* How the table of a unit that holds nothing is freed. */
 enum hooks_way {
-	HOOKS_NOTHING, /* it stays: the pages alone go */
-	HOOKS_ZAP, /* the kernel frees it at one MADV_DONTNEED of the unit */
-	HOOKS_REMAP, /* it goes when a new mapping takes the unit's place */
-	HOOKS_MODULE, /* the module frees it at the shim's next drain */
+	HOOKS_NOTHING, /* the table stays: only the pages go */
+	HOOKS_ZAP, /* the kernel frees the table at one MADV_DONTNEED of the unit */
+	HOOKS_REMAP, /* the table goes when a new mapping takes the unit's place */
+	HOOKS_MODULE, /* the module frees the table at the shim's next drain */
 };
 
 /* Bytes of address space that the hooks reserve by default; it takes no memory. */
@@ -25,8 +25,8 @@ enum hooks_way {
 
 struct hooks_stats {
 	uint64_t reserved; /* bytes of address space in use so far */
-	uint64_t units; /* whose pages and table were given back */
-	uint64_t waits; /* commits that met a unit in the middle of that */
+	uint64_t units; /* units whose pages and table were given back */
+	uint64_t waits; /* waits of commits for a unit that was being given back */
 	uint64_t foreign; /* extents that had no room in the reservation */
 };
 

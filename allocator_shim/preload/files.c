@@ -10,7 +10,7 @@
 #include "shim.h"
 #include "syscalls.h"
 
-/* New mappings replace the oldest.  For one that is unknown no table is freed. */
+/* Beyond this, a new mapping replaces the oldest, whose tables are not freed then. */
 #define ROOM 256
 
 /*

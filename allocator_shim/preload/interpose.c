@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * libpgtable_cleanup.so: in front of the libc functions by which a program gives
- * memory back.  Each does what libc's does, and then notes what was released.
+ * libpgtable_cleanup.so stands in front of the libc functions by which a program gives
+ * memory back.  Each function here does what libc's does, and notes what was released.
  *
  * These are left out on purpose:
  * - posix_madvise(): glibc ignores POSIX_MADV_DONTNEED, so nothing is released
- * - syscall(): syscall.c has it, in a library of its own
- * - the calls that libc makes itself, for its malloc, say: they can't be seen
+ * - syscall(): another library has it, of which syscall.c is a part
+ * - calls that libc itself makes, for its malloc, say: these can't be seen
  */
 
-/* Both names are defined here, not one as the other. */
+/* With this macro headers would turn mmap() into mmap64(); both are defined here. */
 #undef _FILE_OFFSET_BITS
 
 #include <errno.h>
@@ -88,7 +88,7 @@ INTERPOSED void *mremap(void *old, size_t old_length, size_t length, int flags,
 			       wanted);
 	if (!shim_failed(result) && shim_is_on()) {
 		if ((void *)result != old) {
-			/* The mapping stays, without what was in it. */
+			/* The old mapping stays, but its pages have moved. */
 			if (flags & MREMAP_DONTUNMAP) {
 				shim_released(old, old_length, SHIM_PAGES);
 			} else {
@@ -112,7 +112,7 @@ INTERPOSED void *mmap(void *addr, size_t length, int prot, int flags, int fd,
 	if (!shim_failed(result) && shim_is_on()) {
 		bool replaces = flags & MAP_FIXED &&
 				!(flags & MAP_FIXED_NOREPLACE);
-		/* MAP_SHARED is a bit of MAP_SHARED_VALIDATE. */
+		/* MAP_SHARED_VALIDATE contains the bit MAP_SHARED, so this finds both. */
 		bool shares = flags & MAP_SHARED && !(flags & MAP_ANONYMOUS);
 
 		if (replaces) {

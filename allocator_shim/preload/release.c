@@ -11,7 +11,7 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* These are newer than some headers. */
+/* Some headers are older than these. */
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 
@@ -32,7 +32,7 @@ void release_advised(const void *addr, size_t length, int advice)
 	}
 }
 
-/* Say whether a pidfd is this process's.  Other ways than /proc need newer kernels. */
+/* Say whether a pidfd is this process's.  Any way but /proc needs a newer kernel. */
 static bool is_own(int pidfd)
 {
 	struct shim_text path = { 0 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Start the library, end it, and answer the program's own calls of it. */
+/* Start and end the library, and serve the program's own calls of it. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -85,7 +85,7 @@ static void install_hooks(bool told)
  */
 static void start_once_told(void)
 {
-	/* Programs that set their title write into their environment. */
+	/* A static string outlives programs' writes of a title over their environment. */
 	static char word[] = TOLD_VARIABLE "=1";
 	bool told = secure_getenv(TOLD_VARIABLE) != NULL;
 

@@ -53,10 +53,7 @@ def recorded() -> Iterator[Sequence[Hold]]:
 
 
 def holds(lines: Iterable[str]) -> Sequence[Hold]:
-    """Return the holds in a trace of one thread.
-
-    Raises ExperimentError where events were lost or do not pair up.
-    """
+    """Return the holds in a trace of one thread.  Raises ExperimentError if events are missing."""
     found: list[Hold] = []
     begin: re.Match[str] | None = None
     for line in lines:
