@@ -141,7 +141,7 @@ static int proved_device(void)
 	again = open_high();
 	if (again < 0)
 		return -1;
-	/* In a chroot, or after a reload of the module, the file may be another. */
+	/* In a chroot, or after a reload of the module, the device's file may differ. */
 	if (!status_of(again, &now) && now.st_rdev == identity.st_rdev)
 		identity = now;
 	if (!is_ours(again)) {

@@ -37,7 +37,7 @@ static unsigned long vmpte(void)
  */
 void shim_kernel_probe(void)
 {
-	/* These are so many that what other threads change does not matter. */
+	/* There are so many units that other threads' page tables do not matter. */
 	const size_t units = 64, length = (units + 1) << SHIM_UNIT_SHIFT;
 	unsigned long full, left;
 	uintptr_t first;

@@ -252,7 +252,7 @@ static void drain(void)
 
 	_Static_assert(SHIM_RUNS_ROOM <= PGTABLE_CLEANUP_MAX_RANGES,
 		       "one call takes them all");
-	/* This comes first, so that units noted from now on count for the next drain. */
+	/* Reset these first: units noted from now on count for the next drain. */
 	atomic_store(&own->pending, 0);
 	atomic_store(&own->since, 0);
 	nr = shim_units_take(&own->units, own->runs);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Messages without stdio or malloc. */
+/* Write messages without stdio or malloc. */
 
 #include <string.h>
 

@@ -21,7 +21,7 @@ void shim_text_add_number(struct shim_text *text, uint64_t number);
 /* Write "pgtable-cleanup: ", the text and a newline to stderr, in one write. */
 void shim_text_say(const struct shim_text *text);
 
-/* Do the same with one string. */
+/* Write a message that is one string to stderr, in the same way. */
 void shim_say(const char *string);
 
 #endif

@@ -18,7 +18,7 @@
 
 #define SHIM_RUNS_ROOM 1024
 
-/* This must be all zero at first. */
+/* The table of noted units, which must be all zero at first. */
 struct shim_units {
 	_Atomic uint64_t runs[SHIM_RUNS_ROOM];
 };

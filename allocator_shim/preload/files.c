@@ -10,7 +10,7 @@
 #include "shim.h"
 #include "syscalls.h"
 
-/* Beyond this, a new mapping replaces the oldest, whose tables are not freed then. */
+/* If there are more mappings, a new one replaces the oldest, whose tables then stay. */
 #define ROOM 256
 
 /*

@@ -11,7 +11,7 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* Some headers are older than these. */
+/* Some headers do not define these values yet. */
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 

@@ -85,7 +85,7 @@ static void install_hooks(bool told)
  */
 static void start_once_told(void)
 {
-	/* A static string outlives programs' writes of a title over their environment. */
+	/* A static string survives programs that write a title over their environment. */
 	static char word[] = TOLD_VARIABLE "=1";
 	bool told = secure_getenv(TOLD_VARIABLE) != NULL;
 
