@@ -61,7 +61,7 @@ def cpu_ns(work: Callable[[S], object], each: Sequence[S]) -> int:
 
 @contextmanager
 def shares(memory: memoryview, number: int) -> Iterator[Sequence[memoryview]]:
-    """Yield equal shares of memory, and release them: a mapping can't be unmapped before."""
+    """Yield views of equal shares of memory, and release them, so that it can be unmapped."""
     size = len(memory) // number
     with ExitStack() as stack:
         yield [

@@ -13,7 +13,7 @@ from experiments.summary import size_text
 _BYTES = 512 << 20
 _QUICK_BYTES = 16 << 20
 _KEEP_ONE_IN = 100_000
-# jemalloc's settings for each.
+# jemalloc's settings with thread caches and without.
 CACHES: Mapping[str, Mapping[str, str]] = {
     "with thread caches": {},
     "without": {"tcache": "false"},

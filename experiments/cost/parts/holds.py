@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long the module holds the mmap lock, by the kernel's tracepoints."""
+"""The times for which the module holds the mmap lock, from the kernel's tracepoints."""
 
 import mmap
 from collections.abc import Iterator, Mapping, Sequence

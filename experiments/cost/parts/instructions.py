@@ -97,7 +97,7 @@ def _page_tables() -> tuple[int, int]:
 
 
 def _freed_by_then(counter: meter.Meter, act: Callable[[], None]) -> meter.Cost:
-    """Return the cost of an act.  Raises ExperimentError if its tables were freed too late."""
+    """Free tables by an act, and return its cost.  Raises ExperimentError if they go too late."""
     status_before, machine_before = _page_tables()
     cost = counter.net(act)
     status_after, machine_after = _page_tables()

@@ -12,7 +12,7 @@ from experiments.stage import second_thread
 
 _RUNS = 3
 _TIMES_FEWER = 50
-# This is so long that time ends no batch, even where the guest's CPUs wait for the host's.
+# No batch reaches this time, so that each is full, even if the guest's CPUs wait for the host's.
 _FULL_BATCH_HOLD_NS = 10**9
 
 

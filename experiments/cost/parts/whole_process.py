@@ -43,7 +43,7 @@ class WholeProcess(Part):
         lower_bytes, upper_bytes = _RESERVED_BYTES
         with (
             device.opened() as opened,
-            # Reserve these once: what Python allocates later may lie in the way of a second time.
+            # Reserve the address space once: later Python may have allocated memory in its place.
             sparse_mapping(lower_bytes, seed=scale.seed) as lower,
             sparse_mapping(upper_bytes, seed=scale.seed) as upper,
             Path("/proc/self/pagemap").open("rb", buffering=0) as file,
