@@ -9,7 +9,7 @@ The package in six calls::
     cleanup.reclaim(memory)    # free them
     cleanup.reclaim(4711)      # free those of a whole process
     cleanup.page_tables(4711)  # how much memory do its page tables take?
-    cleanup.mappers("file")    # who maps it, and where: reclaim(pid, ranges=ranges)
+    cleanup.mappers("file")    # which processes map it, and in which ranges?
     cleanup.features()         # what works on this host, and why does the rest not?
 """
 
@@ -62,7 +62,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> str:
-        """Look the version up when it is asked for: the library for that is slow to import."""
+        """Return the version, looked up on demand as importlib.metadata is slow to import."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version  # noqa: PLC0415

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What the module's ioctls answer, as `cleanup._uapi` hands it on."""
+"""The answers of the module's ioctls, in the types that `cleanup._uapi` returns."""
 
 import os
 from typing import NamedTuple
 
 
 class Counts(NamedTuple):
-    """What one reclaim ioctl wrote: where it stopped, and its counts."""
+    """The answer of one reclaim ioctl: where it stopped, and what it counted."""
 
     next_range: int
     next_level: int
@@ -22,7 +22,7 @@ class Counts(NamedTuple):
 
 
 class ModuleFeatures(NamedTuple):
-    """What the features ioctl wrote; `flags`, `levels` and `features` are bits."""
+    """The answer of the features ioctl; `flags`, `levels` and `features` are bit masks."""
 
     abi_version: int
     features: int
@@ -34,7 +34,7 @@ class ModuleFeatures(NamedTuple):
 
 
 class CallError(OSError):
-    """A reclaim ioctl failed. `counts` is what the kernel had done by then."""
+    """A reclaim ioctl failed. `counts` says what the kernel had done by then."""
 
     def __init__(self, number: int, counts: Counts) -> None:
         super().__init__(number, os.strerror(number))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, embedsignature=True
-"""mmap() as Python's own module can't call it: with MAP_FIXED, and beyond a file's end."""
+"""Calls of mmap() that Python's own module refuses: with MAP_FIXED, and beyond a file's end."""
 
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uintptr_t
@@ -21,7 +21,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
 
 def replace(uintptr_t address, size_t length):
-    """Put fresh private anonymous memory in place of what is mapped there. Raises OSError."""
+    """Map fresh private anonymous memory over `length` bytes at `address`. Raises OSError."""
     cdef void *result
     with nogil:
         result = mmap(
@@ -47,7 +47,7 @@ def map_file(int fd, size_t length):
 
 
 def unmap(uintptr_t address, size_t length):
-    """Unmap what is mapped there, by munmap(2). Raises OSError."""
+    """Unmap `length` bytes at `address` by munmap(2). Raises OSError."""
     cdef int result
     with nogil:
         result = munmap(<void *>address, length)

@@ -2,9 +2,9 @@
 # cython: language_level=3, embedsignature=True
 """The two ioctls of /dev/pgtable_cleanup, and madvise(): one function for each system call.
 
-Nothing is retried, split or added up here, and nothing is judged but errno. Every constant and
-every struct is the UAPI header's own, taken when this file is compiled; but for the names of the
-skip reasons, which are those of `SkipReason`.
+The functions check errno and nothing else: callers retry, split requests and add up counts. All
+constants and structs come from the UAPI header when this file is compiled; only the names of the
+skip reasons come from `SkipReason`.
 """
 
 import os
@@ -33,7 +33,7 @@ cdef extern from "<linux/types.h>" nogil:
 
 
 cdef extern from "pgtable_cleanup.h" nogil:
-    # Python sees these under the same names.
+    # cpdef shows these to Python under the same names.
     cpdef enum:
         ABI_VERSION "PGTABLE_CLEANUP_ABI_VERSION"
         FEATURE_UNPROVED "PGTABLE_CLEANUP_FEATURE_UNPROVED"
@@ -94,7 +94,7 @@ cdef extern from "pgtable_cleanup.h" nogil:
 DEVICE = _DEVICE.decode()
 IOC_RECLAIM = _IOC_RECLAIM
 IOC_FEATURES = _IOC_FEATURES
-# Both are in the order of the counts; `SkipReason` has the header's order.
+# The module's arrays of counts have this order; `SkipReason` follows the header, too.
 LEVELS = {"pte": LEVEL_PTE, "pmd": LEVEL_PMD, "pud": LEVEL_PUD}
 SKIP_REASONS = dict(enumerate(SkipReason))
 
@@ -105,7 +105,7 @@ def open_device():
 
 
 def features(int fd):
-    """Ask by the features ioctl what the loaded module can do. Raises OSError."""
+    """Return the answer of the features ioctl: what the loaded module can do. Raises OSError."""
     cdef pgtable_cleanup_features answer
     cdef int result
     memset(&answer, 0, sizeof(answer))
@@ -142,8 +142,8 @@ def call(
 ):
     """Make one reclaim ioctl over `ranges`, which are pairs of address and length in bytes.
 
-    It goes on from `cursor`: next_range, next_level and next_addr of the counts before. Raises
-    CallError.
+    The work goes on from `cursor`: the next_range, next_level and next_addr of the call before.
+    Raises CallError.
     """
     cdef pgtable_cleanup_args args
     cdef pgtable_cleanup_range *vector = NULL
@@ -193,7 +193,7 @@ def call(
 
 
 def madvise(uintptr_t address, size_t length, int advice):
-    """Make madvise(2) on this process's own memory, by address. Raises OSError."""
+    """Call madvise(2) on this process's own memory, given by address. Raises OSError."""
     cdef int result
     with nogil:
         result = c_madvise(<void *>address, length, advice)
@@ -202,9 +202,9 @@ def madvise(uintptr_t address, size_t length, int advice):
 
 
 def address_of(object buffer):
-    """Return where a buffer's bytes begin. This holds for as long as the caller keeps the buffer.
+    """Return the address of a buffer's first byte, valid while the caller keeps the buffer.
 
-    Raises TypeError for what has no buffer protocol, and BufferError if it is not contiguous.
+    Raises TypeError for an object without a buffer, and BufferError if it is not contiguous.
     """
     cdef Py_buffer view
     PyObject_GetBuffer(buffer, &view, PyBUF_ANY_CONTIGUOUS)

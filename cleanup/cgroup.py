@@ -40,14 +40,14 @@ def find(name: str) -> Path:
 
 
 def processes(directory: Path) -> set[int]:
-    """Return the pids in a cgroup and below it. One that is removed meanwhile has none."""
+    """Return the pids in a cgroup and below it. A cgroup that is removed meanwhile has none."""
     pids: set[int] = set()
     for file in (directory / "cgroup.procs", *directory.rglob("*/cgroup.procs")):
         try:
             pids.update(int(line) for line in file.read_text().split())
         except OSError as error:
-            # ENODEV and ENOENT: it was removed. EOPNOTSUPP: it is threaded, and its processes are
-            # listed by its domain.
+            # ENODEV and ENOENT: the cgroup was removed. EOPNOTSUPP: it is threaded, and only its
+            # domain lists its processes.
             if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP):
                 raise CleanupError(f"{file}: {(error.strerror or 'unreadable').lower()}") from error
     # 0 stands for a process outside of our pid namespace.

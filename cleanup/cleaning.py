@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`scan` and `reclaim`: what they take, and whose page tables that means."""
+"""`scan` and `reclaim`, and how their arguments name the page tables to work on."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def reclaim(
     """Free the page tables that hold no entry at all; never data, nor a table that has state.
 
     >>> memory = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    >>> ...  # touch it here and there, and release what is done with by MADV_DONTNEED
+    >>> ...  # touch it here and there, then release parts of it with MADV_DONTNEED
     >>> print(cleanup.reclaim(memory))
     4 of 10 page tables were empty, 4 were freed (16 KiB); left alone: 6 mapped
 
@@ -98,7 +98,7 @@ def reclaim(
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What to do with page tables, and within which bounds: the options of `reclaim`.
+    """The options of `reclaim`: whether it frees, on which levels and within which bounds.
 
     Raises ValueError for a bound below 1 and for an unknown level.
     """
@@ -121,9 +121,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
-    """Whose page tables are meant.
+    """The address space to work on.
 
-    `what` names it in messages. `pidfd` is -1 for this process. `ranges` None is all of it.
+    `what` names it in messages. `pidfd` is -1 for this process. `ranges` is None for all of it.
     """
 
     what: str
@@ -135,7 +135,7 @@ class AddressSpace:
 def address_space(
     target: Buffer | int | None, ranges: Iterable[tuple[int, int]] | None
 ) -> Iterator[AddressSpace]:
-    """Resolve the target of `reclaim`, and hold on to it: to the buffer, or to the process.
+    """Resolve the target of `reclaim`. The block holds its buffer, or a pidfd of its process.
 
     Raises what `reclaim` raises for its target.
     """
@@ -208,7 +208,7 @@ def _open_pidfd(pid: int) -> int:
     except ProcessLookupError as error:
         raise no_such_process(pid) from error
     except OSError as error:
-        # The kernel refuses a process that ends during the call as it refuses a thread.
+        # A process that ends during the call and a thread give the same errno.
         if not Path(f"/proc/{pid}").exists():
             raise no_such_process(pid) from error
         raise CallFailed(

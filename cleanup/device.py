@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The module's device: opens it, and makes sure that it speaks the ABI of this package."""
+"""Opens the module's device, and makes sure that the module speaks the ABI of this package."""
 
 import errno
 import os

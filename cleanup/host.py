@@ -28,11 +28,11 @@ class HostKernel:
         return cls(uname.release, uname.version, uname.machine)
 
     def paging_levels(self) -> int | None:
-        """Return the levels of its page-table tree, 4 or 5; None where that can't be told."""
+        """Return how many levels its page-table tree has, 4 or 5; None if that can't be told."""
         for line in _text(self.root / "proc/cpuinfo").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "flags":
-                # The kernel shows la57 only while it uses it.
+                # The kernel shows the flag la57 only where it uses 5 levels.
                 return 5 if "la57" in value.split() else 4
         return None
 
@@ -49,7 +49,7 @@ class HostKernel:
         )
 
     def obstacles(self) -> Iterator[str]:
-        """Yield what would keep the module from being loaded, the weightiest first."""
+        """Yield the reasons why the module could not be loaded, the weightiest first."""
         loads_modules = (self.root / "proc/modules").exists()
         if not loads_modules:
             yield "this kernel loads no modules: there is no /proc/modules (CONFIG_MODULES is off)"

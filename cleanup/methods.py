@@ -24,7 +24,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """What the loaded module can do.
+    """The features of the loaded module.
 
     `flags` and `levels` name what it serves. `max_ranges` is the most ranges that one system call
     takes, and `batch` the most tables that it frees under one TLB flush. `default_max_hold_ns`
@@ -42,16 +42,16 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What works on this host.
+    """A report of what works on this host.
 
-    `kernel` is its release and `machine` its architecture, as uname(2) names them.
+    `kernel` is the kernel's release and `machine` the architecture, as uname(2) names them.
     `paging_levels` is 4 or 5, and None where it can't be told. `proved_kernel` says whether the
     module loads on this kernel without allow_unproved. `pt_reclaim` says whether the kernel itself
     frees the tables under one MADV_DONTNEED of whole 2 MiB units, and `madvise` whether it answers
     MADV_CLEANUP_PGTABLE; both are found out by trying.
 
-    `module` is None unless the module is loaded and open to this user. `module_obstacles` is what
-    would keep it from being loaded. `methods` has the keys none, zap, remap, module and hooks.
+    `module` is None unless the module is loaded and open to this user. `module_obstacles` says why
+    it could not be loaded. `methods` has the keys none, zap, remap, module and hooks.
     """
 
     kernel: str
@@ -66,7 +66,7 @@ class Features:
     methods: Mapping[str, Method]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as plain dictionaries, lists and values."""
+        """Return the report as plain dictionaries, lists and values."""
         return asdict(self)
 
 
@@ -80,7 +80,7 @@ FLAGS = {
 def features() -> Features:
     """Find out what works on this host, and why the rest does not.
 
-    It tries the kernel on scratch memory of its own, and touches no other::
+    It tries the kernel out on scratch memory of its own, and touches no other memory::
 
         >>> cleanup.features().methods["module"].works
         False

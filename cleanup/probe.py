@@ -12,7 +12,7 @@ from contextlib import suppress
 from cleanup import _mapping, _uapi
 from cleanup.process import page_tables
 
-UNIT_BYTES = 2 << 20  # One PTE table maps that much on x86-64.
+UNIT_BYTES = 2 << 20  # One PTE table maps 2 MiB on x86-64.
 UNITS = 16
 
 
@@ -31,7 +31,7 @@ def remap_frees_tables() -> bool:
 
 
 def kernel_knows_advice() -> bool:
-    """Say whether the kernel itself answers madvise(MADV_CLEANUP_PGTABLE). None so far does."""
+    """Say whether the kernel itself answers madvise(MADV_CLEANUP_PGTABLE). No kernel does yet."""
     with mmap.mmap(-1, mmap.PAGESIZE) as memory:
         try:
             _uapi.madvise(_uapi.address_of(memory), mmap.PAGESIZE, _uapi.MADV_CLEANUP_PGTABLE)

@@ -50,7 +50,7 @@ def page_tables(pid: int | None = None) -> PageTables:
 def checked_pid(pid: object) -> int:
     """Return `pid` if it can be one.
 
-    Raises TypeError for what is no int (True is no pid, though Python has it equal 1) and
+    Raises TypeError for anything but an int (and for a bool, which Python counts as one), and
     ValueError below 1.
     """
     if isinstance(pid, bool) or not isinstance(pid, int):

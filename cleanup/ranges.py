@@ -19,5 +19,5 @@ class Range(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The address of the first byte behind it."""
+        """The address of the first byte behind the range."""
         return self.address + self.length

@@ -21,10 +21,10 @@ Call = Callable[..., _uapi.Counts]  # `_uapi.call`, with its device bound to it
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to ask the module for.
+    """The target, the work and the bounds to hand to the module.
 
-    `what` names the target in messages. `ranges` None is its whole address space, and `max_tables`
-    None sets no bound.
+    `what` names the target in messages. `ranges` is None for its whole address space, and
+    `max_tables` None sets no bound.
     """
 
     what: str
@@ -69,7 +69,7 @@ def carry_out(
             cursor = (counts.next_range, counts.next_level, counts.next_addr)
             result += of_call(counts)
             blocked = blocked or number == errno.EAGAIN
-            # A call that failed where it began would fail there for ever.
+            # A call that failed where it began would fail there again and again.
             if number not in (0, errno.ENOMEM, errno.EAGAIN) or (number and cursor == before):
                 raise from_errno(number, request.what, result)
             if progress is not None:
@@ -85,7 +85,7 @@ def carry_out(
 def _vectors(
     request: Request, max_ranges: int
 ) -> Iterator[tuple[int, Sequence[tuple[int, int]], int]]:
-    """Yield the flags and ranges of each vector, and the value of next_range that ends it."""
+    """Yield the flags and ranges of each series of calls, and the next_range that ends it."""
     if request.ranges is None:
         yield request.flags | _uapi.WHOLE_MM, (), 1
         return

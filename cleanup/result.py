@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a scan or a reclaim found and did."""
+"""The result of a scan or a reclaim: what it found, and what it did."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Result:
     complete: bool = False
 
     def __post_init__(self) -> None:
-        # What is frozen must not change by a dictionary that the caller kept.
+        # The caller may change its dictionary later; a frozen Result must not change with it.
         object.__setattr__(self, "skipped", MappingProxyType(dict(self.skipped)))
 
     def _values(self, skipped: object) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Result:
         return {each.name: getattr(self, each.name) for each in fields(self)} | {"skipped": skipped}
 
     def __hash__(self) -> int:
-        # Two mappings are equal in any order of their items.
+        # The hash must not depend on the order of items, as mappings are equal in any order.
         return hash(tuple(self._values(frozenset(self.skipped.items())).values()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -94,7 +94,7 @@ class Result:
         return "; ".join(parts)
 
     def __add__(self, other: Result) -> Result:
-        """Return both together. The sum is complete if both are."""
+        """Return the counts of both together. The sum is complete if both are."""
         skipped = dict(self.skipped)
         for reason, number in other.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + number
@@ -112,7 +112,7 @@ class Result:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as plain dictionaries and numbers."""
+        """Return the counts as plain dictionaries and numbers."""
         skipped = {str(reason): number for reason, number in self.skipped.items()}
         return {
             name: asdict(value) if isinstance(value, Levels) else value
@@ -126,7 +126,7 @@ def reasons(skipped: Mapping[str, int]) -> str:
 
 
 def of_call(counts: _uapi.Counts) -> Result:
-    """Return what one system call counted. It is not complete, as one call can't tell."""
+    """Return one system call's counts. `complete` stays false, as one call can't tell."""
     return Result(
         tables=Levels(*counts.tables),
         empty=Levels(*counts.empty),
@@ -141,6 +141,6 @@ def of_call(counts: _uapi.Counts) -> Result:
 
 
 def _reason(index: int) -> str:
-    """Return the reason's name; a newer module may know reasons that this build has none for."""
+    """Return a skip reason's name, made up for a reason that only a newer module knows."""
     name = _uapi.SKIP_REASONS.get(index)
     return f"reason_{index}" if name is None else SkipReason(name)

@@ -45,10 +45,10 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
     :raises OSError: the file can't be opened
     :raises ValueError: it is no regular file
     """
-    # This comes first, as opening a device or a FIFO may do something, or wait.
+    # Look before opening: opening a device or a FIFO may have effects, or wait.
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ValueError(f"{os.fspath(path)} is not a regular file")
-    # It stays open, so that no other file gets its inode number.
+    # The file stays open, so that no other file gets its inode number.
     with Path(path).open("rb") as file:
         fd = file.fileno()
         pattern, exact = _lines_of(fd)
@@ -78,7 +78,7 @@ def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
     unique on the file's own device, but not on one that several btrfs subvolumes share.
     """
     status = os.fstat(fd)
-    # hugetlbfs unmaps whole huge pages only, which is its block size.
+    # hugetlbfs unmaps whole huge pages only; their size is its block size.
     length = status.st_blksize
     address = _mapping.map_file(fd, length)
     try:
@@ -96,7 +96,7 @@ def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
 
 
 def _maps_it(fd: int, pid: int, start: int, end: int) -> bool:
-    """Say whether a mapping is really of the file; yes where that may not be seen."""
+    """Say whether a mapping is of the file; assume so where map_files may not be read."""
     try:
         mapped = Path(f"/proc/{pid}/map_files/{start:x}-{end:x}").stat()
     except PermissionError:

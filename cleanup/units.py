@@ -7,7 +7,7 @@ This imports nothing but the standard library, so that every part of the package
 import re
 from collections.abc import Mapping
 
-# Both ascend.
+# The units of both ascend: `_in_largest_unit` takes the last that fits.
 SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 DURATIONS = {
     "ns": 1,
@@ -25,8 +25,8 @@ def parse_size(text: str) -> int:
     >>> parse_size("64g")
     68719476736
 
-    A size is a whole number and one of k, m, g and t, which are powers of 1024; in either case, and
-    with or without iB behind it. A bare number is bytes. Raises ValueError for anything else.
+    A size is a whole number with one of k, m, g and t behind it, which are powers of 1024. They may
+    be capitals, and B or iB may follow. A bare number is bytes. Raises ValueError for all else.
     """
     found = re.fullmatch(r"([0-9]+)(?:([kmgt])(?:i?b)?|b)?", text.strip().lower())
     if found is None:
