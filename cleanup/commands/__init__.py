@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `pgtable-cleanup`, and where each of its verbs is."""
+"""The command `pgtable-cleanup`, which finds and imports the module of the verb it is given."""
 
 from pkgutil import resolve_name
 from typing import IO, Any
@@ -9,7 +9,7 @@ import click
 from cleanup.commands._output import PROGRAM, print_failure
 from cleanup.errors import CleanupError
 
-# In the order of a first acquaintance.
+# In the order in which --help lists them: as a new user meets them.
 VERBS = {
     "features": "features:features",
     "scan": "_targets:scan",
@@ -29,10 +29,10 @@ class Failure(click.ClickException):
 
 
 class Verbs(click.Group):
-    """The verbs. One is imported when it is called, so that its libraries don't slow the others."""
+    """A group that imports a verb when it is called, so that no verb waits for another's."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
-        """Return the verbs."""
+        """Return the names of the verbs, in the order of --help."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -48,7 +48,7 @@ class Verbs(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the arguments for `invoke`, which may have to say why they can't be parsed."""
+        """Keep the arguments for `invoke`, which looks for --json in those that can't be parsed."""
         ctx.obj = list(args)
         return super().parse_args(ctx, args)
 
@@ -64,7 +64,7 @@ class Verbs(click.Group):
 
 
 def _without_experiments(error: ImportError) -> click.Command:
-    """Return a command that says how to get what `experiment` can't be imported without."""
+    """Return a stand-in for `experiment` that says what it lacks, and how to get it."""
     missing = (error.name or "").partition(".")[0]
     if missing in ("", "allocator_shim", "cleanup"):
         raise error
@@ -73,7 +73,7 @@ def _without_experiments(error: ImportError) -> click.Command:
         message = "the experiments come with a checkout of pgtable-cleanup"
     hint = "run `make build` in a checkout, and `.venv/bin/pgtable-cleanup experiment` there"
 
-    # It has no --help of its own: whatever follows gets the same answer.
+    # The stand-in takes no --help, so that any arguments get the same answer.
     @click.command(
         "experiment",
         add_help_option=False,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How commands say things: results on standard output, all else on standard error.
+"""Output of the commands: results go to standard output, all else to standard error.
 
 --json makes standard output one JSON document, also where the command fails. -q leaves out notes
 and progress; errors stay.
@@ -14,7 +14,7 @@ import click
 from cleanup.errors import CleanupError
 
 PROGRAM = "pgtable-cleanup"
-# Keys of what a context remembers.
+# Keys of a click context's `meta`: whether --json was given, and whether its document is printed.
 _JSON, _PRINTED = f"{__name__}.json", f"{__name__}.printed"
 
 
@@ -44,8 +44,8 @@ def print_failure(
 ) -> None:
     """Print the document of a command that failed, if --json was given and none is printed yet.
 
-    A verb that has printed its report says there why it failed. `arguments` are looked at where
-    they can't be parsed; what follows -- in them is not this command's.
+    A verb that has printed its report says there why it failed. Where the arguments can't be
+    parsed, --json is looked for in `arguments`, but not behind a --, which ends this command's own.
     """
     wanted = isinstance(error, click.UsageError) and "--json" in itertools.takewhile(
         lambda argument: argument != "--", arguments
@@ -66,7 +66,7 @@ def print_message(message: str) -> None:
 
 
 def error_document(error: CleanupError | click.ClickException) -> dict[str, Any]:
-    """Return what --json shows of a command that failed: why, by which errno, and what to do."""
+    """Return the JSON document of a command that failed: its message, errno and hint."""
     if isinstance(error, CleanupError):
         return {"error": error.to_json()}
     hint = None

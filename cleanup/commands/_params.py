@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kinds of values on the command line. Each refuses a wrong one and says how to write it."""
+"""Parsers of values on the command line. Each refuses a wrong value and says how to write it."""
 
 import shlex
 from collections.abc import Callable
@@ -11,9 +11,9 @@ from cleanup.cleaning import level_mask
 
 
 def size_in(unit: int, because: str) -> Callable[[str], int]:
-    """Return what takes sizes that are multiples of `unit`; `because` says why no others.
+    """Return a parser of sizes that are multiples of `unit`; `because` says why of no others.
 
-    They are written as `cleanup.units.parse_size` has it: 64g; a bare number is bytes.
+    A size is written for `cleanup.units.parse_size`, such as 64g; a bare number is bytes.
     """
 
     def size(text: str) -> int:
@@ -31,7 +31,7 @@ def size_in(unit: int, because: str) -> Callable[[str], int]:
 
 
 def duration(text: str) -> int:
-    """Return nanoseconds, written as `cleanup.units.parse_duration` has it: 500us."""
+    """Parse a duration as `cleanup.units.parse_duration` does, such as 500us, to nanoseconds."""
     try:
         nanoseconds = units.parse_duration(text)
     except ValueError as error:
@@ -42,7 +42,7 @@ def duration(text: str) -> int:
 
 
 def pid(text: str) -> int:
-    """Return the id of a process."""
+    """Parse the id of a process."""
     if text.isdecimal() and text.isascii() and int(text) > 0:
         return int(text)
     if text.lstrip("-").isdigit():
@@ -53,7 +53,7 @@ def pid(text: str) -> int:
 
 
 def level_names(text: str) -> tuple[str, ...]:
-    """Return levels of the page-table tree by name, which commas separate in the text."""
+    """Parse names of levels of the page-table tree, separated by commas."""
     levels = tuple(text.split(","))
     try:
         level_mask(levels)

@@ -16,16 +16,16 @@ from cleanup.commands._selection import Gauge, Selection
 from cleanup.errors import CallFailed, ProcessGone
 from cleanup.result import Result, reasons
 
-# Where there are many processes, a table shows so many, and a message names so many.
+# The most processes that a table shows, and that a message names.
 MOST_ROWS = 20
 MOST_NAMES = 8
-# Of the JSON document. 2: `error`, and one shape of it for processes, too.
+# The version of the JSON document. Since 2, it has an `error` of the same shape as processes have.
 SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one process. Sizes are VmPTE in bytes, and None for one that is gone."""
+    """The outcome for one process. Sizes are VmPTE in bytes, or None if the process is gone."""
 
     pid: int
     name: str | None
@@ -35,7 +35,7 @@ class Outcome:
     error: CallFailed | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the same as plain dictionaries and values."""
+        """Return the outcome as plain dictionaries and values."""
         return {
             "pid": self.pid,
             "name": self.name,
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Report:
-    """All of one command's work. `not_reached` are pids; `interrupted` tells of a Ctrl-C."""
+    """The report on one command's work. `not_reached` are pids; Ctrl-C sets `interrupted`."""
 
     selection: Selection
     frees: bool
@@ -73,7 +73,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether the command has failed. That some of many processes refused is no failure."""
+        """Whether the command has failed. It has not if only some of many processes refused."""
         if self.selection.explicit and any(outcome.error for outcome in self.outcomes):
             return True
         return self.interrupted or self.nothing_done
@@ -96,7 +96,7 @@ class Report:
         }
 
     def error(self) -> dict[str, str | None] | None:
-        """Return why the command failed, as every command does under --json; None if it did not."""
+        """Return why the command failed, in the shape of every command's --json, or None."""
         if not self.failed:
             return None
         errors = [outcome.error.to_json() for outcome in self.outcomes if outcome.error]
@@ -111,7 +111,7 @@ class Report:
         }
 
     def show(self) -> None:
-        """Print the table, with those first from whom most was freed, and the gauges."""
+        """Print the table, the processes with most freed tables first, and the gauges."""
         console = Console(highlight=False, markup=False)
         if (table := self._table()).rows:
             console.print(table)
@@ -122,7 +122,7 @@ class Report:
             console.print(figure, soft_wrap=True)
 
     def messages(self) -> Iterator[str]:
-        """Yield what to say on stderr: failures one by one, or of many processes by reason."""
+        """Yield the lines for stderr: a line for each failure, or of many for each reason."""
         if not self.outcomes and not self.not_reached:
             yield self.selection.nobody
         errors = [(outcome, outcome.error) for outcome in self.outcomes if outcome.error]
@@ -210,6 +210,6 @@ def _names(outcomes: Sequence[Outcome]) -> str:
 
 
 def _kilobytes(sizes: Sequence[int | None]) -> str:
-    """Return the sum of the sizes that are known, and nothing if none is."""
+    """Return the sum of the known sizes in kB, or an empty text if none is known."""
     known = [size for size in sizes if size is not None]
     return f"{sum(known) // 1024} kB" if known else ""

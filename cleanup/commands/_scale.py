@@ -13,7 +13,7 @@ from experiments.phases import GRANULARITIES, METHODS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Takes a size of memory to map.
+# Parses the size of the memory to map.
 size = size_in(2 << 20, "one page table maps 2 MiB")
 
 
@@ -39,7 +39,7 @@ seed_option = click.option(
 
 
 def method_option(default: str) -> Callable[[Function], Function]:
-    """Add --method as the parameter `methods`, and --backend, its former name, unseen."""
+    """Return a decorator that adds --method and, hidden, its former name --backend."""
 
     def add(function: Function) -> Function:
         choices = click.Choice(METHODS)
@@ -57,7 +57,7 @@ def method_option(default: str) -> Callable[[Function], Function]:
 
 
 def out_option(default: str) -> Callable[[Function], Function]:
-    """Add --out, a directory that need not be there."""
+    """Return a decorator that adds --out, a directory that need not exist yet."""
     return click.option(
         "--out",
         type=click.Path(file_okay=False, path_type=Path),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The processes that `scan` and `reclaim` work on: by pid, all, of a cgroup, or by a file."""
+"""Selects processes for `scan` and `reclaim`: by pid, all, by cgroup, or by a file they map."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from cleanup.process import page_tables
 from cleanup.ranges import Range
 from cleanup.rmap import mappers
 
-# A cgroup in which processes start all the time would keep the command for ever.
+# Without a bound, a cgroup in which processes start all the time would keep the command busy.
 CGROUP_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One process, and the ranges of it to work on; None is all of it.
+    """One process, and its ranges to work on; None is its whole address space.
 
-    `error` is why its ranges could not be found out.
+    `error` says why its ranges could not be looked up.
     """
 
     pid: int
@@ -56,7 +56,7 @@ class Gauge:
         proc.settled(lambda: self.read() or 0, quiet_seconds=self.quiet_seconds, goal=goal)
 
     def to_json(self) -> dict[str, Any]:
-        """Return source and figures as plain values."""
+        """Return the source and the figures as plain values."""
         return {
             "source": str(self.source),
             "bytes_before": self.before,
@@ -66,7 +66,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Processes, each once.
+    """The processes that a command works on, each once.
 
     `kind` says how they were chosen (pids, all, cgroup, mappers) and `what` names the cgroup or the
     file. `nobody` is the message if there is no process.
@@ -80,17 +80,17 @@ class Selection:
 
     @property
     def explicit(self) -> bool:
-        """Whether the processes were named one by one, so that a failure is the command's."""
+        """Whether the processes were named one by one. The command then fails if one does."""
         return self.kind == "pids"
 
 
 def by_pid(pids: Sequence[int]) -> Selection:
-    """Select the processes named, in this order."""
+    """Select the processes with these pids, in this order."""
     return Selection("pids", None, [Target(pid) for pid in dict.fromkeys(pids)], "no process")
 
 
 def every_process() -> Selection:
-    """Select all that have an address space now: neither kernel threads nor zombies."""
+    """Select all processes with an address space: neither kernel threads nor zombies."""
     targets = []
     for pid in _own_last(psutil.pids()):
         with suppress(ProcessGone):
@@ -99,14 +99,14 @@ def every_process() -> Selection:
     gauges = [Gauge("host", Path("/proc/meminfo"), proc.pagetables_bytes)]
     with suppress(CleanupError):  # cgroup2 is not mounted
         whole = _cgroup_gauge(cgroup.root())
-        # The root cgroup counts only what is charged to those below it.
+        # The root cgroup counts only what is charged to the cgroups below it.
         if whole.read():
             gauges.append(whole)
     return Selection("all", None, targets, "no process", tuple(gauges))
 
 
 def of_cgroup(name: str) -> Selection:
-    """Select those in a cgroup and below it, and those that start there meanwhile."""
+    """Select the processes in a cgroup and below it, and those that start there meanwhile."""
     directory = cgroup.find(name)
     return Selection(
         "cgroup",
@@ -118,7 +118,7 @@ def of_cgroup(name: str) -> Selection:
 
 
 def mapping_file(path: str) -> Selection:
-    """Select those that map a file, where they map it, and those whose mappings can't be read."""
+    """Select the processes that map a file, only there, and those that can't be looked into."""
     refused: list[Target] = []
 
     def refuse(pid: int, error: PermissionError) -> None:
@@ -147,7 +147,7 @@ def _cgroup_gauge(directory: Path) -> Gauge:
 
 
 def _own_last(pids: Iterable[int]) -> list[int]:
-    """Put this process last, as its own tables change until it is done."""
+    """Sort pids, this process last, as its own tables change until it is done."""
     return sorted(pids, key=lambda pid: (pid == os.getpid(), pid))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ends a command together with what it has started."""
+"""Ends a command together with the programs that it has started."""
 
 import signal
 import sys

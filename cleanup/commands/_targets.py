@@ -93,7 +93,7 @@ def target_command(verb: str, short: str, *, frees: bool) -> click.Command:
 
 
 def _parameters(*, frees: bool) -> list[click.Parameter]:
-    """Return what chooses the processes and bounds the work."""
+    """Return the parameters that choose the processes and bound the work."""
     zero_pages, max_tables = (
         "First drop the entries of private anonymous memory that map the shared zero page.",
         "Stop after N freed tables in all processes together.",
@@ -137,7 +137,7 @@ def _parameters(*, frees: bool) -> list[click.Parameter]:
 
 
 def _reasons() -> str:
-    """Return what each reason means, in lines that click need not wrap."""
+    """Return the meaning of each skip reason, in lines that click need not wrap."""
     width = max(map(len, SkipReason))
     return "\n".join(
         line
@@ -175,7 +175,7 @@ class Interrupt:
         signal.signal(signal.SIGINT, self._before)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it came."""
+        """Raise KeyboardInterrupt if Ctrl-C has come."""
         if self.asked:
             raise KeyboardInterrupt
 
@@ -183,9 +183,9 @@ class Interrupt:
 def run(select: Callable[[], Selection], work: Work, *, as_json: bool, quiet: bool) -> None:
     """Do the work on the processes that `select` finds, and print the report.
 
-    The command's exit code is 1 if that failed.
+    If the work failed, the command ends with exit code 1.
     """
-    # The device is opened first and once: without a usable module there is one message for all.
+    # Open the device first and once, so that a missing module gives one message for all processes.
     with opened() as device:
         selection = select()
         for gauge in selection.gauges:
@@ -217,7 +217,7 @@ class _Run:
     status: Status
 
     def all(self) -> None:
-        """Go through the processes until the bound, a Ctrl-C, or an error that all would give."""
+        """Work on each process until a bound, a Ctrl-C, or an error that all others would give."""
         report, left, ended = self.report, self.work.max_tables, False
         targets = report.selection.targets
         number = length_hint(targets)
@@ -255,7 +255,7 @@ class _Run:
         except KeyboardInterrupt:
             self.interrupt.asked = True
         except Unmapped as error:
-            # Some of its mappings have gone since they were looked up; the rest is done.
+            # Some mappings have gone since they were looked up; the rest is done.
             result = error.result
         except CallFailed as error:
             failure, result = error, error.result

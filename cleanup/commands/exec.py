@@ -106,7 +106,7 @@ def find(name: str) -> Path:
 
 
 def _is_static(path: Path) -> bool:
-    """Say whether it is an ELF program without an interpreter. A script has one of its own."""
+    """Say whether a program is an ELF file without an interpreter. A script is none."""
     with path.open("rb") as file:
         header = file.read(64)
         if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):

@@ -138,7 +138,7 @@ def _chosen(names: Sequence[str], everything: bool, scale: Scale) -> list[Part]:
 
 
 def _check_writable(out: Path) -> None:
-    """Find out before hours of work, and make nothing yet: Ctrl-C is to leave nothing behind."""
+    """Raise CleanupError if `out` can't be written to. Make no directory: Ctrl-C would leave it."""
     existing = next(path for path in (out, *out.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise CleanupError(f"{existing} can't be written to: choose another --out")
@@ -147,7 +147,7 @@ def _check_writable(out: Path) -> None:
 def _unmeasured(
     wanted: Sequence[tuple[Part, str | None]], scale: Scale, stored: Sequence[Document]
 ) -> list[tuple[Part, str | None]]:
-    """Leave out what was measured by this commit, at this scale, on that kernel."""
+    """Leave out the parts that this commit has measured on their kernels at this scale."""
     commit = provenance.commit()
     done = {
         (one["part"], "host" if one["machine"] is None else ".".join(one["kernel"].split(".")[:2]))
@@ -173,7 +173,7 @@ def _say(message: str) -> None:
 
 
 def _report(out: Path, measured: Sequence[Document]) -> None:
-    """Draw what the directory holds, if anything was added to it."""
+    """Write the report on all results in `out`, if any were added to them."""
     if any(one["measured"] is not None for one in measured):
         # matplotlib takes long to import.
         from experiments import report  # noqa: PLC0415

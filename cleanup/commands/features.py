@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`pgtable-cleanup features`."""
+"""`pgtable-cleanup features`: says what works on this host, and why the rest does not."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,15 +14,15 @@ from cleanup.methods import Features
 from cleanup.methods import features as find_features
 from cleanup.units import format_duration
 
-# Of the JSON document. 2: `methods`, which were `backends`.
+# The version of the JSON document. 2 renamed `backends` to `methods`.
 SCHEMA = 2
-# The lab can't do without these. Each raises a LabError that says how to get it.
+# These look for what the lab needs. Each raises a LabError that says how to get it.
 LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.debian_mirror)
 
 
 @dataclass(frozen=True, slots=True)
 class Facility:
-    """Something that works on this host, or not; None if only trying it will tell."""
+    """Whether something works on this host, and if not, why; None if only a trial can tell."""
 
     works: bool | None
     reasons: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`pgtable-cleanup lab`: commands in a guest with one of Debian's kernels."""
+"""`pgtable-cleanup lab`: runs commands in a guest with one of Debian's kernels."""
 
 import os
 import shlex
@@ -37,7 +37,7 @@ from cleanup.units import format_size
 
 
 class _NotServed(Failure):
-    """Tells the caller by the exit code that what needs that kernel can be skipped."""
+    """Debian serves the kernel no more. The exit code tells callers to skip what needs it."""
 
     exit_code = os.EX_UNAVAILABLE
 
@@ -55,12 +55,12 @@ LEAST_MEMORY = 256 << 20
 
 
 def size(text: str) -> str:
-    """Return a size as a Machine takes it; a disk may as well be in whole MiB as memory."""
+    """Return a size of memory or of a disk as a Machine takes it, in whole MiB."""
     return format_size(size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text))
 
 
 def memory(text: str) -> str:
-    """Return a size as `size` does, if a guest boots in that much."""
+    """Return a size of memory as `size` does, if a guest can boot in that much."""
     if size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text) < LEAST_MEMORY:
         least = format_size(LEAST_MEMORY)
         raise click.BadParameter(f"{text}: a guest needs more to boot: give {least} or more")
@@ -72,7 +72,7 @@ def _arguments(text: str) -> tuple[str, ...]:
 
 
 def _guest_parameters() -> list[click.Parameter]:
-    """Return the options of a guest; those of the machine are fields of a Machine."""
+    """Return the options of a guest; those of its hardware are named as a Machine's fields."""
     return [
         click.Option(
             ["--kernel"],
@@ -207,7 +207,7 @@ def _boot(
     **hardware: Any,  # noqa: ANN401 -- the fields of a Machine
 ) -> Guest:
     """Boot the guest that the options ask for."""
-    machine.qemu_version()  # Before a download in vain.
+    machine.qemu_version()  # Without QEMU, fail before anything is downloaded.
     progress = on_stderr()
     try:
         if build is None:
