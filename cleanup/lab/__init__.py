@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The lab: Debian's kernels in QEMU, as shipped or with checks, and the module built for them.
 
-``get_kernel``, ``get_debug_kernel`` and ``build_module`` prepare, ``boot`` boots a guest that runs
-commands.
+``get_kernel`` downloads a kernel, ``get_debug_kernel`` builds one with checks, ``build_module``
+builds the module, and ``boot`` boots a guest that runs commands.
 """
 
 from cleanup.lab.booting import boot

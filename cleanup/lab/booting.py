@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From a kernel and a machine to a guest that waits for commands."""
+"""Boots a kernel on a virtual machine, which gives a guest that waits for commands."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
 from cleanup.lab.machine import Emulator, Machine, accelerator, qemu_version
 from cleanup.lab.progress import Progress, Silent
 
-# See Guest.unlucky.
+# A boot that failed by bad luck, as `Guest.unlucky` tells, is tried again.
 BOOT_TRIES = 3
 # The directory that holds the packages; a checkout has its build directory there, too.
 CHECKOUT = Path(__file__).parents[2]
@@ -47,8 +47,8 @@ def boot(
     them too.  A file that the host changes while the guest is open may be seen as it was.
     ``writable`` is a directory of the host below which commands can write: see `Guest.run`.
 
-    With ``check_dmesg`` (the default), a bug in the kernel's log fails the boot or the command
-    that it follows.  With ``interactive``, the first command has this process's terminal.
+    With ``check_dmesg`` (the default), a boot or a command fails if the kernel logs a bug
+    meanwhile.  With ``interactive``, the first command has this process's terminal.
 
     Raises LabError if there is no such kernel, the module can't be built or is refused, or the
     guest does not become ready; KernelReportError if its kernel logs a bug.
@@ -93,7 +93,7 @@ def _contents(
     interactive: bool,
     progress: Progress,
 ) -> initramfs.Contents:
-    """Get ready what the guest boots with."""
+    """Fetch and build the parts of the guest's initramfs."""
     root = get_build_root(progress=progress)
     module = build_module(kernel, progress=progress) if machine.module is True else machine.module
     return initramfs.Contents(
@@ -116,7 +116,7 @@ def _contents(
 
 
 def _log_boot(guest: Guest, outcome: str) -> None:
-    """Add a line to the file of BOOT_LOG, if it is asked for."""
+    """Add a line on this boot to the file that BOOT_LOG names, if it names one."""
     if file := os.environ.get(BOOT_LOG):
         seconds = f"{guest.boot_seconds:.1f} s"
         with Path(file).open("a") as log:

@@ -74,7 +74,7 @@ def _key(kernel: Kernel, source: Path, make_args: Sequence[str]) -> str:
 
 def _make(kernel: Kernel, source: Path, make_args: Sequence[str], final: Path) -> None:
     root = get_build_root()
-    # The paths that Debian's headers and their links to the build tools name.
+    # Debian's headers and their links to the build tools name these paths.
     readable = {Path("/usr/src"): kernel.tree / "usr/src"}
     for tools in kernel.tree.glob("usr/lib/linux-kbuild-*"):
         readable[Path("/usr/lib") / tools.name] = tools
@@ -88,7 +88,7 @@ def _make(kernel: Kernel, source: Path, make_args: Sequence[str], final: Path) -
             shutil.copyfile(path, copy)
         arguments = [
             f"KDIR=/usr/src/linux-headers-{kernel.release}",
-            # Debian's headers would ask dpkg.
+            # Without these, Debian's headers would ask dpkg for the architecture.
             "DEB_BUILD_ARCH=amd64",
             "DEB_HOST_ARCH=amd64",
         ]

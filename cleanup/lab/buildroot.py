@@ -19,8 +19,8 @@ from cleanup.lab.progress import Progress, Silent
 # The newest of the releases whose kernels the lab builds for: the kernels' own build tools run on
 # a newer libc than theirs, not on an older one.
 SUITE = "trixie"
-# The compilers of the kernels (gcc-12 for 6.1), what kbuild calls, for a kernel of our own too;
-# sparse for C=1; busybox is the guest's.
+# These are the kernels' compilers (gcc-12 for 6.1), the tools that kbuild calls for modules and for
+# whole kernels, sparse for C=1, and the guest's busybox.
 PACKAGES = [
     "base-files",
     "bash",
@@ -51,7 +51,7 @@ PACKAGES = [
     "tar",
     "xz-utils",
 ]
-# What these packages' maintainer scripts would link.
+# The packages' maintainer scripts would make these links, but they don't run.
 LINKS = {"usr/bin/awk": "gawk"}
 
 
@@ -63,7 +63,7 @@ class BuildRoot:
 
     @property
     def busybox(self) -> Path:
-        """The static busybox."""
+        """The path of the static busybox."""
         return self.path / "usr/bin/busybox"
 
     def run(
@@ -75,10 +75,10 @@ class BuildRoot:
         cwd: str = "/",
         on_line: Callable[[str], object] = lambda _line: None,
     ) -> str:
-        """Run a command in the root, with directories of the host seen where the keys say.
+        """Run a command in the root; `readable` and `writable` map its paths to the host's.
 
-        `on_line` gets each line of its output as it comes.  Returns all of it; raises LabError
-        with the end of it if the command fails.
+        `on_line` gets each line of output as it comes.  Returns all output; raises LabError with
+        the end of it if the command fails.
         """
         arguments = ["--ro-bind", str(self.path), "/", "--proc", "/proc", "--dev", "/dev"]
         arguments += ["--tmpfs", "/tmp", "--unshare-pid", "--unshare-net", "--die-with-parent"]  # noqa: S108
@@ -102,7 +102,7 @@ class BuildRoot:
 
 
 def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
-    """The build root, downloaded the first time.  Raises LabError if it can't be had."""
+    """Return the build root, downloaded the first time.  Raises LabError if it can't be had."""
     progress = progress or Silent()
     contents = hashlib.sha256(repr((SUITE, PACKAGES, LINKS)).encode()).hexdigest()
     path = cache_dir() / f"buildroot-{contents[:12]}"
@@ -116,7 +116,7 @@ def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
                         (new / link).symlink_to(target)
                     for directory in ("proc", "dev", "tmp", "mnt"):
                         (new / directory).mkdir(exist_ok=True)
-                # Those of other versions of this file.
+                # Other versions of this file made these, from other packages.
                 for other in set(path.parent.glob("buildroot-*")) - {path}:
                     shutil.rmtree(other, ignore_errors=True)
     return BuildRoot(path)

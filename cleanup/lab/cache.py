@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the lab keeps what it got and built: complete or not there at all.
+"""The lab's cache of downloads and builds: each entry is complete or not there at all.
 
 Everything lies below ``$XDG_CACHE_HOME/pgtable-cleanup`` (``~/.cache`` by default).  An entry is
 made under a temporary name and renamed when it is whole, by one process at a time.
@@ -21,7 +21,7 @@ MORE_SPACE = "free some space, or let XDG_CACHE_HOME name a directory with more"
 
 
 def cache_dir() -> Path:
-    """The cache's top directory, made if need be."""
+    """Return the cache's top directory, made if need be."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # The XDG specification wants relative paths ignored.
     top = (base if base.is_absolute() else Path.home() / ".cache") / "pgtable-cleanup"
@@ -32,7 +32,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def explained(doing: str) -> Iterator[None]:
-    """Turn the disk's errors into ones that say what to do."""
+    """Turn errors of a full or read-only disk into LabErrors that say what to do."""
     try:
         yield
     except OSError as error:
@@ -63,13 +63,13 @@ def lock(name: str, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def replacing(final: Path) -> Iterator[Path]:
-    """Yield a new directory that becomes ``final`` if the block ends well, and goes if not.
+    """Yield a new directory that becomes ``final`` if the block ends well, else is removed.
 
     The caller holds the lock of ``final``.
     """
     with explained(f"write to {final.parent}"):
         final.parent.mkdir(parents=True, exist_ok=True)
-        # What a process that was killed left behind; no other has the lock.
+        # A process that was killed left these behind, as no other holds the lock now.
         for stale in final.parent.glob(f".{final.name}.*"):
             shutil.rmtree(stale, ignore_errors=True)
         new = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Kernels with their own checks switched on, built from the sources of Debian's.
+"""Kernels built from Debian's sources with the checks of the kernel itself switched on.
 
-A build's configuration is what files of ``configs/`` ask for and nothing else: those of BUILDS,
-and the one named like the kernel's line for what differs between lines.
+A build's configuration is what files of ``configs/`` ask for and nothing else: the files that
+BUILDS names, and for what differs between kernels, the file that is named like the kernel.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from cleanup.lab.progress import Progress, Silent
 from cleanup.lab.sources import newest_source, unpack_source
 
 BUILDS = {"debug": ("machine", "debug"), "kcsan": ("machine", "kcsan")}
-"""Each build's configuration, by files of ``configs/``."""
+"""The files of ``configs/`` that make up each build's configuration."""
 
 CONFIGS = Path(__file__).parent / "configs"
-# Lines that make prints, roughly: they place the progress bar, and nothing else.
+# Roughly the number of lines that make prints; only the progress bar depends on it.
 MAKE_LINES = 3000
-# Sources, objects and what is kept of them, at most.
+# The most disk space of a build: sources, objects, and what is kept of them.
 BUILD_BYTES = 6_000_000_000
-# Of a built source, what the build of a module reads.
+# The parts of a built source that the build of a module reads.
 KEPT = (
     ".config",
     ".kernelvariables",
@@ -43,7 +43,7 @@ KEPT = (
     "scripts",
     "tools/objtool/objtool",
 )
-# In a build's directory, and in the tree that it makes.
+# The sources in a build's directory, and the record in its tree of what it was made of.
 SOURCE = "source"
 MADE_OF = "made-of.json"
 
@@ -51,11 +51,11 @@ MADE_OF = "made-of.json"
 def get_debug_kernel(
     name: str, build: str, *, progress: Progress | None = None, refresh: bool = False
 ) -> Kernel:
-    """One of BUILDS of the kernel of that name, one of SOURCES.
+    """Return the kernel ``name``, one of SOURCES, in the variant ``build``, one of BUILDS.
 
-    It is built the first time, when its configuration or compiler is another than it was built
-    with, and, with ``refresh``, when Debian has a newer source; about ten minutes on two
-    processors.  Raises LabError if it can't be built, or lacks an option of its configuration.
+    It is built the first time, again when its configuration or compiler has changed, and, with
+    ``refresh``, when Debian has a newer source.  That takes about ten minutes on two processors.
+    Raises LabError if it can't be built, or lacks an option of its configuration.
     """
     progress = progress or Silent()
     if name not in SOURCES:
@@ -76,7 +76,7 @@ def get_debug_kernel(
 
 
 def configuration(name: str, build: str) -> dict[str, str]:
-    """The options asked for, CONFIG_ and all, with their values; the later file decides."""
+    """Return the options that a build asks for, with values; a later file overrides an earlier."""
     options: dict[str, str] = {}
     for file in (*BUILDS[build], name):
         options |= options_in((CONFIGS / f"{file}.config").read_text())
@@ -87,12 +87,12 @@ def configuration(name: str, build: str) -> dict[str, str]:
 
 
 def options_in(text: str) -> dict[str, str]:
-    """The options that a .config sets, but for those that are not set."""
+    """Return the options that a .config sets, without those that it says are not set."""
     return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE))
 
 
 def missing(wanted: Mapping[str, str], final: Mapping[str, str]) -> list[str]:
-    """The options, as lines of a .config, that a final configuration does not have as asked."""
+    """Return the wanted options, as lines of a .config, that differ in the final configuration."""
     return [
         f"{option}={value}" for option, value in wanted.items() if final.get(option, "n") != value
     ]
@@ -118,7 +118,7 @@ def _update(
     inputs: Mapping[str, str],
     progress: Progress,
 ) -> None:
-    """Build from Debian's newest source, unless the tree's kernel was."""
+    """Build the kernel from Debian's newest source, unless the tree holds that build."""
     source = newest_source(name, progress)
     made_of = {**inputs, "source": source.version}
     if _is_made_of(tree, made_of):
@@ -136,10 +136,10 @@ def _update(
 
 
 def _build(root: BuildRoot, name: str, build: str, work: Path, progress: Progress) -> str:
-    """Configure and compile the source below a directory; the kernel's release."""
+    """Configure and compile the source below ``work``, and return the kernel's release."""
     writable = {Path("/mnt"): work}
     wanted = configuration(name, build)
-    # Debian's Makefiles read it, those of a module's build too.
+    # Debian's Makefiles read this file, also when a module is built.
     (work / SOURCE / ".kernelvariables").write_text(
         "".join(f"{variable} = {SOURCES[name].compiler}\n" for variable in ("CC", "HOSTCC"))
     )
@@ -161,7 +161,7 @@ def _build(root: BuildRoot, name: str, build: str, work: Path, progress: Progres
 
 
 def _install(root: BuildRoot, work: Path, tree: Path, release: str, progress: Progress) -> None:
-    """Bring what was built into the layout of a Debian kernel's extracted packages."""
+    """Move the built files into the layout of a Debian kernel's extracted packages."""
     source = work / SOURCE
     root.run(
         ["make", "-C", f"/mnt/{SOURCE}", "INSTALL_MOD_PATH=/mnt/installed", "modules_install"],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The dmesg gate: what in a kernel's log means that something is broken."""
+"""The dmesg gate: finds the lines of a kernel's log that report a bug."""
 
 import os
 import re
@@ -23,20 +23,20 @@ REPORT = re.compile(
     """,
     re.VERBOSE,
 )
-# A user program's own faults, and remarks on the processor.
+# These lines report a user program's own faults, or remark on the processor.
 HARMLESS = re.compile(r"\btraps: |\bSpectre\b|\bRETBleed\b")
 RACE = re.compile(r"\bBUG: (KCSAN: .*)")
 RACE_END = "Reported by Kernel Concurrency Sanitizer"
-# In the stack of one who takes part in a race.
+# A stack of a race's report has this behind each function of the module.
 OURS = "[pgtable_cleanup"
-# Who reads the time beside an update of it reads again (a seqcount), whoever asks for the time.
+# The race is harmless: whoever reads the time beside an update of it reads again (a seqcount).
 BY_DESIGN = re.compile(r"\bktime_get\b")
 
 
 def reports(log: str) -> list[str]:
-    """The lines of a kernel log that report a bug.
+    """Return the lines of a kernel log that report a bug.
 
-    Linux has data races of its own, which KCSAN reports: one counts where the module is in it.
+    KCSAN also reports the data races of Linux itself: a race counts if the module takes part.
     """
     lines = log.splitlines()
     return [
@@ -49,14 +49,14 @@ def reports(log: str) -> list[str]:
 
 
 def races_of_the_kernel(log: str) -> list[str]:
-    """The data races reported in which the module is not, by KCSAN's titles; none is a report."""
+    """Return KCSAN's titles of data races without the module, which `reports` leaves out."""
     lines = log.splitlines()
     found = ((number, RACE.search(line)) for number, line in enumerate(lines))
     return [race[1].strip() for number, race in found if race and not _is_ours(lines, number)]
 
 
 def _is_ours(lines: list[str], first: int) -> bool:
-    """Whether the module is in the race reported from there on; yes where the report has no end."""
+    """Say whether the race reported from line ``first`` on involves the module, or is cut off."""
     if BY_DESIGN.search(lines[first]):
         return False
     for line in lines[first:]:
@@ -68,7 +68,7 @@ def _is_ours(lines: list[str], first: int) -> bool:
 
 
 class Mark:
-    """A place in the running kernel's log; needs the right to read /dev/kmsg.
+    """A place in the running kernel's log. To set one takes the right to read /dev/kmsg.
 
     ::
 
@@ -87,7 +87,7 @@ class Mark:
         os.close(self._log)
 
     def lines(self) -> list[str]:
-        """What the kernel logged since the mark or the last call, one text a record."""
+        """Return the lines that the kernel logged since the mark or the last call."""
         found: list[str] = []
         while True:
             try:
@@ -95,7 +95,7 @@ class Mark:
             except BlockingIOError:
                 return found
             except BrokenPipeError:
-                # The ring went round; the next read goes on with the oldest record left.
+                # Unread records were overwritten; the next read gets the oldest record left.
                 continue
             text = record.decode(errors="replace").partition(";")[2]
             # Further lines that begin with a blank are the record's key=value pairs.
@@ -103,5 +103,5 @@ class Mark:
             found += [first, *(line for line in more if not line.startswith(" "))]
 
     def reports(self) -> list[str]:
-        """The bugs that the kernel reported since the mark or the last call."""
+        """Return the lines that report a bug, logged since the mark or the last call."""
         return reports("\n".join(self.lines()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What can go wrong in the lab, each with a message fit for the user."""
+"""The errors of the lab, each with a message fit for the user."""
 
 from cleanup.errors import CleanupError
 
@@ -9,7 +9,7 @@ class LabError(CleanupError):
 
 
 class KernelNotServed(LabError):
-    """The Debian mirror does not serve a kernel, or does not serve it any more.
+    """The Debian mirror does not serve a kernel, or no longer.
 
     Backports drop a kernel on the day that the next one comes.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a guest says, from one token to the next: see `cleanup.lab.initramfs` for the protocol."""
+"""Receives what a guest sends about one command, by the protocol in `cleanup.lab.initramfs`."""
 
 import secrets
 import time
@@ -12,7 +12,7 @@ class Stream:
     """One of the guest's streams, up to the token that ends it."""
 
     def __init__(self, token: str, output: Output | None = None) -> None:
-        """Pass what comes on to ``output``, if there is one."""
+        """Make a stream that passes what it receives on to ``output``, if there is one."""
         self._token = token.encode()
         self._output = output
         self._held = b""
@@ -20,11 +20,11 @@ class Stream:
         self.ended = False
 
     def text(self) -> str:
-        """Return what has come so far."""
+        """Return the text received so far."""
         return self.content.decode(errors="replace")
 
     def feed(self, data: bytes) -> None:
-        """Take what came, and pass it on as far as it can't be the token."""
+        """Take received data, and pass on the part that can't belong to the token."""
         if self.ended:
             return
         data = self._held + data
@@ -44,7 +44,7 @@ class Stream:
 
 
 class Exchange:
-    """What a guest says of its boot or of one command: messages, and streams up to a token."""
+    """A guest's answer to its boot or to one command: messages, and streams up to a token."""
 
     def __init__(self, on_stdout: Output | None = None, on_stderr: Output | None = None) -> None:
         # The token is random so that no command writes it by chance.
@@ -72,13 +72,13 @@ class Exchange:
             self.exit_code = int(code[0])
 
     def booted(self) -> bool:
-        """Whether the guest is ready, or has said why it can't be, and its log is here."""
+        """Say whether the log of the boot is here, and the guest is ready or has failed."""
         return self.log.ended and bool(self.failure or "ready" in self.times)
 
     def exited(self) -> bool:
-        """Whether the command has ended."""
+        """Say whether the command has ended."""
         return self.exit_code is not None
 
     def settled(self) -> bool:
-        """Whether all that the guest says of the command is here."""
+        """Say whether all output of the command, and the kernel's log of it, is here."""
         return all(stream.ended for stream in self.streams.values())

@@ -25,10 +25,10 @@ DEFAULT_TIMEOUT = 900.0
 # From QEMU's start until the guest is ready: 5 to 10 seconds on an idle host, 30 with a debug
 # kernel, and several times that beside other guests.
 BOOT_SECONDS = 300.0
-# From a command's end until its last process is gone and all that it said is here.
+# From a command's end until its last process is gone and all of its output is here.
 SETTLE_SECONDS = 60.0
 SHUTDOWN_SECONDS = 60.0
-# The console's end in a message has that many lines, and up to so many from a report on.
+# A message shows the console's last TAIL_LINES, or from a report of a bug on up to MOST_LINES.
 TAIL_LINES = 40
 MOST_LINES = 200
 # A message names a command by at most so many characters.
@@ -39,13 +39,13 @@ MOST_SCRIPT_BYTES = 120 << 10
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 STRAY_BREAKPOINT = re.compile(r"\bint3: 0000 \[#1\]")
-# KASAN's report, and where the interrupt came that it was made in.
+# KASAN's report of a bad access, in an interrupt that came during identify_cpu().
 WILD_ACCESS = re.compile(r"\bKASAN: wild-memory-access\b.*\bidentify_cpu\+0x", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class GuestResult:
-    """What a command did in a guest."""
+    """The result of a command in a guest."""
 
     exit_code: int
     stdout: bytes
@@ -69,7 +69,7 @@ class GuestResult:
 
     @property
     def clock_ok(self) -> bool:
-        """Whether times taken in the guest count: its clock went as fast as the host's.
+        """Whether times taken in the guest are valid: its clock went as fast as the host's.
 
         A clock that counts instructions is right whatever the host's says.
         """
@@ -122,7 +122,7 @@ class Guest:
             self.end("what used it failed")
 
     def start(self, contents: initramfs.Contents, progress: Progress) -> None:
-        """Boot with that initramfs.  Raises LabError if the guest does not become ready."""
+        """Boot the initramfs of ``contents``.  Raises LabError if the guest doesn't get ready."""
         with progress.step(f"booting {self.kernel.release}"):
             terminal = contents.shell_size is not None
             if terminal:
@@ -232,15 +232,15 @@ class Guest:
 
     @property
     def unlucky(self) -> bool:
-        """Whether neither the guest nor the module is at fault for a boot that failed.
+        """Whether a boot failed by a fault of QEMU or of Linux that another boot may not meet.
 
-        Linux patches its code by way of a breakpoint.  QEMU's TCG with several threads may have
-        a CPU run into one that is gone already (seen once in some 200 boots on 7.2), which the
-        kernel takes for a stray one.  And identify_cpu() forgets for a moment that the CPU has
-        5-level paging: KASAN takes what an interrupt touches then for wild (6.12 and 7.3; one
-        boot in ten).  And a boot hangs without a word (seen once in some 300 on a busy host), or
-        QEMU 7.2 itself crashes (seen once).
-        Only before the module was loaded: from then on nothing is put down to bad luck.
+        Linux patches its code by way of a breakpoint.  Under QEMU's TCG with several threads a
+        CPU may hit a breakpoint that is gone already, which the kernel takes for a stray one
+        (once in some 200 boots on 7.2).  identify_cpu() forgets for a moment that the CPU has
+        5-level paging, and KASAN takes an interrupt's accesses then for wild (6.12 and 7.3; one
+        boot in ten).  A boot may hang without a word (once in some 300 on a busy host), and QEMU
+        7.2 itself may crash (seen once).
+        Once the module is loaded, no failure is put down to bad luck.
         """
         console = self._console.decode(errors="replace")
         return (
@@ -303,7 +303,7 @@ class Guest:
 
     def _send(self, data: bytes) -> None:
         try:
-            # Where the guest is gone, waiting for it says how it went.
+            # If the guest is gone, the wait that follows finds out why.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._qemu.send(data)
         except TimeoutError as error:
@@ -317,7 +317,7 @@ class Guest:
             raise self._gone("the guest went down while it waited for a command")
 
     def _wait(self, done: Callable[[], bool], deadline: float, late: str) -> None:
-        """Wait until that is done.  Raises LabError if the guest goes down, or time runs out."""
+        """Wait until ``done()``.  Raises LabError if the guest goes down, or time runs out."""
         while not done():
             if not self._qemu.connected:
                 end = "the command's end" if self.boot_seconds else "it was ready"
@@ -329,20 +329,20 @@ class Guest:
                 raise error
 
     def _gone(self, how: str) -> LabError:
-        """Say what became of a guest whose QEMU is gone."""
+        """Return the error for a guest whose QEMU has ended."""
         failure = self._qemu.failure()
         self._crashed = self._qemu.crashed
         return failure or self._died(how, "it rebooted or powered off")
 
     def _died(self, how: str, otherwise: str | None = None) -> LabError:
-        """Say what became of a guest; its kernel may have said why."""
+        """Return the error for a guest that died, with the bugs that its console shows."""
         found = dmesg.reports(self._console.decode(errors="replace"))
         why = found[0] if found else otherwise
         message = f"{how}{f': {why}' if why else ''}; {self._doing}{self._tail()}"
         return KernelReportError(message, found) if found else LabError(message)
 
     def _tail(self) -> str:
-        """Show the console from the first report of a bug on, or its last lines."""
+        """Return the console from the first report of a bug on, or its last lines."""
         lines = self._console.decode(errors="replace").splitlines()
         first = next((n for n, line in enumerate(lines) if dmesg.reports(line)), len(lines))
         end = lines[min(first, max(0, len(lines) - TAIL_LINES)) :][-MOST_LINES:]

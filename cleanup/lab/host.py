@@ -22,7 +22,7 @@ PACKAGES = {
 
 
 def program(name: str) -> str:
-    """The path of one of PACKAGES' programs; raises LabError if it is not installed."""
+    """Return the path of one of PACKAGES' programs.  Raises LabError if it is not installed."""
     # Debian keeps some of them where only root's PATH looks.
     search = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     path = shutil.which(name, path=search)
@@ -32,19 +32,19 @@ def program(name: str) -> str:
 
 
 def dies_with_us(name: str, *arguments: str | Path) -> list[str | Path]:
-    """A command line of that program that is killed when the thread that starts it ends.
+    """Return a command line for a program that is killed when the thread that starts it ends.
 
-    The thread has to be of this process.
+    The thread must belong to this process.
     """
-    # The kernel kills it from when setpriv has asked for that.  Whose parent died before then has
-    # another one.
+    # The kernel kills the program only once setpriv has asked for that.  If this process ended
+    # before, the program has another parent by now, and does not start.
     unless_orphaned = ["/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())]
     command = [*unless_orphaned, program(name), *arguments]
     return [program("setpriv"), "--pdeathsig", "KILL", "--", *command]
 
 
 def run(name: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
-    """Run that program to its end, in the C locale; `options` are those of subprocess.run."""
+    """Run a program to its end, in the C locale; `options` are those of subprocess.run."""
     return subprocess.run(
         dies_with_us(name, *arguments),
         capture_output=True,
@@ -62,7 +62,7 @@ def follow(
 ) -> int:
     """Run a command, hand on each line of its output as it comes, and return its exit code.
 
-    The command is killed where `on_line` raises, and where Ctrl-C comes.
+    The command is killed if `on_line` raises, or on Ctrl-C.
     """
     with subprocess.Popen(
         command,

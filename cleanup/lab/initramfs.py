@@ -94,7 +94,7 @@ cp /lab/* /new/run/lab
 exec switch_root /new /run/lab/second
 """
 
-# The host's shell runs a command: this one would prefer its own applets to the host's programs.
+# The host's shell runs commands: busybox's would prefer its own applets to the host's programs.
 #
 # A command's stragglers are killed so that they neither hold its streams open nor live on beside
 # the next command.  The children of a process that ends become init's, which is this script, before
@@ -204,7 +204,7 @@ def script(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) ->
 
 @dataclass(frozen=True)
 class Contents:
-    """What one guest boots with."""
+    """The parts of one guest's initramfs, and the settings of its scripts."""
 
     kernel: Kernel
     busybox: Path
@@ -247,9 +247,9 @@ def initramfs(contents: Contents, token: str) -> bytes:
 
 
 def load_order(modules: Path, names: Sequence[str]) -> list[Path]:
-    """The named modules with all they need, each after what it needs; built-in ones left out.
+    """Return the named modules and those they need, in the order to load them.
 
-    Raises LabError if the kernel lacks one of them.
+    Built-in modules are left out.  Raises LabError if the kernel lacks a module.
     """
     needs = {}
     for line in (modules / "modules.dep").read_text().splitlines():
@@ -257,7 +257,7 @@ def load_order(modules: Path, names: Sequence[str]) -> list[Path]:
         needs[path] = rest.split()
     by_name = {_name(path): path for path in needs}
     builtin = {_name(path) for path in (modules / "modules.builtin").read_text().splitlines()}
-    # modules.dep lists all that a module needs, the last needed first.
+    # modules.dep lists all that a module needs, in the reverse order of loading.
     order: dict[str, None] = {}
     for name in names:
         if name in by_name:
@@ -267,7 +267,7 @@ def load_order(modules: Path, names: Sequence[str]) -> list[Path]:
     return [modules / path for path in order]
 
 
-# Built in, split up or gone in newer kernels.
+# Newer kernels may lack these modules, as they are built in, split up or gone.
 OPTIONAL = ("crc32c_generic",)
 
 
@@ -293,7 +293,7 @@ def _settings(contents: Contents, token: str) -> bytes:
     )
     rows, columns = contents.shell_size or ("", "")
     values = {
-        # Where /lib/modules is on the host: /lib may be a link.
+        # The real path of /lib/modules on the host, where /lib may be a link.
         "MODULES": f"{os.path.realpath('/lib')}/modules/{contents.kernel.release}",
         "HOST_MODULES": str(contents.kernel.modules.resolve()),
         "BINDS": "\n".join(binds),
@@ -315,7 +315,7 @@ def _cpio(members: Sequence[tuple[str, int, bytes]]) -> bytes:
     archive = bytearray()
     for inode, (name, mode, content) in enumerate([*members, ("TRAILER!!!", 0, b"")], start=1):
         path = name.encode() + b"\0"
-        # The console is the one device.
+        # The console (5, 1) is the only device.
         device = (5, 1) if stat.S_ISCHR(mode) else (0, 0)
         fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
         header = b"070701" + b"".join(b"%08x" % value for value in fields)

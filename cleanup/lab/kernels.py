@@ -2,7 +2,7 @@
 """Debian's own kernels, extracted from their packages: image, modules and headers.
 
 A kernel's tree holds what ``dpkg-deb --extract`` of its packages gives, and ``modules.dep`` and its
-kin as depmod makes them.  The same layout elsewhere serves as well: name its directory.
+kin as depmod makes them.  A directory with the same layout can be named in place of a kernel.
 """
 
 import platform
@@ -55,16 +55,16 @@ DEFAULT = "6.12"
 def serving(
     name: str, package: str, progress: Progress
 ) -> Iterator[tuple[Apt, Callable[[Iterable[str]], list[Package]], str]]:
-    """Find the first suite that serves a package of the kernel of that name, one of SOURCES.
+    """Find the first suite of the kernel ``name``, one of SOURCES, that serves a package.
 
-    Yields an apt over that suite, what resolves packages in it, and the package's name: the newest
-    one that matches the regular expression.  Raises KernelNotServed if no suite has any, and
-    LabError if the mirror can't be asked.
+    Yields an apt over that suite, a function that resolves packages in it, and the name of the
+    newest package that matches the regular expression ``package``.  Raises KernelNotServed if no
+    suite has any, and LabError if the mirror can't be asked.
     """
     reasons = []
     for suite in SOURCES[name].suites:
         with ExitStack() as stack:
-            # Backports lean on their release.
+            # Packages of backports depend on others of their release.
             suites = dict.fromkeys([suite.removesuffix("-backports"), suite])
             try:
                 apt = stack.enter_context(Apt.locked(list(suites), progress))
@@ -78,11 +78,11 @@ def serving(
 
 
 def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = False) -> Kernel:
-    """The kernel of that name (see SOURCES), or the one in the directory of that name.
+    """Return the kernel ``name``, which is one of SOURCES or a directory.
 
-    It is downloaded the first time; with ``refresh``, a newer one is if Debian serves one.
-    Otherwise the network is left alone.  Raises KernelNotServed if Debian does not serve it any
-    more and it was not downloaded before, LabError if there is no such kernel or it can't be had.
+    One of SOURCES is downloaded the first time, and with ``refresh`` if Debian has a newer one;
+    else the network is left alone.  Raises KernelNotServed if Debian does not serve it any more
+    and it was not downloaded before, LabError if there is no such kernel or it can't be had.
     """
     progress = progress or Silent()
     check_name(name)
@@ -104,7 +104,7 @@ def get_kernel(name: str, *, progress: Progress | None = None, refresh: bool = F
 
 
 def downloaded_release(name: str) -> str | None:
-    """Return the release of the kernel of that name, one of SOURCES, if it was downloaded."""
+    """Return the release of the kernel ``name``, one of SOURCES, or None if not downloaded."""
     tree = cache_dir() / "kernels" / name
     return kernel_in(name, tree).release if tree.exists() else None
 
@@ -119,7 +119,7 @@ def check_name(name: str) -> None:
 
 
 def kernel_in(name: str, tree: Path) -> Kernel:
-    """The kernel whose packages are extracted in a directory.  Raises LabError if there is none."""
+    """Return the kernel whose packages are extracted in a directory.  Raises LabError if none."""
     releases = sorted(tree.glob("usr/lib/modules/*/")) + sorted(tree.glob("lib/modules/*/"))
     for modules in releases:
         release = modules.name
@@ -135,7 +135,7 @@ def kernel_in(name: str, tree: Path) -> Kernel:
 
 
 def _update(name: str, tree: Path, progress: Progress) -> None:
-    """Get the newest release of that line, unless it is what the tree holds."""
+    """Download the newest release of a kernel, unless the tree holds it."""
     if platform.machine() != "x86_64":
         raise LabError(f"the lab's kernels are for x86-64, this host is {platform.machine()}")
     root = get_build_root(progress=progress)
@@ -154,7 +154,7 @@ def _update(name: str, tree: Path, progress: Progress) -> None:
 
 
 def complete(root: BuildRoot, tree: Path, release: str, progress: Progress) -> None:
-    """Bring an extracted tree into one layout, ``lib`` a link as on Debian, and run depmod."""
+    """Make the extracted tree's ``lib`` a link to ``usr/lib``, as on Debian, and run depmod."""
     library = tree / "lib"
     if library.is_dir() and not library.is_symlink():
         (tree / "usr/lib").mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The virtual machine: QEMU's command line, and whether KVM can be had."""
+"""The virtual machine: QEMU's command line, and whether KVM can be used."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from cleanup.lab.kernels import Kernel
 from cleanup.units import format_size, parse_size
 
 QEMU = "qemu-system-x86_64"
-# A stock kernel that KVM runs says its first line well before that, in seconds.
+# A stock kernel that runs under KVM has printed its first line and ended well before that.
 KVM_PROBE_SECONDS = 6.0
 KVM_MODULES = ("kvm_intel", "kvm_amd")
 
@@ -25,9 +25,9 @@ MEBIBYTE = 1 << 20
 # One instruction a nanosecond.
 ICOUNT_TSC_KHZ = 1_000_000
 
-# Printed with everything worse than a notice; an oops panics, as what KASAN finds does, and a panic
-# ends the run.  KCSAN, where it is built in, looks from the start.  Whether timer interrupts come
-# is not tried: on a busy host QEMU's come late, the kernel takes them for missing, and may panic.
+# The console shows all that is worse than a notice.  An oops or a finding of KASAN panics, and a
+# panic ends the guest.  KCSAN, where it is built in, looks from the start.  no_timer_check: on a
+# busy host QEMU's timer interrupts come late; the kernel takes them for missing, and may panic.
 KERNEL_ARGUMENTS = (
     "console=ttyS0 loglevel=5 panic=-1 oops=panic kasan.fault=panic kcsan.early_enable=1 "
     "log_buf_len=8M no_timer_check"
@@ -38,7 +38,7 @@ KERNEL_ARGUMENTS = (
 class Machine:
     """The virtual machine that a guest runs on; guests can be shared where machines are equal.
 
-    Raises LabError for a size that is none.
+    Raises LabError for an invalid size.
     """
 
     memory: str = "2g"
@@ -55,8 +55,8 @@ class Machine:
     icount: bool = False
     """The guest's clock counts instructions, one a nanosecond: costs repeat exactly.
 
-    Only TCG can do so, so KVM is left alone.  The clock then says nothing of time; each iteration
-    of a ``rep`` counts as one; processors take turns, so that one that spins slows the rest.
+    Only TCG can do so, so KVM is not used.  The clock then says nothing of real time.  Each step
+    of a ``rep`` counts as one.  Processors take turns, so that one that spins slows the rest.
     """
     module: bool | Path = True
     """Whether the module is built and loaded, or a .ko to load in its place."""
@@ -72,7 +72,7 @@ class Machine:
                 object.__setattr__(self, name, format_size(size_in_bytes(size)))
 
     def __str__(self) -> str:
-        """Name the memory, the CPUs and whatever is not as usual."""
+        """Name the memory, the CPUs and every field that differs from its default."""
         more = [
             f"{field.name}={getattr(self, field.name)}"
             for field in fields(self)[1:]
@@ -102,7 +102,7 @@ class Channels:
 
 
 def qemu_version() -> tuple[int, ...]:
-    """QEMU's version; raises LabError if there is no QEMU."""
+    """Return QEMU's version.  Raises LabError if there is no QEMU."""
     said = run(QEMU, "--version").stdout
     found = re.search(r"version (\d+(?:\.\d+)*)", said)
     if found is None:
@@ -113,15 +113,15 @@ def qemu_version() -> tuple[int, ...]:
 def qemu_arguments(
     machine: Machine, emulator: Emulator, kernel: Kernel, channels: Channels, results: Path | None
 ) -> list[str]:
-    """Write QEMU's arguments; ``results`` is the host's directory that the guest can write to."""
+    """Return QEMU's arguments; ``results`` is the host's directory that the guest can write to."""
     line = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", machine.cpu, "-smp"]
-    # A node takes whole sockets.
+    # A NUMA node takes whole sockets, so each CPU gets a socket of its own.
     line += [f"{machine.cpus},sockets={machine.cpus}" if machine.numa > 1 else str(machine.cpus)]
     line += ["-accel", _accelerator(machine, emulator), "-m"]
     line += [f"{size_in_bytes(machine.memory) // MEBIBYTE}M"]
     if machine.icount:
-        # Idle time passes at once.
+        # sleep=off: the clock jumps over idle time.
         line += ["-icount", "shift=0,sleep=off"]
     line += ["-kernel", str(kernel.vmlinuz), "-initrd", f"/proc/self/fd/{channels.initrd}"]
     line += ["-append", _kernel_arguments(machine, emulator)]
@@ -150,7 +150,7 @@ def _kernel_arguments(machine: Machine, emulator: Emulator) -> str:
 
 
 def _ports(channels: Channels) -> list[str]:
-    """The serial console and the virtio-serial ports."""
+    """Return the arguments for the serial console and the virtio-serial ports."""
     line = []
     for name, descriptor in channels.sockets.items():
         line += ["-chardev", f"socket,id={name},fd={descriptor}"]
@@ -171,14 +171,14 @@ def _accelerator(machine: Machine, emulator: Emulator) -> str:
 
 
 def _share(name: str, path: Path, options: str) -> list[str]:
-    # A comma separates QEMU's options; doubled, it is one.
+    # A comma separates QEMU's options; a doubled comma stands for itself.
     shown = str(path).replace(",", ",,")
     backend = f"local,id={name},path={shown},security_model=none,multidevs=remap{options}"
     return ["-fsdev", backend, "-device", f"virtio-9p-pci,fsdev={name},mount_tag={name}"]
 
 
 def _numa(machine: Machine) -> list[str]:
-    """Memory and processors dealt out evenly to the nodes."""
+    """Return the arguments that deal memory and processors out evenly to the NUMA nodes."""
     if machine.numa == 1:
         return []
     mebibytes = size_in_bytes(machine.memory) // MEBIBYTE
@@ -204,10 +204,10 @@ def size_in_bytes(size: str) -> int:
 
 
 def host_tsc_khz() -> int | None:
-    """The rate of the host's time stamp counter in kHz, where the host tells.
+    """Return the rate of the host's time stamp counter in kHz, or None if the host hides it.
 
-    Without frequency scaling /proc/cpuinfo has the counter's rate; with it, the rated frequency is
-    the counter's.
+    Without frequency scaling /proc/cpuinfo has the counter's rate; with it, the counter runs at
+    the processor's rated frequency.
     """
     processor = Path("/sys/devices/system/cpu/cpu0")
     if not (processor / "cpufreq").exists():
@@ -222,7 +222,7 @@ def host_tsc_khz() -> int | None:
 
 
 def kvm_obstacle() -> str | None:
-    """Why KVM can't even be tried here, or None."""
+    """Return why KVM can't even be tried here, or None."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "/dev/kvm is not there, or not open to this user"
     if not any(Path("/sys/module", module).exists() for module in KVM_MODULES):
@@ -231,10 +231,10 @@ def kvm_obstacle() -> str | None:
 
 
 def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
-    """``kvm`` if this kernel boots under it here, else ``tcg``.
+    """Return ``kvm`` if this kernel boots under KVM here, else ``tcg``.
 
-    A /dev/kvm that opens may still hang a stock kernel, so it is tried, once per boot of the host,
-    kernel and QEMU.
+    A stock kernel may hang though /dev/kvm opens, so KVM is tried: once for each boot of the host,
+    kernel and version of QEMU.
     """
     if kvm_obstacle():
         return "tcg"
@@ -251,7 +251,7 @@ def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
 
 
 def _boots_under_kvm(kernel: Kernel) -> bool:
-    """Whether the kernel says its first line and, having no root, panics and so ends QEMU."""
+    """Say whether the kernel prints its first line, then panics as it has no root, and so ends."""
     line = [program(QEMU), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", "max", "-accel", "kvm", "-m", "512M", "-serial", "stdio"]
     line += ["-kernel", str(kernel.vmlinuz), "-append", "console=ttyS0 panic=-1"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Debian packages, signed, into a tree: no package is installed and no source of the host touched.
+"""Downloads Debian's signed packages and extracts them into a directory; installs nothing.
 
 apt runs with a state, a cache and a sources list of its own, below the lab's cache, and an empty
 list of installed packages.  It keeps the rest of the host's configuration: proxies, credentials.
@@ -23,17 +23,17 @@ from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# An index of one of Debian's releases as apt names it; the security archive has no backports.
+# apt's URI of an index of a Debian release, but not of the security archive: it has no backports.
 INDEX = re.compile(
     r"'((?:[a-z]+\+)?(?:http|https|ftp|file|copy):.*)/dists/"
     r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
     r"(?:-updates|-backports)?/main/"
 )
 
-# What apt says of a suite that a mirror has not, or has no more.
+# apt's messages on a suite that a mirror does not have, or has no more.
 NO_SUITE = re.compile(r"does not have a Release file|no longer has a Release file")
 
-# Bytes on disk for each byte of packages, at most: they and what they hold.
+# The most bytes on disk for each byte of packages: the packages and what they unpack to.
 UNPACKED = 7
 
 ANOTHER_MIRROR = "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
@@ -73,7 +73,7 @@ class Package:
 
 
 def debian_mirror() -> str:
-    """The Debian mirror to use: PGTABLE_CLEANUP_MIRROR, or the one of the host's own apt.
+    """Return the Debian mirror to use: PGTABLE_CLEANUP_MIRROR, or that of the host's own apt.
 
     Raises LabError on a host that has neither, or lacks Debian's keys.
     """
@@ -89,10 +89,10 @@ def debian_mirror() -> str:
 
 
 def _host_mirror() -> str | None:
-    """The first Debian mirror in the host's own sources, whether or not they were ever fetched."""
+    """Return the first Debian mirror in the sources of the host's apt, fetched or not."""
     printed = run("apt-get", "update", "--print-uris")
     mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
-    # Others name their suites like Debian's, but a mirror of Debian's ends like this.
+    # Other archives have suites of the same names, but a mirror of Debian usually ends like this.
     mirrors.sort(key=lambda mirror: not mirror.endswith("/debian"))
     return mirrors[0] if mirrors else None
 
@@ -117,7 +117,7 @@ class Apt:
     @classmethod
     @contextmanager
     def locked(cls, suites: Sequence[str], progress: Progress) -> Iterator["Apt"]:
-        """An up-to-date apt that no other process uses meanwhile."""
+        """Yield an up-to-date apt that no other process uses meanwhile."""
         with lock("apt", progress), explained(f"write to {cache_dir()}"):
             yield cls(suites, progress)
 
@@ -133,7 +133,7 @@ class Apt:
         return max(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
 
     def resolve(self, suite: str, names: Iterable[str]) -> list[Package]:
-        """The packages of that suite with all they depend on."""
+        """Return packages of a suite, with all that they depend on."""
         lines = self._run(
             ["apt-get", "--target-release", suite, "--print-uris", "-y", "install", *names]
         )
@@ -148,8 +148,8 @@ class Apt:
     def unpack(self, what: str, packages: Sequence[Package], tree: Path) -> None:
         """Download the packages, check their signatures and hashes, and extract them.
 
-        What was downloaded stays until all of it is extracted: a download that was interrupted
-        goes on where it stopped.
+        Downloaded packages are kept until all are extracted, so that an interrupted download goes
+        on where it stopped.
         """
         files = self._top / "packages"
         files.mkdir(exist_ok=True)
@@ -200,7 +200,7 @@ def _reason(messages: Sequence[str]) -> str:
 
 
 def want_space(directory: Path, size: int) -> None:
-    """Raise LabError unless the directory's file system has so many bytes left."""
+    """Raise LabError unless the directory's file system has ``size`` bytes left."""
     free = shutil.disk_usage(directory).free
     if free < size:
         raise LabError(

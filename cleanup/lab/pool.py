@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guests that are shared by all who want the same kernel and machine."""
+"""A pool of guests, shared by all who want the same kernel and machine."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
 from cleanup.lab.machine import Machine
 from cleanup.lab.progress import Progress
 
-# An open guest keeps the memory that it ever touched.
+# There is a limit, as an open guest keeps all memory that it ever touched.
 MOST_GUESTS = 4
 
 
@@ -37,7 +37,7 @@ class Pool:
         self._visible = visible
         self._writable = writable
         self._progress = progress
-        # The one that was used last comes last.
+        # The guest that was used last comes last.
         self._guests: dict[tuple[Kernel, Machine], Guest] = {}
 
     def __enter__(self) -> Self:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How long steps are shown: bars on a terminal, plain lines elsewhere, or not at all."""
+"""Shows the progress of long steps: bars on a terminal, plain lines elsewhere, or nothing."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ Advance = Callable[[float], None]
 
 
 class Progress(Protocol):
-    """Told of each long step by what does it."""
+    """The interface of what shows the user the progress of long steps."""
 
     def step(self, text: str) -> AbstractContextManager[Advance]:
         """Show one step while the context lasts; call what it yields with the part done, 0 to 1."""
@@ -32,7 +32,7 @@ class Silent:
 
 
 class Lines:
-    """A line on stderr as each step begins, and another when one that took long is done."""
+    """Prints a line on stderr as each step begins, and another when one that took long is done."""
 
     @contextmanager
     def step(self, text: str) -> Iterator[Advance]:
@@ -45,7 +45,7 @@ class Lines:
 
 
 class Bars:
-    """A bar or a spinner on the terminal, gone when the step is."""
+    """Shows a bar or a spinner on the terminal until the step is done."""
 
     @contextmanager
     def step(self, text: str) -> Iterator[Advance]:
@@ -61,5 +61,5 @@ class Bars:
 
 
 def on_stderr() -> Progress:
-    """What suits this process's stderr."""
+    """Return bars if this process's stderr is a terminal, else lines."""
     return Bars() if sys.stderr.isatty() else Lines()

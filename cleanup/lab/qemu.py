@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""QEMU while it runs, and the sockets over which it is heard.
+"""A running QEMU, and the sockets between it and this process.
 
 The guest's disk and initramfs are files without a name and QEMU dies with this process, so even a
 killed process leaves neither a file nor a QEMU behind.
@@ -25,7 +25,7 @@ from cleanup.lab.host import dies_with_us, run
 from cleanup.lab.kernels import Kernel
 from cleanup.lab.machine import QEMU, Channels, Emulator, Machine, qemu_arguments, size_in_bytes
 
-# A guest that listens takes what is sent at once, or its socket's buffer does.
+# If the guest listens, it or the socket's buffer takes what is sent at once.
 SEND_SECONDS = 30.0
 
 
@@ -72,7 +72,7 @@ class Qemu:
                 stdout=None if terminal else errors.fileno(),
                 stderr=errors.fileno(),
                 pass_fds=[each for each in inherited if each is not None],
-                # Ctrl-C is this process's to answer; a terminal is for its foreground alone.
+                # Only this process answers Ctrl-C; but a terminal serves its foreground alone.
                 start_new_session=not terminal,
             )
             self._stack = ours.pop_all()
@@ -89,12 +89,12 @@ class Qemu:
 
     @property
     def connected(self) -> bool:
-        """Whether QEMU may still say something."""
+        """Whether more output of QEMU may come."""
         return bool(self._selector.get_map())
 
     def receive(self, deadline: float) -> bool:
-        """Wait for output, no longer than until then, and hand it on; tell whether any came."""
-        # select() takes no infinite time.
+        """Wait for output until ``deadline``, and hand it on.  Return whether any came."""
+        # select() takes no infinite timeout.
         seconds = min(max(0.0, deadline - time.monotonic()), 60.0)
         ready = self._selector.select(seconds)
         for key, _ in ready:
@@ -125,23 +125,23 @@ class Qemu:
             self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """End a guest's rest."""
+        """Let a guest go on after `rest`."""
         if self._machine.icount:
             self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End QEMU at once, and forget what it would have said."""
+        """End QEMU at once, and drop any output left."""
         self._process.kill()
         self._process.wait()
         self._stack.close()
 
     @property
     def crashed(self) -> bool:
-        """Whether QEMU ended by a bug of its own."""
+        """Whether QEMU crashed by a bug of its own."""
         return self._process.poll() == -signal.SIGSEGV
 
     def failure(self) -> LabError | None:
-        """Wait for QEMU's end; say why it failed, if it did."""
+        """Wait for QEMU's end, and return why it failed, or None."""
         code = self._process.wait()
         errors = self._errors.decode(errors="replace").strip()
         if code < 0:
@@ -153,7 +153,7 @@ class Qemu:
 
 
 def _nameless(content: bytes, stack: ExitStack) -> int:
-    """Make a file in memory with that content."""
+    """Make a file in memory with this content, and return its descriptor."""
     file = os.fdopen(os.memfd_create("initramfs"), "wb")
     stack.enter_context(file)
     file.write(content)
@@ -162,7 +162,7 @@ def _nameless(content: bytes, stack: ExitStack) -> int:
 
 
 def _scratch_disk(size: int, stack: ExitStack) -> int:
-    """Make an empty ext4 of that many bytes, sparse, in a file without a name."""
+    """Make an empty ext4 in a sparse file without a name, and return its descriptor."""
     with explained(f"make a scratch disk in {tempfile.gettempdir()}"):
         file = tempfile.TemporaryFile()  # noqa: SIM115 -- the stack closes it
         stack.enter_context(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sources of Debian's kernels, from its packages."""
+"""Downloads and unpacks the sources of Debian's kernels."""
 
 import re
 import tempfile
@@ -12,7 +12,7 @@ from cleanup.lab.progress import Progress
 
 
 def newest_source(name: str, progress: Progress) -> Package:
-    """Return Debian's newest source of the kernel of that name, one of SOURCES.
+    """Return the newest package with the source of the kernel ``name``, one of SOURCES.
 
     Raises KernelNotServed if Debian does not serve it any more.
     """
@@ -21,7 +21,7 @@ def newest_source(name: str, progress: Progress) -> Package:
 
 
 def fetch_source(name: str, package: Package, directory: Path, progress: Progress) -> Path:
-    """Extract a source's package into a directory, and return the archive that it holds."""
+    """Download and extract a source's package, and return the path of the archive in it."""
     with serving(name, re.escape(package.name), progress) as (apt, _, _):
         apt.unpack(f"the source of linux {name}", [package], directory)
     return next(directory.glob("usr/src/linux-source-*.tar.xz"))
@@ -30,7 +30,7 @@ def fetch_source(name: str, package: Package, directory: Path, progress: Progres
 def unpack_source(
     root: BuildRoot, name: str, package: Package, tree: Path, progress: Progress
 ) -> None:
-    """Make a directory that holds the source's files."""
+    """Download a source's package, and unpack the files of the source into a new directory."""
     tree.mkdir()
     with tempfile.TemporaryDirectory(dir=tree.parent, prefix="package.") as fetched:
         archive = fetch_source(name, package, Path(fetched), progress)
