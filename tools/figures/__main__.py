@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Write the figures of README.md and docs/ anew, from the results stored.
+"""Write the figures in README.md and docs/ anew, from the stored results.
 
-Those of experiments are in evidence/experiments/, those of proofs in evidence/proofs/.  A
-page has them between two marks, and the first says which:
+The results of experiments are in evidence/experiments/, those of proofs in evidence/proofs/.
+In a page, figures stand between two marks, and the first mark says which figures:
 
-    <!-- figures: table series-50g tebibyte 6.12 -->     as the command prints it
-    <!-- figures: savings 7.3 -->                        what each workload leaves, and is freed
-    <!-- figures: part reclaim-cost/instructions 7.3 --> a part; `host` for the host's
+    <!-- figures: table series-50g tebibyte 6.12 -->     results as `experiment run` prints them
+    <!-- figures: savings 7.3 -->                        the empty and the freed tables by workload
+    <!-- figures: part reclaim-cost/instructions 7.3 --> one part; `host` in place of a kernel
     <!-- figures: extrapolation 7.3 -->                  what the published case would take
-    <!-- figures: growth tebibyte-empty 7.3 -->          how it grows with the mapping
+    <!-- figures: growth tebibyte-empty 7.3 -->          the growth of one workload with its size
     <!-- figures: designs -->                            the table of all methods
     <!-- figures: proofs -->                             what the proofs of full length found
-    <!-- figures: mutations -->                          which protection was missed by what
+    <!-- figures: mutations -->                          which report tells of which lost protection
     <!-- /figures -->
 
-With --check nothing is written, and the exit code is 1 where something would be.
+With --check nothing is written, and the exit code is 1 if something would be.
 """
 
 import argparse
@@ -45,7 +45,7 @@ BLOCK = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTA
 
 
 def main() -> int:
-    """See the module."""
+    """Write or check the figures and the pictures, and return the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -71,7 +71,7 @@ def main() -> int:
 
 
 def renewed(text: str, stored: Sequence[Document]) -> str:
-    """A page with the figures between its marks made anew."""
+    """Return the text of a page, with new figures between its marks."""
 
     def block(match: re.Match[str]) -> str:
         kind, *arguments = match[2].split()

@@ -7,5 +7,5 @@ from collections.abc import Iterable, Sequence
 def table(
     headings: Sequence[str], alignment: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> list[str]:
-    """Its lines; of `alignment` there is ``---`` or ``---:`` for each column."""
+    """Return a table's lines; `alignment` has ``---`` or ``---:`` for each column."""
     return [f"| {' | '.join(row)} |" for row in (headings, alignment, *rows)]

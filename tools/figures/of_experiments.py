@@ -15,14 +15,14 @@ from experiments.designs import table as designs
 from experiments.document import Document, measured_of, of
 
 RESULTS = Path(__file__).parents[2] / "evidence/experiments"
-# A sweep's results, a run each.
+# The results of a sweep over sizes, one document for each run.
 SIZES = RESULTS / "sizes"
 # Qi Zheng, "Free user PTE page table pages", 2021: VmPTE 110 GB, of which 1.2 GB was needed.
 PUBLISHED_BYTES = 110e9 - 1.2e9
 
 
 class Unknown(Exception):
-    """A mark that asks for what is not there."""
+    """A mark asks for a result that is not stored."""
 
 
 def as_printed(stored: Sequence[Document], *arguments: str) -> str:
@@ -36,7 +36,7 @@ def as_printed(stored: Sequence[Document], *arguments: str) -> str:
 
 
 def as_savings(stored: Sequence[Document], kernel: str) -> str:
-    """The table of all workloads."""
+    """Return the table of the page tables that each workload leaves empty, and that are freed."""
     found = [one for one in stored if is_on(one, kernel)]
     (one,) = savings.on_kernels(found)
     command = f"pgtable-cleanup experiment run --all --kernel {kernel}"
@@ -71,7 +71,7 @@ def as_part(stored: Sequence[Document], name: str, kernel: str) -> str:
 
 
 def as_extrapolation(stored: Sequence[Document], kernel: str) -> str:
-    """The case that the series was written for, at the price that was measured for a table."""
+    """Return what freeing the published case's tables would take, at the measured price of one."""
     found = _find(stored, "reclaim-cost/instructions", kernel)
     _, measured = measured_of(found)
     price = measured["methods"]["module"]["instructions_per_table"]["median"]
@@ -96,7 +96,7 @@ def as_designs(stored: Sequence[Document]) -> str:
 
 
 def as_growth(_: Sequence[Document], workload: str, kernel: str) -> str:
-    """A row for each size of a sweep, and how steeply they grow."""
+    """Return a table with a row for each size of a sweep, and how steeply its figures grow."""
     measured = [one for one in measured_at_sizes() if is_on(one, kernel)]
     group = growth.curves(measured).get(workload)
     if not group:
@@ -119,7 +119,7 @@ def measured_at_sizes() -> list[Document]:
 
 
 def is_on(document: Document, kernel: str) -> bool:
-    """Whether it is of a kernel of the lab, or for `host` of this project's development host."""
+    """Say whether a document is of that kernel in the lab, or for `host`, of the host."""
     if kernel == "host":
         return document["accelerator"] == "host"
     return document["accelerator"] != "host" and document["kernel"].startswith(f"{kernel}.")

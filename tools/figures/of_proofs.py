@@ -12,7 +12,7 @@ from proof.mutations import table
 
 
 def as_proofs(_: Sequence[Document]) -> str:
-    """A line for each proof and kernel that was proved at length, and for each fuzzer."""
+    """Return a table with a line for each full-length proof and kernel, and for each fuzzer."""
     rows = [
         (one["kernel"], f"`make prove-{one['proof']}-{one['line']}`", seconds, found)
         for one in evidence.read_all()
@@ -24,7 +24,7 @@ def as_proofs(_: Sequence[Document]) -> str:
 
 
 def as_mutations(_: Sequence[Document]) -> str:
-    """The table of docs/mutations.md: a line for each protection and kernel."""
+    """Return the table of docs/mutations.md, with a line for each protection and kernel."""
     return table.markdown(
         [
             verdict
@@ -36,7 +36,7 @@ def as_mutations(_: Sequence[Document]) -> str:
 
 
 def _lines(one: dict[str, Any]) -> list[tuple[str, str]]:
-    """The seconds that a proof took, and what it found."""
+    """Return the seconds that a proof took and what it found, once or for each fuzzer."""
     if one["proof"] == "fuzz":
         return [(f"{each['seconds']:,.0f}", _of_fuzzing(each)) for each in one["fuzzers"].values()]
     seconds = "" if one["seconds"] is None else f"{one['seconds']:,.0f}"
@@ -115,7 +115,7 @@ def _of_fuzzing(one: dict[str, Any]) -> str:
     return f"{one['calls']:,} calls {of}: every answer is one that the model allows"
 
 
-# By a document's `proof`.  Only what passed is stored.
+# Functions that say what a proof found, by its name.  Only proofs that passed are stored.
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
     "mutations": _of_mutations,
     "races": _of_storms,

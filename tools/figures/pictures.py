@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pictures of stored experiments, each of which says in itself what it was drawn from."""
+"""Pictures of stored experiments; each file holds a digest of what it was drawn from."""
 
 import hashlib
 import inspect
@@ -22,7 +22,7 @@ SCALED = "tebibyte-empty"
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`draw` makes it of what is `shown`; it is stale once either has changed."""
+    """A picture that `draw` makes of `shown`; its file is stale once either has changed."""
 
     path: Path
     draw: Callable[..., Figure]
@@ -30,14 +30,14 @@ class Picture:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the file is there, and of this."""
+        """Whether the file is there, and drawn by this code from these results."""
         if not self.path.exists():
             return False
         with Image.open(self.path) as image:
             return image.info.get("Source") == self._digest
 
     def write(self) -> None:
-        """Draw it."""
+        """Draw the picture and write its file."""
         self.draw(*self.shown).savefig(self.path, dpi=100, metadata={"Source": self._digest})
 
     @property
@@ -47,7 +47,7 @@ class Picture:
 
 
 def pictures(stored: Sequence[Document]) -> list[Picture]:
-    """Those of the docs."""
+    """Return the pictures of the docs."""
     (saved,) = savings.on_kernels([one for one in stored if is_on(one, KERNEL)])
     scaled = growth.curves(measured_at_sizes()).get(SCALED)
     if scaled is None:
