@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The Debian packages that this project needs on the host; this is the one list
-# of them.  Missing ones are installed when root, else named in one command.
+# Install the Debian packages that this project needs on the host; this is the one
+# list of them.  Without root, print the command that installs the missing ones.
 #
 #   tools/system-packages.sh [PYTHON]
 set -eu
@@ -10,7 +10,7 @@ set -eu
 python=${1:-python3}
 missing=
 
-# need PACKAGE COMMAND...: the package is there if the command succeeds.
+# need PACKAGE COMMAND...: take the package for missing if the command fails.
 need() {
 	package=$1
 	shift
@@ -25,7 +25,7 @@ if ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 
-# The same question as cleanup/lab/packages.py asks, before any work.
+# Find a Debian mirror as cleanup/lab/packages.py does, to fail before any work.
 releases='(oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)'
 if [ -z "${PGTABLE_CLEANUP_MIRROR:-}" ] && ! apt-get update --print-uris |
 	grep -Eq "^'[a-z+]*(http|https|ftp|file|copy):.*/dists/$releases(-updates|-backports)?/main/"; then
@@ -58,9 +58,9 @@ need kmod command -v modprobe
 need libjemalloc2 sh -c 'ldconfig -p | grep -q libjemalloc.so.2'
 need libtcmalloc-minimal4 sh -c 'ldconfig -p | grep -q libtcmalloc_minimal.so.4'
 need libmimalloc2.0 sh -c 'ldconfig -p | grep -q libmimalloc.so.2'
-# Programs for them: the server is in it, and no daemon starts.
+# This package's redis-check-rdb is also the server, and no daemon starts.
 need redis-tools command -v redis-benchmark
-# What memcached, which is unpacked and not installed, is linked with.
+# memcached, which tests unpack and don't install, is linked with this library.
 need libevent-2.1-7 sh -c 'ldconfig -p | grep -q libevent-2.1.so.7'
 
 [ "$missing" ] || exit 0
