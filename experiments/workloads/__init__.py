@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The workloads: page tables made and emptied as programs do it, one module each."""
+"""The workloads: each module makes and empties page tables as some kind of program does."""
 
 from experiments.part import Group
 

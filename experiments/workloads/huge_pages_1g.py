@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory in huge pages, released: a control, for such memory has no tables to be left empty."""
+"""A control: memory in huge pages, which has no PTE tables that a release could leave empty."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from experiments.workload import Remains, Workload
 
 
 class HugePages(Workload):
-    """Released by less than 2 MiB a huge page is split, and what is left of it keeps its table."""
+    """A release of less than 2 MiB splits a huge page: its other pages keep a table in use."""
 
     name = "huge-pages-1g"
     description = (
@@ -24,7 +24,7 @@ class HugePages(Workload):
     control = True
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Touch each unit by one page, which brings a huge page; then release that page."""
+        """Touch one page of each unit, which maps a huge page; then release the block around it."""
         stage.measure("start")
         with self.mapping(parameters, huge=True) as mapping:
             seconds = mapping.touch(0, mapping.units)

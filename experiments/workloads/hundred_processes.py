@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A host of many processes, each with empty tables of its own: what `reclaim --all` is for."""
+"""Many processes, each with empty page tables of its own: the case for `reclaim --all`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _SAMPLE = 4
 
 
 class HundredProcesses(Workload):
-    """Each process maps `size_bytes`."""
+    """A hundred processes, or eight if it is quick, each of which maps `size_bytes`."""
 
     name = "hundred-processes"
     description = "a hundred processes touch one page per 2 MiB of 512 MiB each, and release it"
@@ -22,18 +22,18 @@ class HundredProcesses(Workload):
     rehearsal_bytes = 64 << 20
 
     def details_of(self, parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many processes there are; each gets as many tables."""
+        """Return how many processes there are; all get the same number of tables."""
         return {"processes": _processes(parameters)}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """The memory is private: what one touches is nobody else's."""
+        """Touch and release in each process; the memory is private, so each has its own tables."""
         with self.mapping(parameters) as mapping:
             orders: Orders = {
                 "touch": lambda: mapping.touch(0, mapping.units),
                 "release": lambda: mapping.release(0, mapping.units),
                 "check": lambda: mapping.released_reads_zero(mapping.around(), _SAMPLE),
             }
-            # This process is one of them.
+            # This process counts as one of them.
             with workers(_processes(parameters) - 1, orders) as others:
                 stage.pids = others.pids
                 stage.measure("start")
@@ -48,7 +48,7 @@ class HundredProcesses(Workload):
 
 
 def _processes(parameters: Parameters) -> int:
-    # Each is looked at in every phase, which takes an emulator long.
+    # The figures of each process are read in every phase, which is slow under emulation.
     return 8 if parameters.quick else 100
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An LMDB database that is read through its mapping, then paged out: its tables stay."""
+"""An LMDB database that is read through its mapping, then paged out: its page tables stay."""
 
 import hashlib
 import random
@@ -24,12 +24,12 @@ from experiments.workload import Remains, Workload
 _RECORD = 2000
 _BATCH = 4096
 _SAMPLE = 256
-# A page that another CPU has yet to put on its LRU list is passed over.
+# Paging out is repeated: it passes over pages that another CPU has yet to put on an LRU list.
 _ROUNDS = 5
 
 
 class Lmdb(Workload):
-    """The records are `size_bytes`, about, and the map has as much again."""
+    """A database of about `size_bytes` of records, in a map twice as large."""
 
     name = "lmdb-reclaim"
     description = "write 512 MiB of records to LMDB, read them all, page the database out"
@@ -45,7 +45,7 @@ class Lmdb(Workload):
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Write the records, read them, page out the mapping, and read some again."""
         try:
-            # Of the tests' requirements, not of the package's.
+            # The tests require lmdb, the package does not.
             import lmdb  # noqa: PLC0415
         except ImportError as error:
             raise CleanupError("Python's lmdb is missing: pip install lmdb") from error
@@ -104,7 +104,7 @@ def _checksum(database: Any) -> bytes:  # noqa: ANN401
 
 
 def _mapped(file: Path) -> Bounds:
-    """Return where the part of the database's mapping is that has a file under it."""
+    """Return the part of the database's mapping that the file, which is shorter, backs."""
     start = int(_mapping_of(file).addr.partition("-")[0], 16)
     return start, start + file.stat().st_size
 
@@ -117,7 +117,7 @@ def _mapping_of(file: Path) -> Any:  # noqa: ANN401 -- psutil names its type in 
 def _page_out(file: Path) -> int:
     """Have all of the mapping paged out, and return how many bytes stay.
 
-    Raises CleanupError where most does.
+    Raises CleanupError where more than half stay.
     """
     start, end = _mapped(file)
     before = _mapping_of(file).rss

@@ -20,7 +20,7 @@ class Series(Workload):
     rehearsal_bytes = 8 << 30
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return the units that are touched before they are released."""
+        """Return how many units are touched before they are released."""
         return {"stretch_units": 1}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
@@ -31,7 +31,7 @@ class Series(Workload):
             for first in range(0, mapping.units, GIB_UNITS):
                 last = min(first + GIB_UNITS, mapping.units) - 1
                 touched, released = mapping.touch_and_release(first, last)
-                # The peak is looked for once a GiB, with a unit touched and not yet released.
+                # VmPTE is read once a GiB at its peak: with one unit touched and not yet released.
                 touched += mapping.touch(last, last + 1)
                 stage.measure("touched", touched)
                 releasing += released + mapping.release(last, last + 1)

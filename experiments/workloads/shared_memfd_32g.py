@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory that several processes map, and one of them punches holes in: all have the tables."""
+"""Shared memory in which one of several processes punches holes: all keep empty tables of it."""
 
 import random
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from experiments.workers import Orders, workers
 from experiments.workload import Remains, Workload
 
 _WORKERS = 4
-# One touched page in that many holds data that stays.
+# Of this many touched pages one holds data that stays.
 _KEPT_ONE_IN = 1024
 
 
@@ -23,11 +23,11 @@ class SharedMemfd(Workload):
     rehearsal_bytes = 4 << 30
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many processes have the tables, and how many pages are kept."""
+        """Return how many processes map the memory, and of how many pages one is kept."""
         return {"processes": 1 + _WORKERS, "kept_one_in": _KEPT_ONE_IN}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Write here, have the workers read, punch out all but a few pages here."""
+        """Write to the memory, have the workers read it, and punch out all but a few pages."""
         chooser = random.Random(parameters.seed)  # noqa: S311 -- to be the same at every run
         with self.mapping(parameters, memfd=True) as mapping:
             kept = sorted(chooser.sample(range(mapping.units), mapping.units // _KEPT_ONE_IN))
@@ -35,7 +35,7 @@ class SharedMemfd(Workload):
                 "read": lambda: sum(mapping.page(unit)[0] for unit in range(mapping.units)),
                 "check": lambda: mapping.is_filled(kept),
             }
-            # Before any table is made, so that each makes its own.
+            # The workers are forked before any table is made, so that each makes its own.
             with workers(_WORKERS, orders) as others:
                 stage.pids = others.pids
                 stage.measure("start")

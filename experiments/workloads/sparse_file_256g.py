@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables that page reclaim empties: 256 GiB of a sparse file, read here and there, paged out."""
+"""Tables that page reclaim empties: a sparse file of 256 GiB, read here and there, paged out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +17,12 @@ from experiments.scratch import (
 from experiments.stage import Stage
 from experiments.workload import Remains, Workload
 
-# A page that another CPU has yet to put on its LRU list is passed over.
+# Paging out is repeated: it passes over pages that another CPU has yet to put on an LRU list.
 _ROUNDS = 5
 
 
 class SparseFile(Workload):
-    """The file is in the `scratch_directory`."""
+    """A sparse file in the `scratch_directory`, mapped and read."""
 
     name = "sparse-file-256g"
     description = "read one page per 2 MiB of a sparse file of 256 GiB, page them out"
@@ -32,11 +32,11 @@ class SparseFile(Workload):
     rehearsal_bytes = 8 << 30
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return how much of the file holds data."""
+        """Return of how many touched pages one holds data."""
         return {"written_one_in": DATA_ONE_IN}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Write some pages, read all, page all out; the file keeps what it holds."""
+        """Write some pages, read one page of each unit, page all out; the file keeps its data."""
         directory = scratch_directory()
         stage.measure("start")
         with self.mapping(parameters, write=False, directory=directory) as mapping:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Dense memory released but for a few blocks here and there: a table with a survivor stays."""
+"""Dense memory, released but for a few scattered blocks: a table that maps one of these stays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from experiments.phases import Parameters
 from experiments.stage import Stage
 from experiments.workload import Remains, Workload
 
-# So many units are touched before they are released, so that the guest needs memory for the
-# tables and what survives, and little more.
+# This many units are touched before they are released: a guest then needs memory for little
+# more than the tables and the blocks that survive.
 _STRETCH = 64
 
 
 @dataclass(frozen=True)
 class Survivors(Workload):
-    """Of a million blocks of the release's size, `per_million` are kept."""
+    """Memory of which `per_million` of a million blocks survive; a call releases one block."""
 
     name: str
     per_million: int
@@ -34,7 +34,7 @@ class Survivors(Workload):
         return {"stretch_units": _STRETCH, "kept_per_million": self.per_million}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Touch every page of a stretch, release all but some of its blocks, go on."""
+        """Touch every page of a stretch, release all but some of its blocks, go on to the next."""
         stage.measure("start")
         with self.mapping(parameters, memfd=self.memfd) as mapping:
             releasing, survivors = 0.0, 0
@@ -78,7 +78,7 @@ PARTS = (
         "fill 1 GiB, release half of its blocks: a dense heap, where nothing is to be gained",
         control=True,
     ),
-    # As a virtual machine's memory under a balloon.
+    # A hypervisor's memory of a guest looks like this when a balloon has grown in the guest.
     Survivors(
         "balloon-2g",
         1_000,

@@ -10,8 +10,8 @@ from experiments.sparse import UNIT
 from experiments.stage import Stage
 from experiments.workload import Remains, Workload
 
-# So many units are touched before they are released, so that the guest needs memory for
-# the tables and little more.
+# This many units are touched before they are released: a guest then needs memory for little
+# more than the tables.
 _STRETCH = 4096
 
 
@@ -21,7 +21,7 @@ class Tebibyte(Workload):
     size_bytes = 1 << 40
     quick_bytes = 16 << 30
     rehearsal_bytes = _STRETCH * UNIT
-    # Of each whole stretch, one touched page.
+    # One touched page of each whole stretch is kept.
     keeps = True
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class Tebibyte(Workload):
 
 
 class TebibyteEmpty(Tebibyte):
-    """Without survivors all tables become empty, those of upper levels too."""
+    """The same without survivors: all tables become empty, those of upper levels too."""
 
     name = "tebibyte-empty"
     description = "touch one page per 2 MiB of 1 TiB, release each alone, keep none"

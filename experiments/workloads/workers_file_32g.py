@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many workers that map one large file: page reclaim takes its pages, each keeps its tables."""
+"""Many workers that map one large file: page reclaim takes its pages, but leaves their tables."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -24,12 +24,12 @@ from experiments.workers import Orders, workers
 from experiments.workload import Remains, Workload
 
 _WORKERS = 8
-# A page that was used lately is taken at a second look, or a later one.
+# Page reclaim spares pages used lately, and takes them only in a later round.
 _ROUNDS = 20
 
 
 class WorkersFile(Workload):
-    """A report from the field, scaled down: 390 GiB of a file, 802 MiB of tables in each worker."""
+    """A field report, scaled down from a file of 390 GiB and 802 MiB of tables in each worker."""
 
     name = "workers-file-32g"
     description = "nine processes read a file of 32 GiB here and there, page reclaim takes it"
@@ -39,11 +39,11 @@ class WorkersFile(Workload):
     rehearsal_bytes = 1 << 30
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return how many processes have the tables, and how much of the file holds data."""
+        """Return how many processes map the file, and of how many touched pages one holds data."""
         return {"processes": 1 + _WORKERS, "written_one_in": DATA_ONE_IN}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Have each process read all, and the kernel reclaim what they read."""
+        """Have each process read the file, and the kernel reclaim the file's pages."""
         with (
             _group() as group,
             self.mapping(parameters, write=False, directory=scratch_directory()) as mapping,
@@ -71,12 +71,12 @@ class WorkersFile(Workload):
 
 
 def _reclaim(group: Path, mapping: SparseMapping) -> int:
-    """Have the kernel reclaim all pages of the file, and return in how many rounds it did."""
+    """Have the kernel reclaim all pages of the file; return how many rounds it took."""
     before = resident(mapping)
     for rounds in range(1, _ROUNDS + 1):
         try:
             (group / "memory.reclaim").write_text(str(before * PAGE))
-        except BlockingIOError:  # less than that was found
+        except BlockingIOError:  # it reclaimed less than that
             pass
         except OSError as error:
             raise CleanupError(
@@ -93,7 +93,7 @@ def _reclaim(group: Path, mapping: SparseMapping) -> int:
 
 @contextmanager
 def _group() -> Iterator[Path]:
-    """A cgroup with this process in it, so that its pages alone are reclaimed; CleanupError."""
+    """Run in a cgroup of its own, so that only its pages are reclaimed.  Raises CleanupError."""
     top = cgroup.root()
     own = next(
         line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"

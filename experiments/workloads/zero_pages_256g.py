@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory that was only ever read: 256 GiB, 513 MiB of tables, and the zero page in each."""
+"""Memory that was only ever read: 256 GiB with 513 MiB of tables, which map just the zero page."""
 
 from experiments.phases import NO_RELEASE, Parameters
 from experiments.stage import Stage
@@ -16,7 +16,7 @@ class ZeroPages(Workload):
     zero_pages = True
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Read each unit; there is nothing to release, as a zero page is no memory of its own."""
+        """Read each unit. There is nothing to release: all units map one shared zero page."""
         stage.measure("start")
         with self.mapping(parameters, write=False) as mapping:
             stage.measure("touched", mapping.touch(0, mapping.units))
