@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `designs`: what was weighed in 2021 to be rid of empty page tables."""
+"""The experiment `designs`: ways to get rid of empty page tables, as discussed in 2021."""
 
 from experiments.part import Group
 

@@ -7,7 +7,7 @@
 from typing_extensions import Buffer
 
 def references(word: Buffer, pairs: int) -> None:
-    """Add a reference and drop it, so many times."""
+    """Add a reference and drop it, `pairs` times."""
 
 def read_locks(word: Buffer, pairs: int) -> None:
-    """Take a reader-writer lock for read and leave it, so many times; nobody writes."""
+    """Take a reader-writer lock for reading and leave it, `pairs` times; nobody writes."""

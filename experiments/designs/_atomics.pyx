@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What a design would add to every page fault, alone in a loop."""
+"""The atomic operations that some designs would add to every page fault, alone in a loop."""
 
 from libc.stdint cimport uint64_t
 
@@ -16,7 +16,7 @@ cdef extern from *:
         }
     }
 
-    /* As a kernel's rwlock counts its readers: taken by cmpxchg, as long as no writer has it. */
+    /* Count a reader as the kernel's rwlock does: by cmpxchg, as long as no writer has it. */
     static void lock_and_unlock(uint64_t *word, uint64_t pairs)
     {
         uint64_t seen;

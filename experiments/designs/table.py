@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One table of all methods: what was measured, what is modelled, and what others published."""
+"""One table of all designs: what was measured, what is modelled, and what others published."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _SERIES = (
     "published with the series “Free user PTE page table pages” (2021): 0.36 to 1.17 % less "
     "page-fault throughput"
 )
-# What each measured method can't reach.
+# The empty tables that each measured method can't free.
 _REACH = {
     "none": "everything",
     "zap": "releases of less than 2 MiB, holes in files, page reclaim, PMD tables",
@@ -32,7 +32,7 @@ Cells = tuple[str, str, str, str, str, str, str]
 
 
 def rows(documents: Sequence[Document]) -> list[Cells]:
-    """Return the lines, from the last kernel that `when` was measured on and the host's atomics."""
+    """Return the rows: `designs/when` on the last kernel, and `designs/atomics` on hardware."""
     when = [(one["kernel"], one["measured"] or {}) for one in of(documents, "designs/when")]
     atomics = [
         one["measured"] or {}

@@ -15,7 +15,7 @@ _FAULT_UNITS = 32
 _FAULTS = _FAULT_UNITS * UNIT // PAGE
 _PAIRS = 2_000_000
 _ROUNDS = 9
-# So far apart that no two threads' words share a cache line, nor a pair that is fetched together.
+# The threads' word is the first of so many, to keep other data out of its cache line.
 _WORDS_APART = 64
 _THREADS = {"alone": (1, "1 thread"), "shared": (2, "2 threads, one table")}
 _OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], None]]] = {
@@ -33,7 +33,7 @@ class Atomics(Part):
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
-        """Time faults by one thread, then the operations by one and by two on one word."""
+        """Time faults by one thread, then the operations by one and two threads on one word."""
         rounds = scale.runs(_ROUNDS, 3)
         result: Measured = {"faults": _FAULTS, "pairs": _PAIRS, "operations": {}}
         scale.progress("faults")
@@ -58,7 +58,7 @@ class Atomics(Part):
         return result
 
     def rows(self, measured: Measured) -> Sequence[Row]:
-        """Return nanoseconds, and the share of a fault that they would be."""
+        """Return the nanoseconds of each operation, and what share of a page fault they are."""
         rows: list[Row] = [("a page fault, 1 thread", _ns(measured["fault_ns"]))]
         for one in measured["operations"].values():
             for kind, (_threads, label) in _THREADS.items():
@@ -76,7 +76,7 @@ def _ns(figures: Measured) -> str:
 
 
 def _pair_ns(operation: Callable[[memoryview, int], None], threads: int) -> float:
-    """Return the CPU time of a pair in nanoseconds, by that many threads on one word."""
+    """Return the nanoseconds that a pair of operations takes while `threads` use one word."""
     word = memoryview(array("Q", bytes(8 * _WORDS_APART)))
     return cpu_ns(lambda _thread: operation(word, _PAIRS), range(threads)) / (threads * _PAIRS)
 

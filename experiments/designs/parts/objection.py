@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The review's objection: one thread and whole 2 MiB are kind to freeing; single pages are not."""
+"""A reviewer's objection: one thread and whole 2 MiB flatter freeing; single pages do not."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from experiments.spread import spread
 
 _THREADS = (1, 2, 4)
 _RUNS = 5
-# Pages touched in each 2 MiB, how far apart, and how many times 2 MiB, for all threads together: a
-# guest without KVM is to be done in minutes.
+# Pages touched in each unit of 2 MiB, their distance, and the number of units for all threads
+# together, which is small so that a guest without KVM is done in minutes.
 _ACCESS = {
     "single": (1, UNIT, 1024),
     "sixteen": (16, UNIT // 16, 256),
@@ -32,7 +32,7 @@ class Objection(part.Part):
     needs = part.COUNTING
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run cycles of touch, release, and a cleanup or none; threads take turns on one CPU."""
+        """Run cycles of touch and release, with a cleanup or without; threads share one CPU."""
         runs = scale.runs(_RUNS)
         figures: part.Measured = {}
         for threads in _THREADS:
@@ -53,7 +53,7 @@ class Objection(part.Part):
         return {"runs": runs, "access": figures}
 
     def rows(self, measured: part.Measured) -> Sequence[part.Row]:
-        """Return what a cycle takes, and what is left after it."""
+        """Return what a cycle costs for each page, and the page tables left after it."""
         return [(_label(one), _shown(one)) for one in measured["access"].values()]
 
     def draw(self, documents: part.Documents) -> part.Pictures:
@@ -95,7 +95,7 @@ def _compared(memory: Sequence[memoryview], stride: int, runs: int) -> dict[str,
     pages = sum(map(len, memory)) // stride
     found: dict[str, Any] = {}
     for name, free in (("kept", False), ("freed", True)):
-        # One that frees before the first that doesn't would pay for what it has to make.
+        # The first cycle doesn't count: it finds the tables freed or kept by the cycle before.
         taken = [_cycle(memory, stride, free=free) / pages for _ in range(1 + runs)]
         found[f"{name}_instructions"] = spread(taken[1:])
         found[f"{name}_bytes"] = cleanup.page_tables().vmpte_bytes
@@ -104,7 +104,7 @@ def _compared(memory: Sequence[memoryview], stride: int, runs: int) -> dict[str,
 
 
 def _cycle(memory: Sequence[memoryview], stride: int, *, free: bool) -> int:
-    """Return the instructions of all threads, and of the cleanup after them."""
+    """Run one cycle; return the instructions of all threads and of the cleanup after them."""
     freed: list[int] = []
 
     def use(share: memoryview) -> None:

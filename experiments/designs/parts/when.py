@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Emptied tables freed at each release, later for many, or by the kernel itself."""
+"""A comparison of when emptied tables are freed: at each release, later, or by the kernel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from experiments.spread import spread, text
 
 _UNITS = 2048
 _QUICK_UNITS = 128
-# More than there are releases.
+# More than there are releases: the module is called once, after the last.
 _AFTER_ALL = 1 << 30
 _RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMethod:
-    """The module is called after `every` so many releases of `block` bytes; if 0, it is not."""
+    """A method: releases of `block` bytes, and if `every`, a call of the module after so many."""
 
     label: str
     every: int = 0
@@ -53,7 +53,7 @@ class When(part.Part):
     needs = part.COUNTING
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run to warm up, then as often as it counts, each time beginning with another method."""
+        """Warm up, then measure all methods in rounds; each round begins with another method."""
         runs, units = scale.runs(_RUNS), scale.pick(_UNITS, _QUICK_UNITS)
         kernel_frees = probe.dontneed_frees_tables()
         with (
@@ -88,11 +88,11 @@ class When(part.Part):
         return self.description.replace("each release", f"each of {measured['units']} releases")
 
     def rows(self, measured: part.Measured) -> Sequence[part.Row]:
-        """Return what each leaves, and takes."""
+        """Return the page tables that each method leaves, and the instructions that it takes."""
         return [(one["label"], _shown(one)) for one in measured["methods"].values()]
 
     def draw(self, documents: part.Documents) -> part.Pictures:
-        """Draw the cost of a release; what is left of the tables is in the label."""
+        """Draw the cost of a release; the labels say how many kB of tables are left."""
         from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
         measured = [(one["measured"] or {})["methods"] for one in documents]
@@ -122,7 +122,7 @@ def _shown(one: part.Measured) -> str:
 def _round(
     method: ReleaseMethod, mapping: SparseMapping, fd: int, counter: meter.Meter, *, frees: bool
 ) -> dict[str, float]:
-    """Touch, release as the method does, and touch again.  Raises ExperimentError."""
+    """Touch, release as the method does, touch again.  Raises ExperimentError if it misbehaves."""
     view, units = mapping.view, mapping.units
     mapping.zap(0, units)
     cleanup.reclaim(view)
