@@ -12,11 +12,11 @@ def touched_offset(unit: int, seed: int) -> int:
     """Return the offset in the mapping of the one page that is touched in `unit`, in bytes."""
 
 class Units:
-    """Memory that starts on a 2 MiB boundary, by units of 2 MiB; in ranges of them `last` is out.
+    """Memory that starts on a 2 MiB boundary, in units of 2 MiB; a range ends before unit `last`.
 
-    `seed` chooses the one page that is touched in each unit, unless `every_page` is. `write` says
-    whether touching a page writes to it or only reads. Each call that releases is one of `advice`,
-    which is MADV_DONTNEED by default, over `block` bytes. Times are in seconds.
+    One page of each unit is touched, which `seed` chooses, or with `every_page` all. `write` says
+    whether touching a page writes to it or only reads. Each release call is a madvise() with
+    `advice`, by default MADV_DONTNEED, over `block` bytes. Times are in seconds.
 
     Raises ValueError for memory that starts elsewhere, for a block that does not divide 2 MiB into
     whole pages, and for units that are not there; and OSError where the kernel refuses a call.
@@ -49,7 +49,7 @@ class Units:
     def release_but(self, first: int, last: int, per_million: int) -> tuple[float, int, list[int]]:
         """Release all blocks but `per_million` of a million, chosen by the seed.
 
-        The pages of those are stamped before. Returns the time of the releases, the number of pages
+        Pages to be kept are stamped first. Returns the time of the releases, the number of pages
         kept, and the units that keep some, ascending.
         """
 
@@ -57,7 +57,7 @@ class Units:
         """Tell whether the pages that `release_but` kept hold its stamps; read nothing else."""
 
     def resident(self, first: int, last: int, *, every_page: bool) -> int:
-        """Count the pages in memory, of all or of those touched one a unit, by mincore()."""
+        """Count by mincore() the pages in memory, of all pages or of one in each unit."""
 
 def spin(stop: Buffer) -> None:
     """Keep a CPU busy in this address space, without the GIL, until `stop[0]` is not 0."""
@@ -67,13 +67,13 @@ def scan_units(
 ) -> tuple[list[int], int, int]:
     """Return the 2 MiB units of [start, end) that hold an entry, by PAGEMAP_SCAN on a pagemap.
 
-    They are addresses / 2 MiB, ascending; then come how many of them an anonymous huge page maps
-    by its PMD, and how many a file's. Without `zero_pages`, entries that map the shared zero page
-    don't count. Raises OSError: ENOTTY before Linux 6.7.
+    They are addresses / 2 MiB, ascending. Two counts follow: of the units that a PMD maps as an
+    anonymous huge page, and of those that one maps as a file's. Without `zero_pages`, entries of
+    the shared zero page don't count. Raises OSError: ENOTTY before Linux 6.7.
     """
 
 def read_units(fd: int, start: int, end: int, *, zero_frame: int = 0) -> list[int]:
-    """Return the same units by reading the pagemap, which any kernel has; it tells no huge pages.
+    """Return these units by reading the pagemap, on any kernel; it doesn't show huge pages.
 
     Entries that map the page frame `zero_frame`, if it isn't 0, don't count. Raises OSError.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The experiments' loops over memory and pagemap: a guest without KVM is too slow for them in Python."""
+"""The experiments' loops over memory and pagemap: in guests without KVM, Python is too slow."""
 
 import os
 
@@ -23,7 +23,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
 
 cdef extern from *:
     """
-    /* A load that no compiler leaves out. */
+    /* Load a byte; `volatile` keeps the compiler from leaving it out. */
     static inline void load(const volatile unsigned char *byte)
     {
         (void)*byte;
@@ -45,10 +45,10 @@ cdef enum:
     PAGE = 4096
     UNIT = 2 << 20
     UNIT_PAGES = UNIT // PAGE
-    # Of a pagemap, 64 units are read at a time.
+    # A pagemap is read 64 units at a time.
     ENTRIES = 64 * UNIT_PAGES
     REGIONS = 4096
-    # PAGEMAP_SCAN and what goes with it are Linux 6.7's (52526ca7fdb9): <linux/fs.h> is often older.
+    # PAGEMAP_SCAN came with Linux 6.7 (52526ca7fdb9); installed <linux/fs.h> are often older.
     PAGE_IS_FILE = 1 << 2
     PAGE_IS_PRESENT = 1 << 3
     PAGE_IS_SWAPPED = 1 << 4
@@ -57,7 +57,7 @@ cdef enum:
 
 cdef unsigned long PAGEMAP_SCAN = 0xC0606610
 
-# The kernel's struct pm_scan_arg, and its struct page_region.
+# The kernel's struct pm_scan_arg and struct page_region.
 cdef struct Scan:
     uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages
     uint64_t category_inverted, category_mask, category_anyof_mask, return_mask
@@ -65,7 +65,7 @@ cdef struct Scan:
 cdef struct Region:
     uint64_t start, end, categories
 
-# Bit 55 says soft-dirty, which a new mapping's pages are even where no entry exists.
+# Bit 55 means soft-dirty; pages of a new mapping have it even where there is no entry.
 cdef uint64_t PAGEMAP_SOFT_DIRTY = (<uint64_t>1) << 55
 cdef uint64_t PAGEMAP_PRESENT = (<uint64_t>1) << 63
 cdef uint64_t PAGEMAP_FRAME = PAGEMAP_SOFT_DIRTY - 1
@@ -88,7 +88,7 @@ cdef inline bint is_kept(size_t block, uint64_t seed, uint32_t per_million) noex
 
 
 cdef inline uint64_t stamp_of(size_t page, uint64_t seed) noexcept nogil:
-    # Never 0, as released pages are.
+    # A stamp is never 0, so that no released page looks stamped.
     return splitmix64(seed + page) | 1
 
 
@@ -132,7 +132,7 @@ cdef class Units:
         self.every_page, self.block = every_page, block
         self.write, self.advice = write, advice
 
-    # A method holds this while it runs, so that the memory stays mapped.
+    # Each method holds this view while it runs, so that the memory stays mapped.
     cdef unsigned char[::1] held(self, size_t first, size_t last):
         if not first <= last <= self.units:
             raise ValueError(f"units {first} to {last} are not within {self.units}")
@@ -279,7 +279,7 @@ def scan_units(int fd, uint64_t start, uint64_t end, *, bint zero_pages=True):
             PyErr_SetFromErrno(OSError)
         for index in range(found):
             region = regions[index]
-            # The huge zero page has a deposited table, as any other huge page.
+            # The huge zero page does count: it has a deposited table, like any other huge page.
             if not zero_pages and region.categories & (
                 PAGE_IS_PFNZERO | PAGE_IS_HUGE
             ) == PAGE_IS_PFNZERO:

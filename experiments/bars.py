@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bars of repeated figures: a group for each thing measured, a colour for each kernel."""
+"""Bar charts of repeated figures: a group for each thing measured, a colour for each kernel."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.document import Document
 
-# Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
+# Okabe and Ito's colours, which differ in grey too; the hatches differ even without colour.
 _STYLES = (("#0072b2", ""), ("#e69f00", "//"), ("#009e73", ".."), ("#cc79a7", "xx"))
 _GROUP_HEIGHT = 0.84
 _ROOM_FOR_FIGURES = 0.22
@@ -27,11 +27,11 @@ def bars_of(
     missing: str = "",
     limit: tuple[str, float] | None = None,
 ) -> dict[str, Figure]:
-    """Draw bars as a part's one picture, a colour for the document of each kernel.
+    """Draw a part's only picture: bars, a colour for each document, which is of one kernel.
 
-    They are medians from zero, with whiskers from least to most, and a line at a `limit` that has a
-    name. `groups` have a label each. `figures` finds in what was measured what `spread` stored for
-    a group, or None. `label` names the figure and its unit, `missing` says why one is not there.
+    A bar is a median, with whiskers from least to most. `groups` maps keys to labels. `figures`
+    gets what was measured and a key, and returns what `spread` stored, or None: then the text
+    `missing` replaces the bar. `label` names the axis. `limit` names a value to draw a line at.
     """
     height = _GROUP_HEIGHT / len(documents)
     figure = Figure(
@@ -78,7 +78,7 @@ def bars_of(
 
 
 def _finish(axis: Axes, names: Sequence[str], label: str, limit: tuple[str, float] | None) -> None:
-    """Name what the axes show, and draw the limit."""
+    """Label the axes, and draw the limit."""
     if limit is not None:
         name, value = limit
         axis.axvline(
@@ -89,7 +89,7 @@ def _finish(axis: Axes, names: Sequence[str], label: str, limit: tuple[str, floa
     axis.margins(x=_ROOM_FOR_FIGURES)
     axis.set_xlim(left=0)
     axis.xaxis.set_major_formatter("{x:,.0f}")
-    # Seven-digit figures side by side would touch.
+    # With more ticks, seven-digit figures would touch each other.
     axis.locator_params(axis="x", nbins=6)
     axis.set_xlabel(label)
     axis.spines[["top", "right"]].set_visible(False)

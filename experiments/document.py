@@ -27,7 +27,7 @@ class Document(TypedDict):
     `scale` is what was asked for. `machine` is the guest's, and None on the host. `clock` compares
     the guest's clock with the host's: times count only where both agree. `unavailable` says by
     name what was left out and why, be it a method or the whole part. `measured` is None where
-    nothing was measured. `claims` are judged at full scale alone. `failures` make a run fail.
+    nothing was measured. `claims` are judged only at full scale. `failures` make a run fail.
     """
 
     schema: int
@@ -48,7 +48,7 @@ class Document(TypedDict):
 
 
 def empty(part: Part, scale: Scale, kernel: str) -> Document:
-    """Return a document of a part that has measured nothing."""
+    """Return a document of a part, without figures yet."""
     asked = scale.to_json()
     return {
         "schema": SCHEMA,
@@ -70,7 +70,7 @@ def empty(part: Part, scale: Scale, kernel: str) -> Document:
 
 
 def measure(part: Part, scale: Scale) -> Document:
-    """Measure a part on this machine; what fails is in the document."""
+    """Measure a part on this machine; return a document, which also says what failed."""
     features = cleanup.features()
     document = empty(part, scale, features.kernel)
     document["kernel_pt_reclaim"] = features.pt_reclaim
@@ -95,7 +95,7 @@ def measure(part: Part, scale: Scale) -> Document:
 
 
 def file_name(document: Document) -> str:
-    """Return the name of the document's file among those of other parts and kernels."""
+    """Return the document's file name, made of its part, host or lab, and kernel."""
     where = "host" if document["accelerator"] == "host" else "lab"
     major_minor = ".".join(document["kernel"].split(".")[:2])
     return f"{document['part'].replace('/', '-')}-{where}-{major_minor}.json"
@@ -113,15 +113,15 @@ def write(document: Document, path: Path) -> None:
 
 
 def read_all(directory: Path) -> list[Document]:
-    """Return the documents in a directory, by part and kernel.
+    """Return the documents in a directory, sorted by part and kernel.
 
-    Other JSON files are left out, and so are documents of parts that are no more.
+    Other JSON files are left out, and so are documents of parts that no longer exist.
     """
     found: list[Document] = []
     for path in directory.glob("*.json"):
         try:
             content = json.loads(path.read_bytes())
-        except ValueError:  # `write` has not written it
+        except ValueError:  # no document: `write` writes valid JSON
             continue
         if isinstance(content, dict) and content.get("schema") == SCHEMA and "part" in content:
             found.append(cast(Document, content))
@@ -151,7 +151,7 @@ def of(documents: Sequence[Document], name: str) -> list[Document]:
 
 
 def measured_of(document: Document) -> tuple[Part, Measured]:
-    """Return a document's part and what it measured, which is to be there."""
+    """Return a document's part and what it measured.  Raises ExperimentError without either."""
     part, measured = registry.find(document["part"]), document["measured"]
     if part is None or measured is None:
         raise ExperimentError(f"{document['part']} is not known, or nothing was measured")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Growth of page tables, and of the time to free them, with the mapping: a sweep, log-log."""
+"""Plots of how page tables, and the time to free them, grow with the mapping in a sweep."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _LINES = ("-", "--", ":", "-.")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One method on one kernel: what was measured of it by how many bytes were mapped."""
+    """What was measured of one method on one kernel, by the number of bytes mapped."""
 
     kernel: str
     mapped_bytes: tuple[int, ...]
@@ -32,17 +32,17 @@ class Curve:
 
     @property
     def method(self) -> str:
-        """The method by which tables were to go."""
+        """The method of freeing page tables."""
         return self.summaries[0].method
 
     @property
     def left_bytes(self) -> tuple[int, ...]:
-        """The page tables left of each mapping."""
+        """The bytes of page tables left after cleaning, for each size."""
         return tuple(one.remaining_bytes for one in self.summaries)
 
     @property
     def left_on_axis(self) -> list[int]:
-        """Nothing has no place on a logarithmic axis: a page stands for it."""
+        """`left_bytes` for a logarithmic axis, on which 4096 bytes stand for none."""
         return [max(left, _PAGE) for left in self.left_bytes]
 
     @property
@@ -57,7 +57,7 @@ class Curve:
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the slope of the line through the logarithms: 1 if y grows as x does, 0 if not."""
+    """Return the slope on log-log axes: 1 if y grows in proportion to x, 0 if y is constant."""
     return linear_regression([math.log(x) for x in xs], [math.log(y) for y in ys]).slope
 
 
@@ -79,7 +79,7 @@ def curves(documents: Sequence[Document]) -> dict[str, list[Curve]]:
 
 
 def rows(group: Sequence[Curve]) -> list[tuple[str, ...]]:
-    """Return the lines of one kernel under HEADINGS, by size, and then the slopes."""
+    """Return one kernel's table under HEADINGS: a row for each size, and then the slopes."""
     by_method = {curve.method: curve for curve in group}
     none, module = by_method["none"], by_method["module"]
     found: list[tuple[str, ...]] = []
@@ -110,14 +110,14 @@ def draw_all(documents: Sequence[Document], out: Path) -> list[Path]:
 
 
 def draw(workload: str, group: Sequence[Curve]) -> Figure:
-    """Page tables left and the time of freeing them, over bytes mapped."""
+    """Draw the page tables left, and the time of freeing them, over the bytes mapped."""
     figure = Figure(figsize=(11, 4.6 + 0.25 * len(group)), layout="constrained")
     left, time = figure.subplots(1, 2)
     kernels = sorted({curve.kernel for curve in group})
     for curve in group:
         line = _LINES[kernels.index(curve.kernel) % len(_LINES)]
         _plot(left, curve, [one / 1024 for one in curve.left_on_axis], line)
-        # What does nothing takes no time.
+        # The method `none` does nothing, which takes no time that could be plotted.
         if curve.method != "none" and min(curve.medians) > 0:
             _plot(time, curve, curve.medians, line)
     left.set_ylabel("page tables left of the mapping (kB); 4 stands for none")
@@ -141,7 +141,7 @@ def _plot(axis: Axes, curve: Curve, values: Sequence[float], line: str) -> None:
         values,
         line,
         marker=_MARKERS[curve.method],
-        # Grey on white is not seen in print.
+        # The light grey of other plots is too faint for a line in print.
         color="#555555" if curve.method == "none" else STYLES[curve.method][0],
         label=f"{curve.label}: slope {slope(curve.mapped_bytes, values):.2f}",
     )

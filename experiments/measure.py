@@ -20,7 +20,7 @@ from experiments.sparse import PAGE, Bounds
 
 @dataclass
 class _Observed:
-    """The figures that were read of the target so far."""
+    """The figures that have been read of the target process so far."""
 
     drops_zero_pages: bool
     phases: dict[str, Phase] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class _Observed:
     def add(
         self, pids: Sequence[int], phase: str, seconds: float, populated: Sequence[Bounds]
     ) -> None:
-        """Read the halted processes; of a phase met before keep the higher VmPTE."""
+        """Read the halted processes; for a phase read before, keep the higher VmPTE."""
         tables = [cleanup.page_tables(pid) for pid in pids]
         vmpte_bytes = sum(one.vmpte_bytes for one in tables)
         before = self.phases.get(phase)
@@ -50,9 +50,9 @@ class _Observed:
 
 
 def usable(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
-    """Return the methods to run, and by name why others are left out.
+    """Return the methods to run, and by name the reasons why others are left out.
 
-    By default all that work are run. Raises ExperimentError for one that can't be.
+    By default all that work are run. Raises ExperimentError if `wanted` names one that can't be.
     """
     unavailable = {
         name: "; ".join(features.methods[name].reasons)
@@ -66,20 +66,20 @@ def usable(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[s
             f"method module does not work here: {unavailable['module']}: "
             "leave out --host to run in the lab, or choose another --method"
         )
-    # A zap that frees nothing can be measured, too.
+    # A zap can be measured even on kernels that free no tables by it.
     return [name for name in METHODS if name in wanted], {}
 
 
 def run_once(
     workload: str, parameters: Parameters, method: str, repeat: int, *, zero_pages: bool
 ) -> Run:
-    """Run a workload in a process of its own; broken invariants are in the result.
+    """Run a workload in a process of its own; the result names the invariants it broke.
 
     Raises ExperimentError if the run fails.
     """
     observed = _Observed(zero_pages)
     order = {"workload": workload, "method": method, "parameters": asdict(parameters)}
-    # A session of its own: Ctrl-C is for this process, which then ends the target.
+    # In a session of its own the target gets no Ctrl-C; this process does, and ends the target.
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "experiments.target"],
         stdin=subprocess.PIPE,
@@ -99,11 +99,11 @@ def run_once(
 def _converse(
     target: subprocess.Popen[str], order: dict[str, Any], observed: _Observed
 ) -> dict[str, Any]:
-    """Give the order, read the target at each halt, and return its report."""
+    """Send the order to the target, read its figures at each halt, and return its report."""
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
     what = f"{order['workload']} by {order['method']}"
-    # Unbuffered: what a buffer kept for a dead process would fail once more at its closing.
+    # Unbuffered: closing a buffer that still holds data for a dead process would raise again.
     answers = target.stdin.fileno()
     try:
         os.write(answers, json.dumps(order).encode() + b"\n")
@@ -128,7 +128,7 @@ def _converse(
 def _result(
     method: str, granularity: str, repeat: int, observed: _Observed, reported: dict[str, Any]
 ) -> Run:
-    # Tables that were empty before the mapping was made are none of the workload's.
+    # Tables that were empty before the mapping was made don't come from the workload.
     at_start = observed.censuses["start"].empty_pte
     released = observed.censuses["released"]
     empty = released.empty_pte - at_start
@@ -152,10 +152,10 @@ def _result(
 
 
 def violations(run: Run) -> list[str]:
-    """The invariants that a run broke, a sentence each.
+    """Return the invariants that a run broke, a sentence each.
 
-    The target is quiescent, so the tables said to be freed are the fall of VmPTE; and
-    the module frees every table that the oracle finds empty, level by level.
+    The target does nothing else meanwhile, so VmPTE must fall by just the tables reported freed.
+    On each level, the module must free every table that the oracle found empty.
     """
     found = []
     freed = run["freed"]

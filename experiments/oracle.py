@@ -3,8 +3,8 @@
 
 Every page table is one page of VmPTE.  A PTE table is live if its 2 MiB unit holds a
 pagemap entry, a PMD table if its 1 GiB unit does, a PUD table if its 512 GiB unit
-does; the rest, less the tables deposited under anonymous huge pages, is empty.  No
-count of this project's own module enters.
+does; the rest, less the tables deposited under anonymous huge pages, is empty.  The
+module's own counts are not used.
 
 pagemap says nothing of PFNMAP mappings (vvar and the like), so a table that maps
 nothing else looks empty: compare two readings of one process.
@@ -28,18 +28,18 @@ from experiments.sparse import PAGE, UNIT, Bounds
 
 _UNITS_PER_PMD_TABLE = 512
 _UNITS_PER_PUD_TABLE = 512 * 512
-# A pagemap entry's page frame, and the bit KPF_ZERO_PAGE of kpageflags.
+# The bits of a pagemap entry that hold the page frame; the bit KPF_ZERO_PAGE of kpageflags.
 _FRAME = (1 << 55) - 1
 _ZERO_PAGE = 1 << 24
 
 
 class OracleError(CleanupError):
-    """A process that the oracle can't judge."""
+    """The oracle can't count the empty page tables of a process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The 2 MiB units that hold an entry, and how many of them a PMD maps as a huge page."""
+    """The 2 MiB units that hold a pagemap entry, and how many of them are huge pages."""
 
     units: frozenset[int]
     anonymous_huge: int = 0
@@ -48,9 +48,9 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Page tables of a process, in tables of one page each.
+    """Numbers of a process's page tables, each of which is one page.
 
-    `pmd_empty` and `pud_empty` are those known to be there without an entry below them.
+    `pmd_empty` and `pud_empty` count the upper tables known to exist without an entry below them.
     """
 
     tables: int
@@ -63,18 +63,18 @@ class Census:
 
     @property
     def empty(self) -> int:
-        """Empty tables of all levels."""
+        """The number of empty tables of all levels."""
         live = self.pte_live + self.pmd_live + self.pud_live + self.deposited
         return self.tables - live
 
     @property
     def empty_pte(self) -> int:
-        """Empty PTE tables."""
+        """The number of empty PTE tables."""
         return self.empty - self.pmd_empty - self.pud_empty
 
 
 def total(censuses: Iterable[Census]) -> Census:
-    """Return the sum over several processes."""
+    """Return the sum of the censuses of several processes."""
     return Census(*map(sum, zip(*map(astuple, censuses), strict=True)))
 
 
@@ -82,16 +82,16 @@ def observe(pid: int, populated: Iterable[Bounds] = (), *, zero_pages: bool = Tr
     """Count the tables of `pid`, which must not run meanwhile.
 
     `populated` are address ranges of which every GiB has held a page: their PMD and PUD
-    tables stay until they are unmapped, which tells these from empty PTE tables.  Empty
-    without it, they are counted among the PTE tables.
+    tables stay until they are unmapped, which tells these from empty PTE tables.  Upper tables
+    that are empty outside such ranges are counted among the PTE tables.
 
     Without `zero_pages`, entries that map the shared zero page don't count: a table that
-    holds no other is empty.
+    holds no others is empty.
 
     Sources: VmPTE and HugetlbPages of /proc/PID/status, /proc/PID/maps, pagemap and
-    smaps_rollup.  OracleError where the process maps hugetlb pages, whose tables pagemap
-    can't tell, where the zero page can't be told, and where the process was seen to run; OSError
-    where /proc denies the look.
+    smaps_rollup.  Raises OracleError where the process maps hugetlb pages, whose tables pagemap
+    doesn't show, where the zero page can't be told from others, and where the process was seen to
+    run; and OSError where /proc denies access.
     """
     status = kilobytes(Path(f"/proc/{pid}/status"))
     if status.get("HugetlbPages"):
@@ -103,7 +103,7 @@ def observe(pid: int, populated: Iterable[Bounds] = (), *, zero_pages: bool = Tr
 
 
 def observe_halted(pid: int) -> Census:
-    """Stop the threads of a process, and return what `observe` says.  Raises as that does."""
+    """Stop a process, count its tables with `observe`, and continue it.  Raises as that does."""
     os.kill(pid, signal.SIGSTOP)
     try:
         while not _is_halted(pid):
@@ -115,13 +115,13 @@ def observe_halted(pid: int) -> Census:
 
 def _is_halted(pid: int) -> bool:
     tasks = Path(f"/proc/{pid}/task").glob("*/stat")
-    # After the name in brackets, which may hold anything.
+    # The state follows the name in brackets, which may itself hold brackets and spaces.
     states = (task.read_text(encoding="utf-8").rpartition(")")[2].split()[0] for task in tasks)
     return all(state in "TtXZ" for state in states)
 
 
 def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Bounds] = ()) -> Census:
-    """The arithmetic of `observe`."""
+    """Return the census that follows from VmPTE and the entries that `observe` has read."""
     pmd_live = {unit // _UNITS_PER_PMD_TABLE for unit in entries.units}
     pud_live = {unit // _UNITS_PER_PUD_TABLE for unit in entries.units}
     pmd_known, pud_known = set(pmd_live), set(pud_live)
@@ -130,7 +130,7 @@ def census(vmpte_bytes: int, entries: Entries, populated: Iterable[Bounds] = ())
         pud_known.update(_units(start, end, UNIT * _UNITS_PER_PUD_TABLE))
     return Census(
         tables=vmpte_bytes // PAGE,
-        # What a huge page maps has no PTE table, and an anonymous one a deposited table.
+        # A huge page has no PTE table, but an anonymous one has a deposited table.
         pte_live=len(entries.units) - entries.anonymous_huge - entries.file_huge,
         pmd_live=len(pmd_live),
         pud_live=len(pud_live),
@@ -165,7 +165,7 @@ def _entries(pid: int, zero_pages: bool) -> Entries:
 
 
 def scanned(pagemap: int, ranges: Sequence[Bounds], *, zero_pages: bool = True) -> Entries:
-    """Entries within `ranges` by PAGEMAP_SCAN; OSError: ENOTTY before Linux 6.7.
+    """Return the entries in `ranges` by PAGEMAP_SCAN.  Raises OSError: ENOTTY before Linux 6.7.
 
     Without `zero_pages`, those that map the shared zero page are left out.
     """
@@ -180,7 +180,7 @@ def scanned(pagemap: int, ranges: Sequence[Bounds], *, zero_pages: bool = True) 
 
 
 def read(pagemap: int, ranges: Sequence[Bounds], *, zero_frame: int = 0) -> frozenset[int]:
-    """Units with entries within `ranges` by reading the pagemap.
+    """Return the 2 MiB units with entries in `ranges`, by reading the pagemap.
 
     Entries that map the page frame `zero_frame`, if it isn't 0, are left out.
     """
@@ -192,9 +192,9 @@ def read(pagemap: int, ranges: Sequence[Bounds], *, zero_frame: int = 0) -> froz
 
 
 def zero_frame() -> int:
-    """The page frame of the shared zero page: what an unwritten page of ours maps once read.
+    """Return the page frame of the shared zero page: reading a page never written maps it.
 
-    /proc/kpageflags says whether it is.  OracleError without the privilege to see it.
+    /proc/kpageflags confirms it.  Raises OracleError without the privilege to see page frames.
     """
     with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         page[:1]
@@ -209,7 +209,7 @@ def zero_frame() -> int:
 
 
 def _number(path: Path, index: int) -> int:
-    """One of the 64-bit numbers of a file."""
+    """Return the 64-bit number at an index in a file."""
     with path.open("rb", buffering=0) as file:
         file.seek(index * 8)
         return int.from_bytes(file.read(8), sys.byteorder)

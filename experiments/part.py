@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The part: one experiment, to those who write one and to those who run it.
+"""The interface of a part (one experiment), for those who write parts and those who run them.
 
-Programs that are measured import packages of experiments, and with them this module, so it needs
-nothing but Python itself.
+Programs that are measured import packages of experiments, and with them this module: it must
+work without any third-party library.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Measured = dict[str, Any]
 """The figures of a part, as JSON holds them. A name ends with the unit: `_ns`, `_instructions`."""
 Documents: TypeAlias = "Sequence[Document]"
-"""One part's, a document a kernel, each of which has measured something."""
+"""The documents of one part, one for each kernel; each has measured something."""
 Pictures: TypeAlias = "Mapping[str, Figure]"
-"""By a suffix of each picture's file name, which may be empty."""
+"""The pictures of a part, by a suffix of their file names, which may be empty."""
 Row = tuple[str, ...]
 Progress = Callable[[str], None]
 
@@ -34,7 +34,7 @@ OPTIONS = {
     "size_bytes": "--size",
     "repeats": "--repeat",
 }
-"""The fields of a Scale that not every part heeds, and how the command line calls them."""
+"""The fields of a Scale that not every part supports, and their command-line options."""
 
 
 class ExperimentError(CleanupError):
@@ -42,7 +42,7 @@ class ExperimentError(CleanupError):
 
 
 def _silent(_message: str) -> None:
-    """Tell nobody."""
+    """Ignore a message about progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class Scale:
     progress: Progress = field(default=_silent, compare=False)
 
     def pick(self, full: int, quick: int) -> int:
-        """Choose the size of a layout."""
+        """Return the full size of a layout, or the quick one in a quick measurement."""
         return quick if self.quick else full
 
     def runs(self, full: int, quick: int = 1) -> int:
-        """Choose how often something is measured: as often as the user says, if they do."""
+        """Return how often to measure: as the user says, or by default like `pick`."""
         return self.repeats or self.pick(full, quick)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Scale:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], progress: Progress = _silent) -> Scale:
-        """Return what `to_json` was called on."""
+        """Return the scale from which `to_json` made `values`."""
         listed: dict[str, Any] = {
             name: tuple(one) if isinstance(one, list) else one for name, one in values.items()
         }
@@ -98,7 +98,7 @@ class Needs:
     hardware: bool = False
 
     def machine(self) -> dict[str, Any]:
-        """Return the fields that a virtual machine of the lab has, too."""
+        """Return by name the fields that `lab.Machine` has, too."""
         machine = asdict(self)
         del machine["hardware"]
         return machine
@@ -130,7 +130,7 @@ def at_least(claim: str, value: float, limit: float) -> Claim:
 def claim_text(claim: Claim) -> str:
     """Return a claim for people: `met: what it says: 32, limit 50`."""
     value, limit = (
-        # A small figure has as many digits as tell it from a limit beside it.
+        # A small figure needs enough digits to be told from its limit.
         f"{figure:,.0f}" if abs(figure) >= 1000 else f"{figure:.5g}"
         for figure in (claim["value"], claim["limit"])
     )
@@ -139,10 +139,10 @@ def claim_text(claim: Claim) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Page tables of one process or several, in tables.
+    """A line of the table of savings: numbers of page tables, of one process or several.
 
     `tables` were there after the release, and `empty` of them were empty. `freed` is what reclaim
-    freed, None without the module. In a `control` nothing is to be gained.
+    freed, None without the module. A `control` is a case where nothing should be gained.
     """
 
     name: str
@@ -153,10 +153,10 @@ class Saving:
 
 
 class Part:
-    """One experiment. A module has it found by defining it as `PART`, or several as `PARTS`.
+    """One experiment. It is found where a module defines it as `PART`, or several as `PARTS`.
 
     A subclass sets `name` and `description`, one sentence without its full stop, and defines
-    `measure` and `rows`. `options` are the fields of a Scale that it heeds beside `quick` and
+    `measure` and `rows`. `options` are the fields of a Scale that it supports beside `quick` and
     `seed`; `headings` are those of its rows. A `control` has nothing to gain.
     """
 
@@ -168,17 +168,17 @@ class Part:
     headings: ClassVar[Row] = ()
 
     def needs_at(self, _scale: Scale) -> Needs:
-        """Return the machine that this much is measured on."""
+        """Return the machine that the part needs at a scale."""
         return self.needs
 
     def check(self, scale: Scale) -> None:
-        """Raise ValueError if the scale asks for what the part does not have."""
+        """Raise ValueError if the scale sets an option that the part does not support."""
         for name, option in OPTIONS.items():
             if getattr(scale, name) and name not in self.options:
                 raise ValueError(f"{self.name} has no {option}: its layouts are its own")
 
     def measure(self, scale: Scale) -> Measured:
-        """Measure on this machine.
+        """Measure the part on this machine, and return its figures.
 
         `unavailable` in the result says by name what could not be measured, and why. Raises
         CleanupError or OSError if nothing can be measured or a check of what is measured fails.
@@ -190,19 +190,19 @@ class Part:
         raise NotImplementedError
 
     def title(self, _measured: Measured) -> str:
-        """Return what stands above the table."""
+        """Return the title of the table."""
         return self.description
 
     def details(self, _measured: Measured) -> Sequence[str]:
-        """Return sentences that the report has below the table."""
+        """Return sentences that the report prints below the table."""
         return ()
 
     def claims(self, _measured: Measured) -> list[Claim]:
-        """Judge what the project claims; one that is missed is a result like any other."""
+        """Judge the project's claims; a missed claim is a result, and fails no run."""
         return []
 
     def violations(self, _measured: Measured) -> list[str]:
-        """Return the invariants that the measured broke, a sentence each: they fail the run."""
+        """Return the invariants that the figures break, a sentence each; any fails the run."""
         return []
 
     def savings(self, _measured: Measured) -> Sequence[Saving]:
@@ -210,13 +210,13 @@ class Part:
         return ()
 
     def draw(self, _documents: Documents) -> Pictures:
-        """Draw what was measured on some kernels."""
+        """Draw the part's figures, from all kernels that it was measured on."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parts in one package; a package of experiments is found by defining its `GROUP`.
+    """Parts in one package; `registry` finds a package that defines its group as `GROUP`.
 
     `package` holds the parts, one module each. A part's name begins with the group's and a slash,
     unless the group is `plain`.
@@ -228,5 +228,5 @@ class Group:
     plain: bool = False
 
     def has(self, name: str) -> bool:
-        """Tell whether a part of that name would be of this group."""
+        """Tell whether the name of a part belongs to this group."""
         return self.plain if "/" not in name else name.startswith(f"{self.name}/")

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 PHASES = ("start", "touched", "released", "cleaned")
 GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 20}
-# The granularity of a workload that releases nothing.
+# The granularity of a workload that has no release calls of a chosen size.
 NO_RELEASE = "-"
 TOUCHES = ("one", "all")
 METHODS = ("none", "zap", "module")
@@ -16,10 +16,10 @@ METHODS = ("none", "zap", "module")
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The choices that make a run what it is.
+    """The parameters of one run of a workload.
 
     `size_bytes` are mapped; `granularity` is the size of each release call (NO_RELEASE: there
-    are none), `touch` how many pages of each 2 MiB are touched; `seed` chooses pages and
+    are none), `touch` is how many pages of each 2 MiB are touched; `seed` chooses pages and
     contents. A `quick` run is to take seconds.
     """
 
@@ -46,7 +46,7 @@ class Run(TypedDict):
     `empty_tables_after` those after it (after the module: tables of any level), and
     `empty_upper_tables` the PMD and PUD tables that map nothing, which go once the PTE tables are
     gone. Where zero pages are dropped, tables that hold nothing else count as empty. `freed` is the
-    method's own count by level if it has one, else the difference of the oracle's.
+    module's own count by level; for other methods it is the difference of the oracle's counts.
     `tlb_shootdowns` were counted in a rehearsal over `tlb_tables` empty tables. `counts` are the
     workload's own. `violations` names the invariants that failed.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Plots of an experiment, a panel for each kernel and granularity."""
+"""Plots of a workload's sizes and times, a panel for each kernel and granularity."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ from experiments.document import Document, measured_of
 from experiments.phases import GRANULARITIES, NO_RELEASE, PHASES
 from experiments.summary import Summary, duration_text, size_text, summaries
 
-# Okabe and Ito's colours, apart in grey too; the hatches tell them apart without any.
+# Okabe and Ito's colours, which differ in grey too; the hatches differ even without colour.
 STYLES = {"none": ("#bbbbbb", "//"), "zap": ("#e69f00", ".."), "module": ("#0072b2", "")}
 _GROUP_WIDTH = 0.84
 _MIB = 1 << 20
 
 
 Shown = tuple[float, float, float, str]
-"""A bar's value, by how much the repeats lie below and above, and what stands over it."""
+"""A bar's value, how far its repeats lie below and above it, and the text over the bar."""
 
 
 def save(figures: Mapping[str, Figure], out: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def save(figures: Mapping[str, Figure], out: Path) -> list[Path]:
 
 
 def draw(documents: Sequence[Document]) -> dict[str, Figure]:
-    """Draw sizes and times of one workload by phase, from a document a kernel."""
+    """Draw the sizes and times of one workload by phase; each document is of one kernel."""
     sizes = "page tables of the process:\nVmPTE (MiB)"
     times = "time in the phase (s):\nmedian, least to most"
     return {
@@ -78,7 +78,7 @@ def _grid(
         line[0].set_ylabel(label)
     for axis in axes[-1]:
         axis.set_xlabel("phase")
-    # Every method once, though not every kernel has all.
+    # The legend has every method once, though not every kernel has all of them.
     handles = {
         text: handle
         for axis in figure.axes

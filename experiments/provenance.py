@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""Which commit a result comes from."""
+"""The commit that a result comes from."""
 
 import subprocess
 from pathlib import Path
 
-# Only this project's checkout has it: not every git checkout that one may stand in is ours.
+# Only this project's checkout has this file: the working directory may be in another's.
 _MARK = Path("kmod/include/uapi/pgtable_cleanup.h")
-# What a run stores changes nothing that is measured.
+# Runs store results in evidence/: changes there have no influence on what is measured.
 _CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)evidence")
 
 
 def commit() -> str | None:
-    """The commit checked out here, with `-dirty` where files differ from it, evidence/ aside.
+    """Return the commit checked out here, with `-dirty` where files outside evidence/ differ.
 
-    None outside a checkout of this project, and without git.
+    It is None outside a checkout of this project, and without git.
     """
     top = _git("rev-parse", "--show-toplevel")
     if top is None or not (Path(top) / _MARK).is_file():
@@ -24,7 +24,7 @@ def commit() -> str | None:
 
 
 def is_certain(commit: str | None) -> bool:
-    """Tell whether a commit says all about what made a result."""
+    """Tell whether the commit of a result is known, and its files were unchanged."""
     return commit is not None and not commit.endswith("-dirty")
 
 

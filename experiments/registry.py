@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiments there are: each is found by being there."""
+"""The registry of experiments: it finds a part because a module in a group's package has it."""
 
 import importlib
 import pkgutil
@@ -39,15 +39,15 @@ def all_parts() -> dict[str, Part]:
 
 
 def find(name: str) -> Part | None:
-    """Return the part of that name; only its group is imported, which spares a guest much time."""
+    """Return the part of that name, or None. Other groups' parts aren't imported, to save time."""
     candidates = (parts_of(group).get(name) for group in groups() if group.has(name))
     return next(filter(None, candidates), None)
 
 
 def chosen(names: Sequence[str]) -> list[Part]:
-    """Return the parts that are named, by themselves or by their group, each once.
+    """Return the parts that are named, and all parts of groups that are named, each once.
 
-    Raises ValueError for a name that is neither's.
+    Raises ValueError for a name of neither.
     """
     known = {name: [part] for name, part in all_parts().items()}
     known |= {group.name: list(parts_of(group).values()) for group in groups()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The report: one HTML file that needs no other."""
+"""The report: one HTML file that holds the tables and pictures of all experiments."""
 
 import base64
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def write_all(documents: Sequence[Document], out: Path) -> list[Path]:
 
 
 def _drawn(documents: Sequence[Document]) -> dict[str, Figure]:
-    """Draw the documents of one part, one a kernel, by the names of the pictures."""
+    """Return the pictures of one part by name; each document is of one kernel."""
     part, _ = measured_of(documents[0])
     name = part.name.replace("/", "-")
     return {
@@ -73,7 +73,7 @@ def _text(group: Group) -> str:
 
 
 def _origin(document: Document) -> Row:
-    """Say where a document's figures come from."""
+    """Return a row that says where a document's figures come from."""
     scale = ["quick" if document["scale"]["quick"] else "full"]
     for name, value in document["scale"].items():
         if value and name != "quick":

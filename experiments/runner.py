@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Measures parts in the lab: in one guest all that need the same kernel and machine."""
+"""Measures parts, here or in the lab, where those of one kernel and machine share a guest."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from experiments.document import Document
 from experiments.part import Part, Scale
 from experiments.provenance import commit
 
-# A part that takes longer hangs; a guest without KVM is slow, and its host may be busy.
+# A part that takes longer must be hanging; guests without KVM are slow, and hosts may be busy.
 _SECONDS = 6 * 3600
 _QUICK_SECONDS = 900
-# The largest guest, with what QEMU takes.
+# The memory of the largest guest and of its QEMU.
 _GUEST_BYTES = 5 << 30
 
 _Machine = tuple[str, lab.Machine]
-"""A kernel, and what it runs on: parts of the same share a guest."""
+"""A kernel and the machine it runs on: parts that need the same two share a guest."""
 _Machines = Mapping[_Machine, Sequence[Part]]
 
 
@@ -48,8 +48,8 @@ def in_lab(
 ) -> Iterator[Document]:
     """Measure parts, each on a kernel of the lab; yield each document as it comes.
 
-    Up to `jobs` guests run at once. A part that fails, or whose guest does, has a document that
-    says so, and costs no other's result.
+    Up to `jobs` guests run at once. Where a part or its guest fails, the part's document says so,
+    and the others are measured all the same.
     """
     made_by = commit()
     machines: dict[_Machine, list[Part]] = {}
@@ -67,15 +67,15 @@ def _in_turn(machines: _Machines, scale: Scale) -> Iterator[Document]:
 
 
 def _at_once(machines: _Machines, scale: Scale, jobs: int) -> Iterator[Document]:
-    """Measure in threads, each of which has a guest of its own at a time."""
+    """Measure in `jobs` threads, each of which has one guest at a time."""
     found = queue.SimpleQueue[Document | BaseException | None]()
 
     def work(machine: _Machine, parts: Sequence[Part]) -> None:
         for document in _in_guests(machine, parts, scale, Lines()):
             found.put(document)
 
-    # A guest dies with the thread that booted it, and the threads, daemons, with the program:
-    # whatever ends the program leaves nothing behind.
+    # A guest dies with the thread that booted it, and the threads, being daemons, die with the
+    # program: however it ends, it leaves no guest behind.
     with ThreadPool(jobs) as pool:
         for batch in machines.items():
             pool.apply_async(work, batch, callback=found.put, error_callback=found.put)
@@ -93,7 +93,7 @@ def _at_once(machines: _Machines, scale: Scale, jobs: int) -> Iterator[Document]
 def _in_guests(
     machine: _Machine, parts: Sequence[Part], scale: Scale, progress: Progress
 ) -> Iterator[Document]:
-    """Measure parts in one guest, and in another one what is left when it has ended early."""
+    """Measure parts in one guest; if it ends early, measure the rest in another."""
     waiting, kernel = list(parts), machine[0]
     while waiting:
         part = waiting[0]
@@ -104,7 +104,7 @@ def _in_guests(
                     scale.progress(f"{part.name} on {kernel}")
                     yield in_guest(guest, part, scale)
         except CleanupError as error:
-            # Where no guest boots, there is none for the others either.
+            # If this guest did not boot, none will boot for the other parts either.
             lost = waiting if part in waiting else [part]
             for one in lost:
                 yield _failed(one, scale, kernel, str(error))
@@ -112,7 +112,7 @@ def _in_guests(
 
 
 def in_guest(guest: lab.Guest, part: Part, scale: Scale) -> Document:
-    """Measure a part in a guest.  Raises LabError if that ends the guest."""
+    """Measure a part in a guest.  Raises LabError if the guest ends meanwhile."""
     done = guest.run(
         [sys.executable, "-P", "-m", "experiments", part.name, json.dumps(scale.to_json())],
         timeout=_QUICK_SECONDS if scale.quick else _SECONDS,
@@ -134,7 +134,7 @@ def in_guest(guest: lab.Guest, part: Part, scale: Scale) -> Document:
 
 
 def _failed(part: Part, scale: Scale, kernel: str, why: str) -> Document:
-    """Return the document of a part that a guest had no result of."""
+    """Return a document without figures that says why measuring a part failed."""
     document = documents.empty(part, scale, kernel)
     return {**document, "accelerator": "lab", "failures": [why]}
 

@@ -15,7 +15,7 @@ from experiments.summary import size_text
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
 _TABLE = 4096
 _MIB = 1 << 20
-# Of a control, so much may be empty by chance: less than an interpreter's own heap.
+# So many tables may be empty by chance, fewer than in an interpreter's own heap: no saving.
 NOISE_TABLES = 64
 
 
@@ -29,7 +29,7 @@ class OnKernel:
 
 
 def on_kernels(documents: Sequence[Document]) -> list[OnKernel]:
-    """One for each kernel of the documents, in their order."""
+    """Return the savings on each kernel, in the order of the documents."""
     found: dict[str, tuple[bool, list[Saving]]] = {}
     for document in documents:
         _, savings = found.setdefault(document["kernel"], (document["kernel_pt_reclaim"], []))
@@ -45,14 +45,14 @@ def on_kernels(documents: Sequence[Document]) -> list[OnKernel]:
 
 
 def row(saving: Saving) -> tuple[str, str, str, str, str]:
-    """For a table under HEADINGS."""
+    """Return a row of the table whose headings are HEADINGS."""
     freed = "" if saving.freed is None else size_text(saving.freed * _TABLE)
     if saving.freed is None:
         verdict = "not measured: no module"
     elif not saving.empty:
         verdict = "nothing to free"
     elif saving.freed >= saving.empty:
-        # More where what was empty before the heap is freed with it: it is not counted.
+        # Tables that were empty before the heap grew aren't in `empty`, but are freed with it.
         verdict = "all of it"
     else:
         verdict = f"{saving.freed / saving.empty:.1%} of it"
@@ -95,7 +95,7 @@ def verdict(one: OnKernel) -> str:
 
 
 def draw_all(kernels: Sequence[OnKernel], out: Path) -> list[Path]:
-    """Write a picture for each kernel."""
+    """Write a picture for each kernel; return the paths."""
     return save(
         {f"savings-{'.'.join(one.kernel.split('.')[:2])}": draw(one) for one in kernels}, out
     )
@@ -106,7 +106,7 @@ def draw(one: OnKernel) -> Figure:
     count = len(one.savings)
     figure = Figure(figsize=(9, 1.4 + 0.26 * count), layout="constrained")
     axis = figure.subplots()
-    # A dot in each ring where all is freed: bars would have to begin at zero, which is not there.
+    # A dot fills the ring where all is freed. Bars begin at zero, which a logarithmic axis lacks.
     for kind, label, size, filled, values in (
         ("none", "left empty by the kernel", 9, False, [each.empty for each in one.savings]),
         ("module", "freed by reclaim", 5, True, [each.freed or 0 for each in one.savings]),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sparse files on a real filesystem: where they go, what is written to them, what is in memory."""
+"""Sparse files on a real filesystem: their directory, their contents, their pages in memory."""
 
 import os
 import random
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from experiments.sparse import PAGE, SparseMapping
 
-# One touched page in that many holds data; the rest are holes of the file.
+# Of this many touched pages one holds data; the rest are holes in the file.
 DATA_ONE_IN = 512
 _SAMPLE = 64
-# In one unit of that many, all pages are looked at, and not the touched one alone.
+# In one unit of this many, `resident` looks at all pages; in the others, at the touched one.
 _WHOLE_ONE_IN = 64
 
 
 def scratch_directory() -> Path:
-    """Return what PGTABLE_CLEANUP_SCRATCH names (a guest's disk), else the temporary directory."""
+    """Return PGTABLE_CLEANUP_SCRATCH, which names a guest's disk, or the temporary directory."""
     return Path(os.environ.get("PGTABLE_CLEANUP_SCRATCH") or tempfile.gettempdir())
 
 
@@ -29,7 +29,7 @@ def units_with_data(mapping: SparseMapping) -> list[int]:
 
 
 def write(mapping: SparseMapping, units: Sequence[int]) -> None:
-    """Write to the touched pages and have them stored: dirty pages aren't paged out."""
+    """Write to the touched pages of `units` and flush the file: dirty pages aren't paged out."""
     mapping.fill(units)
     mapping.store()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A sparse mapping, touched and released by units of 2 MiB: one PTE table each."""
+"""A sparse mapping, touched and released in units of 2 MiB, each of which has one PTE table."""
 
 import itertools
 import mmap
@@ -20,11 +20,11 @@ UNIT = 2 << 20
 GIB_UNITS = (1 << 30) // UNIT
 
 Bounds = tuple[int, int]
-"""The first address, and the one past the last; or likewise of units."""
+"""The first address of a range and the one past its last; or likewise two units."""
 
 
 class SparseMapping(_memory.Units):
-    """Units in memory that starts on a GiB."""
+    """A mapping of units of 2 MiB that starts on a GiB boundary."""
 
     @property
     def range(self) -> Bounds:
@@ -36,17 +36,17 @@ class SparseMapping(_memory.Units):
         _uapi.madvise(self.address + first * UNIT, (last - first) * UNIT, mmap.MADV_DONTNEED)
 
     def around(self, kept: Iterable[int] = ()) -> list[Bounds]:
-        """Return the runs of units around those kept, which ascend; by default there are none."""
+        """Return the runs of units between the `kept` ones, which ascend; by default, all units."""
         edges = [-1, *kept, self.units]
         return [(a + 1, b) for a, b in itertools.pairwise(edges) if a + 1 < b]
 
     def page(self, unit: int) -> memoryview:
-        """Return the page that `touch` touches in a unit, if not all."""
+        """Return the page of a unit that `touch` touches if it touches only one."""
         offset = _memory.touched_offset(unit, self.seed)
         return self.view[offset : offset + PAGE]
 
     def fill(self, units: Iterable[int]) -> None:
-        """Write to the touched page of each unit what the seed has for it."""
+        """Write contents made from the seed to the touched page of each unit."""
         for unit in units:
             self.page(unit)[:] = self._content(unit)
 
@@ -58,13 +58,13 @@ class SparseMapping(_memory.Units):
         return random.Random(f"{self.seed} {unit}").randbytes(PAGE)  # noqa: S311 -- reproducible
 
     def store(self) -> None:
-        """Have what was written stored in the file. Raises OSError."""
+        """Flush what was written to the file. Raises OSError."""
         cast(mmap.mmap, self.view.obj).flush()
 
     def released_reads_zero(self, empty: Sequence[Bounds], sample: int = 64) -> bool:
         """Tell whether pages in `empty` runs of units read as zeros, and then hold what is written.
 
-        Looks at `sample` units chosen by the seed; makes tables, so measure before.
+        Looks at `sample` units chosen by the seed, which makes page tables: measure before.
         """
         chooser = random.Random(self.seed)  # noqa: S311 -- a reproducible sample
         for _ in range(sample):
@@ -92,16 +92,16 @@ def sparse_mapping(
     huge: bool = False,
     advice: int | None = None,
 ) -> Iterator[SparseMapping]:
-    """Map memory of no reservation and without huge pages, or with them, unmapped at the end.
+    """Map memory without reserving any, with huge pages only if `huge`; unmap it at the end.
 
-    It is private and anonymous, and released by MADV_DONTNEED; with `directory` it is a
-    sparse file there that has no name, shared, without readahead, and released by
-    MADV_PAGEOUT; with `memfd` it is one of those, shared, and released by MADV_REMOVE,
-    which punches a hole. Any is released by `advice` if it is given. `Units` says what the rest is
-    for. Raises CleanupError where the kernel refuses so much address space or so large a file.
+    By default it is private and anonymous, and MADV_DONTNEED releases it. With `directory` it is a
+    shared mapping, without readahead, of a nameless sparse file there, which MADV_PAGEOUT
+    releases. With `memfd` it is a shared mapping of a memfd; MADV_REMOVE releases it by punching a
+    hole. `advice` replaces any of these. `Units` explains the other parameters.
+    Raises CleanupError where the kernel refuses so much address space or so large a file.
     """
     gib = 1 << 30
-    # Whole GiB, so that the number of PMD tables does not depend on the address.
+    # With a GiB more, the view can start on a GiB: the number of PMD tables is always the same.
     length = size_bytes + gib
     with ExitStack() as stack:
         fd, flags, usual = -1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.MADV_DONTNEED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Repeats of one figure: in which order they are run, how they are stored, and shown to people."""
+"""Figures measured several times: the order of the runs, and how figures are kept and shown."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, least and most, and every value in the order measured."""
+    """Return the median, the least and the most of values, and all values in their order."""
     return {
         "median": median(values),
         "min": min(values),
@@ -17,7 +17,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def text(figures: dict[str, Any], unit: str) -> str:
-    """Return what `spread` stored for people: `1,234 instructions (1,230 to 1,240)`."""
+    """Return for people what `spread` stored: `1,234 instructions (1,230 to 1,240)`."""
     shown = f"{figures['median']:,.0f} {unit}"
     if figures["min"] == figures["max"]:
         return shown
@@ -25,6 +25,6 @@ def text(figures: dict[str, Any], unit: str) -> str:
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The order of a run: each of them comes first in turn."""
+    """Return the order of names for run `by`, so that each comes first in turn."""
     at = by % len(names)
     return [*names[at:], *names[:at]]

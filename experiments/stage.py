@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stage that a workload runs on: it has the figures of each phase taken, and the method clean.
+"""The stage a workload runs on: it takes the figures of each phase and frees tables by a method.
 
 Each workload runs twice in its process. What a first run alone does, such as growing the heap,
 would show in VmPTE, so a smaller rehearsal goes before the run proper.
@@ -23,7 +23,7 @@ _COUNTED = ("freed", "skipped", "flushes", "longest_hold_ns")
 
 
 class Stage:
-    """What a workload needs of its surroundings.
+    """The calls by which a workload has itself measured and its page tables freed.
 
     `pids` are processes that have its memory at the same place. They halt with this one, their
     figures are added to its own, and the module cleans them, too.
@@ -51,9 +51,9 @@ class Stage:
         raise NotImplementedError
 
     def _free(self, mapped: Bounds, empty: Sequence[Bounds]) -> dict[str, Any]:
-        """Clean by the method, and return what the module counts of it.
+        """Free tables by the method; return the module's counts if it is the method.
 
-        A zap reaches this process alone.
+        A zap frees tables of this process alone.
         """
         start, end = mapped
         if self._method == "module":
@@ -72,18 +72,18 @@ class Stage:
 
 
 class Rehearsal(Stage):
-    """Measures nothing, but counts the TLB shootdowns of the cleaning.
+    """The rehearsal, which measures nothing but the TLB shootdowns of the cleaning.
 
-    A second thread keeps another CPU busy meanwhile, or flushing would take no interrupt. The run
-    proper is timed without it: where the CPUs are an emulator's on a busy host, each interrupt
-    waits for its CPU's turn there.
+    A second thread keeps another CPU busy meanwhile: without it, no flush sends an interrupt. The
+    run proper is timed without that thread: where an emulator runs the CPUs on a busy host, each
+    interrupt waits until the host schedules the CPU it is for.
     """
 
     def measure(self, _phase: str, _seconds: float = 0.0) -> None:
-        """Go on."""
+        """Do nothing."""
 
     def clean(self, mapped: Bounds, empty: Sequence[Bounds], _seconds: float = 0.0) -> None:
-        """Clean, and report the shootdowns."""
+        """Free page tables, and report the TLB shootdowns that this takes."""
         with second_thread():
             before = tlb_shootdowns()
             self._free(mapped, empty)
@@ -92,29 +92,29 @@ class Rehearsal(Stage):
 
 
 class Performance(Stage):
-    """Halts at each phase until `halt` comes back from telling the one who measures of it."""
+    """The run proper: at each phase it calls `halt`, which returns once the figures are taken."""
 
     def __init__(self, method: str, halt: Callable[..., None], *, zero_pages: bool) -> None:
         super().__init__(method, zero_pages=zero_pages)
         self._halt = halt
 
     def measure(self, phase: str, seconds: float = 0.0, populated: Sequence[Bounds] = ()) -> None:
-        """Halt. Every GiB of the addresses `populated` has held a page."""
+        """Halt, and tell that every GiB of the ranges `populated` has held a page."""
         self._halt(phase=phase, seconds=seconds, populated=populated, pids=self.pids)
 
     def clean(self, mapped: Bounds, empty: Sequence[Bounds], seconds: float = 0.0) -> None:
-        """Halt, clean, report what the module counts, and halt once more."""
+        """Halt, free page tables, report the module's counts, and halt once more."""
         self.measure("released", seconds, [mapped])
         begin = time.monotonic()
         self.report |= self._free(mapped, empty)
         seconds = time.monotonic() - begin
-        # The module frees upper tables too: what is left of them is for the oracle to find.
+        # The module frees upper tables too: the oracle must not take them for present.
         self.measure("cleaned", seconds, [] if self._method == "module" else [mapped])
 
 
 @contextmanager
 def second_thread() -> Iterator[None]:
-    """Have a thread of this process keep a CPU busy meanwhile."""
+    """Keep a CPU busy with another thread of this process until the block ends."""
     stop = bytearray(1)
     thread = threading.Thread(target=_memory.spin, args=(stop,))
     thread.start()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The repeats of a workload's run taken together, for tables, plots and the report."""
+"""Summaries of the repeats of a workload's run, for tables, plots and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Summary:
 
     @property
     def method(self) -> str:
-        """The method by which tables were to go."""
+        """The method of freeing page tables."""
         return self.first["method"]
 
     @property
@@ -40,13 +40,13 @@ class Summary:
 
     @property
     def vmpte_spread_bytes(self) -> int:
-        """The largest difference that the other runs made to VmPTE of any phase."""
+        """The largest difference of VmPTE between runs in the same phase."""
         sizes = ([run["phases"][phase]["vmpte_bytes"] for run in self.runs] for phase in PHASES)
         return max(max(values) - min(values) for values in sizes)
 
     @property
     def seconds(self) -> dict[str, dict[str, Any]]:
-        """The time of each phase over the repeats, as `spread` has it."""
+        """The time of each phase, which `spread` sums up over the repeats."""
         return {
             phase: spread([run["phases"][phase]["seconds"] for run in self.runs])
             for phase in PHASES
@@ -71,7 +71,7 @@ class Summary:
 
 
 def summaries(runs: Sequence[Run]) -> list[Summary]:
-    """Return one for each method and granularity, in the order they were run."""
+    """Return a summary for each method and granularity, in the order they were run."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run["granularity"], run["method"]), []).append(run)
@@ -79,7 +79,7 @@ def summaries(runs: Sequence[Run]) -> list[Summary]:
 
 
 def details(one: Summary) -> str:
-    """Return what a table of phases has no room for, in a sentence."""
+    """Return, in a sentence, the figures that a table of phases has no room for."""
     first, phases = one.first, one.first["phases"]
     said = [
         f"touching took {seconds_text(one.seconds['touched'])}",
@@ -119,7 +119,7 @@ def size_text(size_bytes: float) -> str:
 
 
 def seconds_text(seconds: dict[str, Any]) -> str:
-    """Return what `spread` has of a time for people, with its ends where the repeats differ."""
+    """Return a time for people: the median, with the least and most if the repeats differ."""
     median, least, most = (duration_text(seconds[name]) for name in ("median", "min", "max"))
     return median if seconds["min"] == seconds["max"] else f"{median} ({least} to {most})"
 

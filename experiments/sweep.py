@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A workload at many sizes, by many methods, on many kernels: each combination is a run of its own.
+"""A sweep of workloads over sizes, methods and kernels: each combination is a run of its own.
 
-The scheduler is Dask's: a cluster of this machine's own processes, or any that is named. What a
-worker measured is written here as it comes; what was written already is not run again.
+Dask schedules the runs, among processes of this machine or by a scheduler that is named. A result
+is written here as soon as a worker has it; a combination that has a result is not run again.
 """
 
 import itertools
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
 HOST = "host"
-"""In place of a kernel of the lab: this machine, or the worker's."""
+"""Given in place of a kernel of the lab: the run takes no guest, but the worker's machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run, or as many as the scale says, of one size by one method."""
+    """One combination of a sweep: a workload on a kernel, at one size and by one method."""
 
     workload: Workload
     kernel: str
@@ -61,8 +61,8 @@ class Ended:
 class Store:
     """The directory that results are kept in.
 
-    A result of another commit does not count, unless `other_commits` are asked for; nor does one of
-    files that differ from their commit, for nobody knows how.
+    A result counts if it was measured at `commit`, with no file changed since: nobody knows what
+    changed files were like. With `other_commits`, any result counts.
     """
 
     directory: Path
@@ -75,7 +75,7 @@ class Store:
         return self.directory / f"{point.name}_{commit[:12]}{'-dirty' if dirty else ''}.json"
 
     def kept(self, point: Point) -> Path | None:
-        """Return where the point has a result already, or None."""
+        """Return the file of a result that counts for the point, or None."""
         own = self.path(point)
         if own.exists() and provenance.is_certain(self.commit):
             return own
@@ -84,7 +84,7 @@ class Store:
         return None
 
     def results(self, points: Iterable[Point]) -> list[Document]:
-        """Return what there is of these points, of one commit each."""
+        """Return the results that these points have, one each at most."""
         paths = (self.kept(point) or self.path(point) for point in points)
         return [documents.read(path) for path in paths if path.exists()]
 
@@ -103,7 +103,7 @@ def points(
     seed: int,
     repeats: int,
 ) -> list[Point]:
-    """Return every combination; sizes and granularities are a workload's own by default."""
+    """Return a point for each combination; by default, with a workload's size and granularity."""
     found = []
     for workload in workloads:
         fitting = [one for one in granularities if one in workload.granularities]
@@ -138,7 +138,7 @@ def run(
     workers: int | None,
     progress: Progress,
 ) -> Ended:
-    """Measure what has no result yet; one that fails costs no other's result.
+    """Measure the points that have no result yet; where one fails, the others go on.
 
     `scheduler` is the address of a Dask scheduler; without one, `workers` processes are started
     here, by default one for each two CPUs. Raises ExperimentError without Dask.
@@ -180,7 +180,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
         with client:
             yield client
         return
-    # A run is of one thread, and times others in its own process.
+    # Each worker has a process to itself: two that shared one would disturb each other's times.
     with (
         LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
@@ -194,7 +194,7 @@ def _measured(client: "Client", missing: Sequence[Point]) -> Iterator[tuple[Poin
     """Yield each point with its result, or why it has none, as they come."""
     from distributed import as_completed  # noqa: PLC0415 -- an extra
 
-    # The run of a worker that is lost is another's; one that fails would fail again.
+    # Dask gives the run of a lost worker to another. A failed run would fail again: no retries.
     futures = {
         client.submit(_measure, point, key=point.name, pure=False): point for point in missing
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one way from a document to a table, and that table on a terminal."""
+"""Tables of documents for terminal and report, and how they are printed on a terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _TIMES = ("time", "before", "peak", "released", "cleaned", "freed/empty")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A document as people see it."""
+    """The table of a document, in texts for people."""
 
     title: str
     place: str
@@ -39,7 +39,7 @@ def table(document: Document) -> Table:
 
 
 def show(documents: Sequence[Document], console: Console | None = None) -> None:
-    """Print a table for each document, and what they leave out, by default on standard output."""
+    """Print a table for each document and notes on all, by default to standard output."""
     console = console or Console(highlight=False, markup=False)
     for document in documents:
         if document["measured"] is None:
@@ -64,7 +64,7 @@ def show(documents: Sequence[Document], console: Console | None = None) -> None:
 
 
 def notes(documents: Sequence[Document]) -> list[str]:
-    """Return what is to be known of all documents, a line each."""
+    """Return notes on all documents, a line each: what is missing, and what figures mean."""
     lines = []
     for document in documents:
         kernel = f"Linux {document['kernel']}"

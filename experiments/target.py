@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The process under measurement: runs one workload once, under orders from its standard input.
+"""The process under measurement: it runs one workload once, as its standard input orders.
 
-It halts at every phase until `measure`, which started it, has read its figures.  It
-imports little, being started anew for each run in guests where imports are slow.
+It halts at every phase until `measure`, which started it, has read its figures.  It imports
+little, because each run starts a new process in guests where imports are slow.
 """
 
 import json
@@ -18,9 +18,9 @@ from experiments.workload import Workload
 
 
 def _receive() -> Any:  # noqa: ANN401 -- what JSON holds
-    """Return the next document of `measure`, one a line."""
+    """Return the next message of `measure`, a line of JSON."""
     line = sys.stdin.readline()
-    if not line:  # it is gone
+    if not line:  # `measure` is gone
         raise SystemExit(1)
     return json.loads(line)
 
@@ -35,7 +35,7 @@ def _halt(**figures: object) -> None:
 
 
 def main() -> int:
-    """Obey one order, and report."""
+    """Run the workload that is ordered, first as a rehearsal, and send a report."""
     order = _receive()
     try:
         workload = registry.find(order["workload"])

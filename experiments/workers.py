@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Processes that have a workload's memory too, and do in it what they are told."""
+"""Worker processes that have a workload's mapping too, and act on it when they are told."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,21 +10,21 @@ from multiprocessing.connection import Connection
 from cleanup.errors import CleanupError
 
 Orders = Mapping[str, Callable[[], object]]
-"""What a worker can do, by name; all was as it should be unless it returns False."""
+"""What workers can be told to do, by name. A function reports a failure by returning False."""
 
 
 class Workers:
-    """Forked processes, by pid, whose memory is a copy of the caller's when they were forked."""
+    """Processes that were forked from the caller, with its memory as it was then."""
 
     def __init__(self, pipes: Mapping[int, Connection]) -> None:
         self._pipes, self.pids = pipes, list(pipes)
 
     def tell(self, order: str) -> bool:
-        """Have it done, by one after the other: whether all was as it should be.
+        """Have each worker in turn carry out an order; tell whether none reports a failure.
 
-        Raises CleanupError where one has ended.
+        Raises CleanupError where a worker has ended.
         """
-        # Each is told, whatever those before it answered.
+        # `all` over a generator would stop at the first failure; each worker must be told.
         answers = [_told(pid, pipe, order) for pid, pipe in self._pipes.items()]
         return all(answers)
 
@@ -39,7 +39,7 @@ def _told(pid: int, pipe: Connection, order: str) -> bool:
 
 @contextmanager
 def workers(count: int, orders: Orders) -> Iterator[Workers]:
-    """Fork so many, which end with the block, or with this process."""
+    """Fork `count` workers, which end with the block or with this process."""
     with ExitStack() as stack:
         yield Workers(dict(stack.enter_context(_worker(orders)) for _ in range(count)))
 
@@ -49,7 +49,7 @@ def _worker(orders: Orders) -> Iterator[tuple[int, Connection]]:
     ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
-        # By a copy of its own it would not see that this process is gone.
+        # With a copy of this end open, the worker would not notice that this process is gone.
         ours.close()
         try:
             while True:

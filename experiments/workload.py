@@ -17,9 +17,9 @@ from experiments.stage import Stage
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What the end of a run finds in its memory.
+    """What a run finds in its memory at its end.
 
-    `contents_intact` says that all reads as it should: as zero what was released or never written.
+    `contents_intact` says whether pages read as they should: as zeros if released or never written.
     `survivors` are the pages kept. `counts` is what else the workload counted, by name.
     """
 
@@ -29,12 +29,12 @@ class Remains:
 
 
 class Workload(Part):
-    """Makes page tables, releases the memory under them, and has them cleaned.
+    """A part that makes page tables, releases the memory under them, and has them cleaned.
 
     `size_bytes` are mapped, and `quick_bytes` in a quick measurement; the first of `touches` and of
-    `granularities` are the defaults. `rehearsal_bytes` suffice for each thing that a run does to
-    happen once. With `zero_pages` its tables hold the shared zero page: the module drops such
-    entries, and the oracle judges tables that hold no other as empty.
+    `granularities` are the defaults. A rehearsal maps `rehearsal_bytes`, enough for all that a run
+    does to happen once. With `zero_pages` its tables hold the shared zero page: the module drops
+    such entries, and the oracle counts tables that hold no others as empty.
     """
 
     size_bytes: int
@@ -47,7 +47,7 @@ class Workload(Part):
     options: ClassVar[frozenset[str]] = frozenset(
         {"methods", "granularities", "touch", "size_bytes", "repeats"}
     )
-    # Eighty columns hold all of it; `call` is the size of each release call.
+    # The table fits into 80 columns; `call` is the size of each release call.
     headings: ClassVar[Row] = (
         *("call", "method", "before", "peak", "released", "cleaned", "freed/empty", "time", "data"),
     )
@@ -61,7 +61,7 @@ class Workload(Part):
         parameters: Parameters,
         **options: Any,  # noqa: ANN401 -- those of `sparse_mapping`
     ) -> AbstractContextManager[SparseMapping]:
-        """Map what a run is to touch and release."""
+        """Map the memory that a run touches and releases."""
         return sparse_mapping(
             parameters.size_bytes,
             seed=parameters.seed,
@@ -71,20 +71,20 @@ class Workload(Part):
         )
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return what else of a run's make-up is worth to be known."""
+        """Return more about the run that a reader of its figures should know, by name."""
         return {}
 
     def size_at(self, scale: Scale) -> int:
-        """Return how much is mapped."""
+        """Return how many bytes are mapped at a scale."""
         return scale.size_bytes or scale.pick(self.size_bytes, self.quick_bytes)
 
     def needs_at(self, scale: Scale) -> Needs:
-        """Beyond the workload's own size, a guest's memory grows with the size."""
+        """Return the machine; it has more memory where more than `size_bytes` is mapped."""
         times = max(1, -(-self.size_at(scale) // self.size_bytes))
         return replace(self.needs, memory=f"{times * int(self.needs.memory.rstrip('G'))}G")
 
     def check(self, scale: Scale) -> None:
-        """Raise ValueError if there is no such variant."""
+        """Raise ValueError if the workload has no such variant."""
         super().check(scale)
         if scale.touch and scale.touch not in self.touches:
             raise ValueError(f"{self.name} has no --touch {scale.touch}")
@@ -93,10 +93,10 @@ class Workload(Part):
                 raise ValueError(f"{self.name} has no --granularity {granularity}")
 
     def measure(self, scale: Scale) -> Measured:
-        """Run it at each granularity by each method, as often as the scale says."""
+        """Run the workload at each granularity by each method, as often as the scale says."""
         features = cleanup.features()
         quick = scale.quick and features.methods["module"].works
-        # The module's run says what is left, and what is saved: what is quick needs no more.
+        # The module's run shows both what is left empty and what is freed: quick needs no other.
         wanted = scale.methods or (("module",) if quick else ())
         methods, unavailable = measuring.usable(wanted, features)
         repeats = scale.runs(self.repeats)
@@ -130,12 +130,12 @@ class Workload(Part):
         }
 
     def title(self, measured: Measured) -> str:
-        """Say what the sizes are of."""
+        """Return a title that says what the sizes in the table are."""
         size = summary.size_text(measured["parameters"]["size_bytes"])
         return f"VmPTE under {size} mapped"
 
     def rows(self, measured: Measured) -> list[Row]:
-        """Return VmPTE by phase, what was freed of what was empty, and the median time."""
+        """Return VmPTE by phase, the tables freed out of those empty, and the median time."""
         return [
             (
                 one.granularity,
@@ -149,14 +149,14 @@ class Workload(Part):
         ]
 
     def details(self, measured: Measured) -> list[str]:
-        """Say what the table has no room for."""
+        """Return, for each row of the table, a sentence of figures it has no room for."""
         return [
             f"{one.granularity}, {one.method}: {summary.details(one)}"
             for one in summary.summaries(measured["runs"])
         ]
 
     def violations(self, measured: Measured) -> list[str]:
-        """Return those of each run."""
+        """Return the invariants that each run broke."""
         return [
             f"{run['method']} at {run['granularity']}: {violation}"
             for run in measured["runs"]
@@ -164,7 +164,7 @@ class Workload(Part):
         ]
 
     def savings(self, measured: Measured) -> list[Saving]:
-        """Return one for each granularity: the module's run says all, that without it enough."""
+        """Return the saving at each granularity, from the module's run or else from `none`'s."""
         by_granularity = {
             one.granularity: one
             for one in summary.summaries(measured["runs"])
