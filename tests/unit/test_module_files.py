@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The files of the module call each other in one direction only."""
+"""Tests that the module's files call each other in one direction only."""
 
 import re
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ USE = re.compile(r"\b(pgtc_\w+|PGTC_\w+)\(")
 
 
 def calls(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Of each part of the module, the parts whose functions and macros it calls.
+    """Return, for each part of the module, the parts whose functions and macros it calls.
 
-    A part is a .c file with its header: `sources` are their texts, by path.
+    A part is a .c file with its header; `sources` are the texts of such files, by path.
     """
     home = {}
     uses: dict[str, set[str]] = {}
@@ -35,12 +35,12 @@ def calls(sources: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def order(sources: Mapping[str, str]) -> list[str]:
-    """The parts, each after those that it calls; raises CycleError."""
+    """Return the parts, each after those that it calls. Raises CycleError if there is a circle."""
     return list(TopologicalSorter(calls(sources)).static_order())
 
 
 def module() -> dict[str, str]:
-    """The module's sources."""
+    """Return the texts of the module's sources, by path."""
     paths = [path for path in KMOD.rglob("*.[ch]") if not path.name.endswith(".mod.c")]
     return {str(path.relative_to(KMOD)): path.read_text() for path in paths}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The catalog of mutations, and what is made of verdicts; the mutations run by make prove."""
+"""Tests of the catalog of mutations and of verdicts on them; `make prove` runs the mutations."""
 
 import inspect
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def test_an_edit_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_protection_that_is_gone_fails_the_proof(bench: Bench) -> None:
-    """As where it was left out on purpose."""
+    """A mutation whose text is not in the source fails the proof: its protection is gone."""
     stale = Mutation("stale", [Edit("scan.c", "no such text", "")], "faults.no_write_is_lost")
     with pytest.raises(ProofFailed, match=r"not where it was: stale: scan\.c has 0 times"):
         next(bench.judge_all([stale], full=False))
@@ -64,7 +64,7 @@ def test_the_table_says_where_a_protection_does_not_matter() -> None:
 
 
 class FakeStage:
-    """Gives outcomes by seed and whether the protection is off."""
+    """Stands in for a Stage: looks up outcomes by seed and by whether the protection is off."""
 
     def __init__(self, outcomes: dict[tuple[int, bool], str], *, mutated: bool = False) -> None:
         self.outcomes = outcomes
@@ -85,7 +85,7 @@ class FakeStage:
         return seen
 
     def leave(self) -> None:
-        """Boot another guest, in which nothing was left behind."""
+        """Pretend to boot another guest, which no mutation has touched."""
         self.outcomes = {**self.outcomes, **dict.fromkeys(((1, False),), "passed")}
         self.mutated = False
 
@@ -112,7 +112,7 @@ def test_a_look_ends_with_the_run_that_catches(bench: Bench) -> None:
     assert (found["caught"], found["caught_runs"], found["runs"]) == (True, 1, 2)
     assert found["report"] == "failed 2"
     assert stage.played == list(outcomes)
-    # Another mutation of the same scenario need not have the module play it again.
+    # The unmutated module plays a scenario once for all of its mutations.
     look(bench, stage)
     assert stage.played == [*outcomes, (1, True), (2, True)]
 
@@ -124,7 +124,7 @@ def test_what_is_never_caught_is_tried_with_each_seed(bench: Bench) -> None:
 
 
 def test_a_look_catches_nothing_where_the_module_itself_fails(bench: Bench) -> None:
-    """Else every mutation would be caught by a scenario that always fails."""
+    """A scenario that always fails would otherwise catch every mutation."""
     always = dict.fromkeys(((seed, off) for seed in (1, 2, 3) for off in (True, False)), "failed")
     found = look(bench, FakeStage(always))
     assert not found["caught"]

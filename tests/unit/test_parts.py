@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Parts: how they are found, what they say of themselves, and that they show what is stored."""
+"""Tests of experiments' parts: how they are found and checked, and how they show their results."""
 
 import json
 import re
@@ -20,7 +20,7 @@ PARTS = registry.all_parts()
 
 
 def test_every_part_is_found_by_its_name() -> None:
-    """Its name is its group's and its own, and a description ends without a full stop."""
+    """A name may begin with the group's and a slash; a description ends without a full stop."""
     assert len(PARTS) >= 32
     for name, part in PARTS.items():
         assert registry.find(name) is part
@@ -31,7 +31,7 @@ def test_every_part_is_found_by_its_name() -> None:
 
 
 def test_a_group_stands_for_its_parts() -> None:
-    """Each is named once, whatever names it."""
+    """A part is listed once, even where it is named beside its group."""
     names = [part.name for part in registry.chosen(["designs/when", "designs", "tebibyte"])]
     assert names == ["designs/when", "designs/atomics", "designs/objection", "tebibyte"]
     with pytest.raises(ValueError, match="no experiment is called 'designs/if': choose from "):
@@ -54,7 +54,7 @@ class PART:
 def test_a_new_part_is_found_by_being_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside the others, among packages that hold none."""
+    """A package adds its parts by defining GROUP; packages without a GROUP are passed over."""
     for name, text in MADE_UP.items():
         path = tmp_path / "made_up_group" / name
         path.parent.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def test_a_new_part_is_found_by_being_there(
 
 
 def loaded_by(imports: str) -> list[str]:
-    """The modules of a process that imports so."""
+    """Return the names of the modules that are loaded in a new process after these imports."""
     return subprocess.run(
         [sys.executable, "-P", "-c", f"{imports}; import sys; print(*sys.modules)"],
         capture_output=True,
@@ -78,28 +78,28 @@ def loaded_by(imports: str) -> list[str]:
 
 
 def test_a_guest_imports_nothing_that_draws_or_boots() -> None:
-    """It would take longer than many a part."""
+    """Importing matplotlib, Jinja2, rich or the lab would take longer than many a part."""
     loaded = loaded_by("import experiments.__main__; experiments.__main__.registry.all_parts()")
     assert "experiments.cost.parts.holds" in loaded
     assert [n for n in loaded if re.search(r"^(matplotlib|jinja2|rich|cleanup\.lab)$", n)] == []
 
 
 def test_a_package_of_parts_imports_nothing_that_runs_them() -> None:
-    """The program that `allocators` measures is in such a package."""
+    """The program that `allocators` measures is in that package, and loads what it imports."""
     loaded = loaded_by("import experiments.allocators")
     ours = {name for name in loaded if name.startswith("experiments.")}
     assert ours == {"experiments.allocators", "experiments.part"}
 
 
 def test_parts_share_two_guests() -> None:
-    """What is quick needs two machines on each kernel, one of which counts instructions."""
+    """Quick parts need two machines on each kernel, one of which counts instructions."""
     machines = {lab.Machine(**p.needs_at(Scale(quick=True)).machine()) for p in PARTS.values()}
     assert len(machines) == 2
     assert len({p.needs_at(Scale()).machine()["memory"] for p in PARTS.values()}) == 2
 
 
 def test_a_larger_mapping_has_a_larger_guest() -> None:
-    """In proportion, and never less memory than usual."""
+    """The guest's memory grows with the mapping, and is never less than the usual 4 GiB."""
     part = PARTS["tebibyte-empty"]
     memory = [part.needs_at(Scale(size_bytes=1 << shift)).memory for shift in (30, 40, 41)]
     assert memory == ["4G", "4G", "8G"]
@@ -107,7 +107,7 @@ def test_a_larger_mapping_has_a_larger_guest() -> None:
 
 @pytest.mark.parametrize("name", [name for name in PARTS if "/" not in name])
 def test_quick_measures_a_small_part_of_a_workload(name: str) -> None:
-    """And a size that the user names in either case."""
+    """A quick run uses at most an eighth of the full size, unless the user gives a size."""
     part = PARTS[name]
     quick = part.size_at(Scale(quick=True))  # type: ignore[attr-defined]
     full = part.size_at(Scale())  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_quick_measures_a_small_part_of_a_workload(name: str) -> None:
 
 
 def test_a_scale_survives_json() -> None:
-    """But for the progress, which is a matter of this process."""
+    """All of a scale passes through JSON but its progress callback."""
     scale = Scale(True, 1 << 30, ("4k", "2m"), "all", 3, ("none", "module"), 2**64 - 1, print)
     again = Scale.from_json(json.loads(json.dumps(scale.to_json())), progress=print)
     assert again == scale
@@ -151,19 +151,19 @@ def test_what_a_part_does_not_heed_is_refused(name: str, scale: Scale, said: str
     ("value", "most", "least"), [(199, True, False), (200, True, True), (201, False, True)]
 )
 def test_claims(value: int, most: bool, least: bool) -> None:
-    """The limit itself is within it."""
+    """A figure that equals its limit meets the claim."""
     assert at_most("", value, 200)["met"] == most
     assert at_least("", value, 200)["met"] == least
 
 
 def test_claims_for_people() -> None:
-    """A miss is plain, and a figure has as many digits as tell it from its limit."""
+    """A missed claim is marked, and a figure has enough digits to tell it from its limit."""
     assert claim_text(at_most("x", 690_000, 200_000)) == "MISSED: x: 690,000, limit 200,000"
     assert claim_text(at_least("x", 0.95004, 0.95)) == "met: x: 0.95004, limit 0.95"
 
 
 def test_spread() -> None:
-    """Every value is kept, in its order."""
+    """A spread keeps every value, in the order in which they were measured."""
     figures = spread.spread([12.0, 10.0, 11.0])
     assert figures == {"median": 11.0, "min": 10.0, "max": 12.0, "runs": [12.0, 10.0, 11.0]}
     assert spread.text(figures, "instructions") == "11 instructions (10 to 12)"
@@ -171,7 +171,7 @@ def test_spread() -> None:
 
 
 def test_each_method_comes_first_in_turn() -> None:
-    """Order is not to favour any."""
+    """The order of methods rotates, so that it favours none."""
     assert spread.rotated("abc", 0) == ["a", "b", "c"]
     assert spread.rotated("abc", 4) == ["b", "c", "a"]
     assert {spread.rotated("abc", by)[0] for by in range(3)} == set("abc")
@@ -179,7 +179,7 @@ def test_each_method_comes_first_in_turn() -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_what_is_stored_is_shown_and_judged_as_it_was(name: str) -> None:
-    """A change of a part that its stored results don't know is noticed; so is another claim."""
+    """A part still reads its stored results, and judges them as when they were stored."""
     documents = [one for one in evidence() if one["part"] == name]
     assert documents, "nothing is stored"
     part = PARTS[name]
@@ -196,7 +196,7 @@ def test_what_is_stored_is_shown_and_judged_as_it_was(name: str) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_plots(name: str) -> None:
-    """Drawn for one kernel and for all."""
+    """Every part can draw its results for one kernel and for all."""
     documents = [one for one in evidence() if one["part"] == name]
     for some in (documents, documents[-1:]):
         for figure in PARTS[name].draw(some).values():

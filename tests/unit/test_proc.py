@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Figures that settle after a while."""
+"""Tests of `settled`, which waits until a figure of the kernel falls no more."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from cleanup import proc
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time slept so far, none of it really."""
+    """Replace time.sleep(), and return the list of seconds that it was asked for."""
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     return slept

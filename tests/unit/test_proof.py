@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is stored of a proof, which stored proofs count, and what is run again."""
+"""Tests of stored proofs: what is stored, which of them count, and which are run again."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ SHORT = [(name, line) for line in lab.SOURCES for name in ("storms", "mutations"
 
 @pytest.fixture
 def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Short proofs of the module as it is, on 6.12.1; the lab has no kernel yet."""
+    """Store short proofs of today's module for every kernel; the lab has no kernel yet."""
     monkeypatch.setattr(standing, "cached_kernel", lambda *_: None)
     for name, line in SHORT:
         evidence.store(document(name, line), "", tmp_path)
@@ -57,7 +57,7 @@ def test_proofs_of_the_module_as_it_is_stand(stored: Path) -> None:
 
 
 def test_a_fault_put_into_the_module_asks_for_all_proofs(stored: Path, tmp_path: Path) -> None:
-    """The recheck is left out, say."""
+    """The fault is a mutation that leaves out the recheck under the pte lock."""
     fault = next(one for one in MUTATIONS if one.name == "recheck under the pte lock")
     found = unproved(stored, mutate(fault, tmp_path))
     assert found == [(*one, "the module has changed since it was proved") for one in SHORT]
@@ -70,7 +70,7 @@ def test_a_comment_in_the_module_asks_for_none(stored: Path, tmp_path: Path) -> 
 
 
 def test_what_changes_for_one_kernel_asks_for_its_proofs(stored: Path, tmp_path: Path) -> None:
-    """The mmap lock is taken for writing on 7.3, say."""
+    """The module is changed to take the mmap lock for writing on 7.3 alone."""
     kmod = mutate(replace(MUTATIONS[0], edits=[]), tmp_path)
     protocol = kmod / "compat/protocol.h"
     text, count = re.subn(r"(PGTC_MMAP_WRITE\s+)false", r"\1true", protocol.read_text())
@@ -112,7 +112,7 @@ def test_a_newer_kernel_is_said_and_fails_nothing(
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The proofs that were run, by name and kernel, instead of being run."""
+    """Fake the proof `storms`, which fails on 6.1; return the kernels on which it was run."""
     seen: list[str] = []
 
     def run(task: Task) -> Outcome:
@@ -151,7 +151,7 @@ def test_all_runs_what_did_not_pass_and_stores_what_did(runs: list[str], tmp_pat
     assert found["module"] == content.of_module("6.12")
     log = evidence.path("storms", "6.12", "short", out).with_suffix(".dmesg")
     assert "Linux version 6" in log.read_text()
-    # Once more: only what failed.
+    # A second run repeats only the proof that failed.
     runs.clear()
     code, said = all_proofs(out)
     assert (code, runs) == (command.FAILED, ["6.1"])

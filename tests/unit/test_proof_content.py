@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What changes the hashes by which a stored proof is known, and what does not."""
+"""Tests of the hashes by which a stored proof is matched: what changes them, and what doesn't."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ LINES = tuple(lab.SOURCES)
 
 @pytest.fixture
 def kmod(tmp_path: Path) -> Path:
-    """A module in the small."""
+    """Make a small module, whose protocol.h differs by kernel version."""
     made = tmp_path / "kmod"
     for name, text in (("compat/protocol.h", PROTOCOL), ("Kbuild", KBUILD)):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def kmod(tmp_path: Path) -> Path:
 
 
 def concerned(kmod: Path, change: Callable[[], object]) -> list[str]:
-    """The kernels whose module a change makes another."""
+    """Return the kernels for which a change alters the module's hash."""
     before = {line: content.of_module(line, kmod) for line in LINES}
     change()
     return [line for line in LINES if content.of_module(line, kmod) != before[line]]
@@ -99,14 +99,14 @@ def test_kbuild_counts_without_its_comments(kmod: Path) -> None:
 
 
 def test_the_module_itself_is_hashed_for_each_kernel() -> None:
-    """A fault put into it on purpose makes another one of it."""
+    """The module compiles to something else on each kernel, so its hashes differ."""
     hashes = {content.of_module(line) for line in LINES}
     assert len(hashes) == len(LINES)
 
 
 @pytest.fixture
 def tests(tmp_path: Path) -> Path:
-    """A proof that imports a helper."""
+    """Make a proof that imports a helper and an extension module."""
     texts = {
         "proof/storms/__main__.py": '"""Storms."""\n\nfrom guest import layout\nimport _raw\n',
         "guest/layout.py": "SIZE = 1\n",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is made of the guests that play scenarios; the guests are faked."""
+"""Tests of the guests that play a proof's scenarios; the guests are faked."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ Act = Callable[[list[str], Callable[[bytes], None]], int]
 
 
 class Lab:
-    """Boots guests that do what they are told, one command after the other."""
+    """Stands in for the lab: its guests' commands do, in turn, what the functions in `told` do."""
 
     def __init__(self, *told: Act, silent: bool = False) -> None:
         self.told = list(told)
         self.silent = silent
         self.boots = 0
         self.given: list[tuple[int, list[str]]] = []
-        """Of each command, which boot's guest ran it, and with what."""
+        """For each command: the number of its guest's boot, and its jobs and --load options."""
         self.closed = 0
 
     def boot(self, *_: object, **__: object) -> "FakeGuest":
@@ -59,7 +59,7 @@ class FakeGuest:
 
 @pytest.fixture
 def staged(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lab], Stage]:
-    """Make a stage whose guests are a Lab's."""
+    """Return a function that makes a stage whose guests a fake lab boots."""
 
     def made(faked: Lab) -> Stage:
         monkeypatch.setattr(lab, "boot", faked.boot)
@@ -103,7 +103,7 @@ def test_a_build_is_loaded_where_another_is(staged: Callable[[Lab], Stage]) -> N
     loads = [given[1][:-1] for given in faked.given]
     assert loads == [[f"--load={OTHER}"], [], [f"--load={AS_IS}"], []]
     assert faked.boots == 1
-    # The dmesg gate has no say in a guest where a mutation was at work.
+    # A guest that ran a mutation skips close(), and so the dmesg gate.
     assert faked.closed == 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which commit a result is said to come from."""
+"""Tests of the commit that a result is said to come from."""
 
 import subprocess
 from pathlib import Path
@@ -16,7 +16,7 @@ def git(*arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout of what could be this project, with a result kept in it."""
+    """Make a checkout that looks like this project's, with a result kept in it."""
     monkeypatch.chdir(tmp_path)
     for name in ("kmod/include/uapi/pgtable_cleanup.h", "evidence/kept.json"):
         path = tmp_path / name

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Requests over the resumable ioctl, with a model of the module in place of the ioctl."""
+"""Tests of requests over the resumable ioctl, with a model of the module in place of the ioctl."""
 
 import errno
 import signal
@@ -21,9 +21,9 @@ CONTENDED = next(index for index, name in _uapi.SKIP_REASONS.items() if name == 
 
 @dataclass
 class Model:
-    """A module whose range of length N (whole_mm: `whole`) has N tables, all of them empty.
+    """Stands in for the module: a range of length N (whole mm: `whole`) has N empty tables.
 
-    A call ends after `batch` tables. Addresses are not looked at: next_addr is the tables done.
+    A call ends after `batch` tables. Addresses don't matter: next_addr counts the tables done.
     """
 
     batch: int = 1 << 62

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who maps a file, found on this machine's own /proc."""
+"""Tests of finding who maps a file, on this machine's own /proc."""
 
 import mmap
 import os
@@ -14,7 +14,7 @@ import cleanup
 from cleanup import _uapi, rmap
 
 PAGE = mmap.PAGESIZE
-# Maps argv[1] shared at its second page and tells where.
+# A program that maps the file argv[1] shared, from its second page on; prints where.
 MAP_IT = """
 import mmap, sys
 from cleanup import _uapi, rmap
@@ -68,7 +68,7 @@ def test_another_process_and_its_deleted_file(file: Path) -> None:
         assert cleanup.mappers(file) == wanted
         file.unlink()
         assert cleanup.mappers(f"/proc/self/fd/{opened.fileno()}") == wanted
-        # Another file of the same name is another file.
+        # A new file under the old name is another file.
         file.write_bytes(bytes(PAGE))
         assert cleanup.mappers(file) == []
 
@@ -89,7 +89,7 @@ def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
         # Two memfds of one name are two files.
         namesake = os.memfd_create("tests")
         assert cleanup.mappers(f"/proc/self/fd/{namesake}") == []
-        # Its end is cut off: the mapping stays, and its tables do.
+        # Truncating the file leaves the mapping and its tables.
         os.ftruncate(fd, 0)
         assert of(cleanup.mappers(f"/proc/self/fd/{fd}"), os.getpid()) == ((start, 8 * PAGE),)
         os.close(namesake)
@@ -97,14 +97,14 @@ def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
 
 
 def test_the_file_system_of_the_interpreter() -> None:
-    """Often an overlay, whose devices in maps are not those of stat()."""
+    """The interpreter is often on an overlay, whose devices in maps are not those of stat()."""
     assert of(cleanup.mappers(sys.executable), os.getpid())
 
 
 def test_inodes_of_one_number_on_one_device(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in two subvolumes of btrfs: told apart by map_files, taken for the file without it."""
+    """Such files, as in two subvolumes of btrfs, are told apart by map_files alone."""
     namesake = tmp_path / "namesake"
     namesake.write_bytes(bytes(PAGE))
     with (
@@ -137,7 +137,7 @@ def test_inodes_of_one_number_on_one_device(
 
 
 def line_of(address: int) -> tuple[bytes, bytes]:
-    """Device and inode in the line of maps that begins there."""
+    """Return device and inode from the line of /proc/self/maps that begins at an address."""
     lines = Path("/proc/self/maps").read_bytes().splitlines()
     line = next(line for line in lines if int(line.split(b"-")[0], 16) == address)
     device, inode = line.split()[3:5]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How parts are measured: what a document says, and which guests the lab is asked for."""
+"""Tests of how parts are measured: what a document says, and which guests are booted."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from unit.test_lab_guest import made_result
 
 
 class MadeUp(Part):
-    """Measures its scale, or says what it lacks."""
+    """A part whose figure is the scale's seed, or that fails because it lacks something."""
 
     description = "what it does"
 
@@ -48,7 +48,7 @@ class MadeUp(Part):
 
 @pytest.fixture(autouse=True)
 def no_guest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests run anywhere, a guest of the lab included."""
+    """Hide a guest of the lab, in which these tests may run, and fix the commit."""
     for name in ("PGTABLE_CLEANUP_ACCELERATOR", "PGTABLE_CLEANUP_ICOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(provenance, "commit", lambda: "abc")
@@ -70,7 +70,7 @@ def test_a_document_says_what_was_measured_and_how() -> None:
 
 
 def test_claims_are_judged_at_full_scale_alone() -> None:
-    """Those of a smaller layout would say nothing of the larger one."""
+    """Figures of a smaller layout can't meet or miss a claim about the larger one."""
     document = documents.measure(MadeUp("made-up"), Scale(quick=True))
     assert document["measured"] == {"seed": 1}
     assert document["claims"] == []
@@ -100,7 +100,7 @@ def test_a_part_that_measures_nothing_says_why() -> None:
 def test_what_a_machine_has_not_is_not_measured(
     needs: Needs, accelerator: str | None, why: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Instructions outside a guest that counts them, and an emulator's times."""
+    """Instructions need a guest that counts them, and times need a real processor."""
     if accelerator:
         monkeypatch.setenv("PGTABLE_CLEANUP_ACCELERATOR", accelerator)
     document = documents.measure(MadeUp("made-up", needs), Scale())
@@ -110,7 +110,7 @@ def test_what_a_machine_has_not_is_not_measured(
 
 
 def test_documents_are_written_whole_and_read_in_order(tmp_path: Path) -> None:
-    """By part, then by kernel version; other files and parts that are gone are let alone."""
+    """Documents are sorted by part and kernel version; other files and former parts are ignored."""
     for kernel in ("7.3.4", "6.12.95", "6.1.0-50"):
         document = stored("designs/when", kernel=kernel)
         documents.write(document, tmp_path / documents.file_name(document))
@@ -125,16 +125,16 @@ def test_documents_are_written_whole_and_read_in_order(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_results_is_named(tmp_path: Path) -> None:
-    """As who opens a notebook elsewhere has it."""
+    """A notebook that is opened outside the checkout finds no results."""
     with pytest.raises(ExperimentError, match=f"no results in {tmp_path}"):
         documents.read_some(tmp_path)
 
 
 @dataclass
 class FakeLab:
-    """Boots guests that answer for the parts they are asked for.
+    """Stands in for the lab: boots guests that measure the parts they are asked for.
 
-    `ends` names parts that end their guest, `silent` those without a result.
+    `ends` names parts that crash their guest, `silent` those that print no result.
     """
 
     ends: Sequence[str] = ()
@@ -154,7 +154,7 @@ class FakeLab:
 
 @dataclass
 class FakeGuest:
-    """In place of lab.Guest."""
+    """Stands in for lab.Guest."""
 
     of: FakeLab
     release: str
@@ -185,7 +185,7 @@ class FakeGuest:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeLab]:
-    """The lab, whose guests are all closed in the end."""
+    """Replace the lab by a fake one, and check that all of its guests are closed in the end."""
     fake = FakeLab()
     monkeypatch.setattr(lab, "boot", fake.boot)
     yield fake
@@ -205,7 +205,7 @@ def measured(
 
 
 def test_parts_share_a_guest(fake: FakeLab) -> None:
-    """One boot for all that need the same kernel and machine, which times need not to be alone."""
+    """Parts that need the same kernel and machine share one boot."""
     done = measured(["one", "two", "three", "four"], ["6.1", "7.3"], seed=7)
     assert [(kernel, machine.icount, machine.cpus) for kernel, machine in fake.boots] == [
         (kernel, *shape)
@@ -221,7 +221,7 @@ def test_parts_share_a_guest(fake: FakeLab) -> None:
 
 
 def test_a_part_that_ends_its_guest_costs_no_other(fake: FakeLab) -> None:
-    """Those after it get another one."""
+    """When a part ends its guest, the next parts get another one."""
     fake.ends, fake.silent = ["one"], ["three"]
     done = measured(["one", "three", "two"])
     assert [name for name, _ in fake.asked] == ["one", "three", "two"]
@@ -234,7 +234,7 @@ def test_a_part_that_ends_its_guest_costs_no_other(fake: FakeLab) -> None:
 
 
 def test_a_kernel_that_is_not_to_be_had_costs_no_other(fake: FakeLab) -> None:
-    """And is not asked for again and again."""
+    """A boot that has failed is not tried again for the next part."""
     done = measured(["one", "three"], ["9.9", "6.1"])
     assert len(fake.boots) == 1
     for name in ("one", "three"):
@@ -243,7 +243,7 @@ def test_a_kernel_that_is_not_to_be_had_costs_no_other(fake: FakeLab) -> None:
 
 
 def test_several_guests_at_once(fake: FakeLab) -> None:
-    """Each in a thread of its own, which boots it, too."""
+    """Each guest is booted and used in a thread of its own."""
     fake.ends = ["three"]
     done = measured(["one", "two", "three"], ["6.1", "6.12", "7.3"], jobs=2)
     assert {name for (name, _), one in done.items() if one["failures"]} == {"three"}
@@ -271,7 +271,7 @@ list(runner.in_lab(wanted, Scale(quick=True), jobs=2))
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_who_is_interrupted_leaves_no_guest(number: signal.Signals) -> None:
-    """Though the threads that wait for guests can't be."""
+    """Guests end with the program, although threads that wait for guests can't be interrupted."""
     with subprocess.Popen(
         [sys.executable, "-P", "-c", AT_ONCE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -284,7 +284,7 @@ def test_who_is_interrupted_leaves_no_guest(number: signal.Signals) -> None:
 
 
 def test_what_is_not_expected_is_not_swallowed(fake: FakeLab) -> None:
-    """Neither in a thread: a fault of the program is no part's failure."""
+    """A bug of the program is raised, also out of a thread, and not stored as a part's failure."""
     fake.silent = None  # type: ignore[assignment]
     for jobs in (1, 2):
         with pytest.raises(TypeError):
@@ -299,7 +299,7 @@ def test_here_one_after_the_other() -> None:
 
 
 def test_as_many_guests_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One at least."""
+    """Processors and free memory limit the number of guests, which is at least one."""
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     for gib, jobs in ((2, 1), (11, 2), (100, 4)):
         monkeypatch.setattr(

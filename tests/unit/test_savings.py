@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who saves how much, from figures made up: workloads and controls in one table."""
+"""Tests of the table of savings, from made-up figures of workloads and controls."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ KERNEL = "7.3.4+deb13-amd64"
 
 
 def control() -> Document:
-    """A dense heap, a page table of it empty by chance."""
+    """Return a measurement of a dense heap, of which one page table is empty by chance."""
     run = made_run("module", freed=1)
     run["empty_tables"] = 1
     return made_document(KERNEL, "dense-1g", run)
 
 
 def heaps() -> Document:
-    """Other allocators, of which one was told to give back, and one measured without the module."""
+    """Return runs of allocators: one gives memory back, one was measured without the module."""
     runs = {
         "glibc, none": {"peak": 520, "tables": 70, "empty": 12, "reclaimed": 13},
         "glibc, malloc_trim(), none": {"peak": 9, "tables": 9, "empty": 9, "reclaimed": 9},
@@ -31,7 +31,7 @@ def heaps() -> Document:
 
 
 def test_one_table() -> None:
-    """The module's own runs say what it freed; controls come last, and an ally is none."""
+    """Controls come last in the table; a heap that malloc_trim() trims is not a control."""
     positive = made_document(
         KERNEL, "series-50g", made_run("none"), made_run("module", freed=25_500)
     )
@@ -55,7 +55,7 @@ def test_one_table() -> None:
 
 
 def test_without_the_module_nothing_is_claimed() -> None:
-    """What is empty is still told."""
+    """Without the module, the verdict says only how much it could free."""
     (one,) = savings.on_kernels([made_document(KERNEL, "series-50g", made_run("none"))])
     assert one.savings[0].empty == 25_600
     assert "could free" in savings.verdict(one)
@@ -63,7 +63,7 @@ def test_without_the_module_nothing_is_claimed() -> None:
 
 
 def test_drawn(tmp_path: Path) -> None:
-    """A picture for each kernel, one without anything freed or empty as well."""
+    """Each kernel gets a picture, even one on which nothing was freed or left empty."""
     kernels = savings.on_kernels([made_document(), control(), heaps()])
     drawn = savings.draw_all(kernels, tmp_path)
     assert [path.name for path in drawn] == ["savings-6.12.png", "savings-7.3.png"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`scan` and `reclaim` of all processes, of a cgroup, and of those that map a file."""
+"""Tests of `scan` and `reclaim` of all processes, of a cgroup, and of a file's mappers."""
 
 import errno
 import json
@@ -31,7 +31,7 @@ READING = {"source": None, "bytes_before": None, "bytes_after": None}
 
 @pytest.fixture
 def children() -> Iterator[list[int]]:
-    """Three processes, in ascending order of pid."""
+    """Start three processes, and yield their pids in ascending order."""
     with ExitStack() as stack:
         made = [
             stack.enter_context(
@@ -46,7 +46,7 @@ def children() -> Iterator[list[int]]:
 def host(
     children: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: "FakeModule"
 ) -> list[int]:
-    """A host of these processes and this one, whose page tables fall by what is freed."""
+    """Fake a host of the children and this process; its page tables shrink by what is freed."""
 
     def pagetables() -> int:
         return 1000 * PAGE - sum(4 * PAGE for call in module.calls if not scans(call))
@@ -59,7 +59,7 @@ def host(
 
 @pytest.fixture
 def group(tmp_path: Path, children: list[int], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cgroup of the first process, with another below it of the second."""
+    """Fake a cgroup that has the first child, and one below it that has the second."""
     for path, pid in ((tmp_path / "a", children[0]), (tmp_path / "a/b", children[1])):
         path.mkdir()
         (path / "cgroup.procs").write_text(f"{pid}\n")
@@ -75,7 +75,7 @@ def scans(call: dict[str, Any]) -> bool:
 
 
 def target_of(call: dict[str, Any]) -> int:
-    """The pid behind a call's pidfd."""
+    """Return the pid behind a call's pidfd."""
     if call["pidfd"] < 0:
         return os.getpid()
     lines = Path(f"/proc/self/fdinfo/{call['pidfd']}").read_text().splitlines()
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_it_with_what_was_done(module: "FakeModule", host: list[int]
     found = document(result)
     assert found["interrupted"] is True
     assert pids(found) == host[:2]
-    # What the call that it ended had freed is told too.
+    # The tables that the interrupted call had freed are counted, too.
     assert found["total"]["freed"]["pte"] == 8
     assert found["not_reached"] == host[2:]
     assert "interrupted: the report shows what was done until then" in result.stderr
@@ -265,7 +265,7 @@ def test_a_table_of_many_processes_shows_those_with_something_to_tell(
     monkeypatch.setattr(_report, "MOST_ROWS", 2)
     monkeypatch.setattr("cleanup.commands._targets.name_of", lambda pid: names.get(pid, "this"))
 
-    # The counts are made before `fails` is asked: each call sets up the next one's.
+    # The fake counts before it asks `fails`, so each call sets the next one's count.
     coming = iter([*host[1:], host[0]])
 
     def next_one(_call: dict[str, Any]) -> int:
@@ -324,7 +324,7 @@ def test_a_cgroup_whose_figure_lags_behind(
     found = document(run("reclaim", "--cgroup", "a", "--json"))
     assert found["pagetables"]["cgroup"]["bytes_after"] == 40960 - 8 * PAGE
     assert len(waits) == 3
-    # Where it never falls it is given the time that the kernel takes, and no more.
+    # A figure that never falls is awaited for as long as the kernel may take, and no longer.
     waits.clear()
     monkeypatch.setattr("time.sleep", waits.append)
     run("reclaim", "--cgroup", "a")
@@ -354,7 +354,7 @@ def test_a_cgroup_that_never_stops_starting_processes(
     monkeypatch.setattr(cgroup, "processes", more)
     result = run("reclaim", "--cgroup", "a", "--json")
     assert len(rounds) == _selection.CGROUP_ROUNDS
-    # All of them vanished, none refused: no failure.
+    # All processes vanished and none refused, so the command succeeds.
     assert document(result)["errors"] == {"ESRCH": len(rounds)}
     assert result.exit_code == 0
 

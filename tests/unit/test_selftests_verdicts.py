@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The kernel's selftests: what their output says, and which differences count."""
+"""Tests of verdicts on the kernel's selftests: how output is read, which differences count."""
 
 import pytest
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PGTABLE_CLEANUP_CONF: what is understood counts, what is not is told and changes nothing."""
+"""Tests of PGTABLE_CLEANUP_CONF: a bad entry is reported and changes nothing."""
 
 import pytest
 from _shim import read_conf
@@ -31,7 +31,7 @@ def test_what_is_written_can_be_read() -> None:
 
 
 def changed(*entries: str) -> str:
-    """The default but for those."""
+    """Return the default configuration with these entries in place of its own."""
     new = {entry.split(":")[0]: entry for entry in entries}
     return ",".join(new.get(entry.split(":")[0], entry) for entry in DEFAULT.split(","))
 

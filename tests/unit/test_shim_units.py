@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table of units: what is marked is taken, once, in order and in one piece."""
+"""Tests of the table of 2 MiB units: marked units are taken once, in order, as merged runs."""
 
 import threading
 from itertools import pairwise
@@ -8,7 +8,7 @@ from _shim import ROOM, Units
 from hypothesis import given
 from hypothesis import strategies as st
 
-HIGHEST = (1 << 36) - 1  # 57 bits of address, in units
+HIGHEST = (1 << 36) - 1  # the last unit below 2^57
 runs = st.tuples(st.integers(1, 2000) | st.integers(1, HIGHEST >> 1), st.integers(1, 300))
 
 
@@ -61,7 +61,7 @@ def test_a_full_table_says_so_and_keeps_the_rest() -> None:
 
 
 def test_neighbours_do_not_crowd() -> None:
-    """Threshold and room are far enough apart for any pattern of single units."""
+    """As many units as the default threshold always fit, whatever the distance between them."""
     for stride in (1, 2, 3, 8, 512, 1024, 1 << 18):
         units = Units()
         assert units.mark_each(1000, 64, stride) == 0, stride

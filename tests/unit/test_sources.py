@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rules of the house that no linter checks; each test names all files that break its rule."""
+"""Tests of rules that no linter checks; each names all files that break its rule."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ SOURCES = sorted(
 WITHOUT_SPDX = {".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
 LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
-    "allocator_shim/include/pgtable_cleanup.h": "GPL-2.0 WITH Linux-syscall-note",  # a link
+    "allocator_shim/include/pgtable_cleanup.h": "GPL-2.0 WITH Linux-syscall-note",  # a symlink
     "kmod": "GPL-2.0",
     "tests/proof/modules/delay": "GPL-2.0",
     "tests/proof/modules/race": "GPL-2.0",
@@ -38,7 +38,7 @@ def test_no_ctypes() -> None:
 
 
 def test_spdx_line() -> None:
-    """The first line, or the one after #!, names the licence that the file's directory has."""
+    """The first line, or the one after #!, names the licence of the file's directory."""
     wrong = [
         f"{name(path)}: {found or 'no licence'}, not {licence(path)}"
         for path in SOURCES

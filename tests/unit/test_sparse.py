@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sparse mapping: what a partial release keeps, and what it says of it."""
+"""Tests of the sparse mapping: what a partial release keeps, and what it reports."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from experiments.sparse import UNIT, sparse_mapping
 
 
 def test_what_is_around_those_kept() -> None:
-    """Runs of units, first and past the last."""
+    """`around` returns runs as their first unit and the one past their last."""
     with sparse_mapping(9 * UNIT, seed=3) as mapping:
         assert mapping.around() == [(0, 9)]
         assert mapping.around([3, 4, 6]) == [(0, 3), (5, 6), (7, 9)]
@@ -28,7 +28,7 @@ def test_what_is_filled_differs_by_unit_and_is_missed_when_it_changes() -> None:
 @pytest.mark.parametrize("block", [4 << 10, 64 << 10, 2 << 20])
 @pytest.mark.parametrize("per_million", [0, 20_000, 500_000, 1_000_000])
 def test_what_survives(block: int, per_million: int) -> None:
-    """Blocks are kept whole and with what they held; the units said to keep some do."""
+    """Survivors are whole blocks with their contents, in just the units that are reported."""
     with sparse_mapping(16 * UNIT, seed=3, every_page=True, block=block) as mapping:
         mapping.touch(0, mapping.units)
         _seconds, survivors, keeping = mapping.release_but(0, mapping.units, per_million)
@@ -50,5 +50,5 @@ def test_what_survives(block: int, per_million: int) -> None:
 
 
 def page_at(view: memoryview, offset: int) -> memoryview:
-    """The page that starts there."""
+    """Return the page that starts at an offset."""
     return view[offset : offset + 4096]

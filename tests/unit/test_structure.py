@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The shape of the Python packages: who may import whom, and how long a function may be."""
+"""Tests of the packages' shape: who may import whom, and how long a function may be."""
 
 import ast
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def module_name(path: Path) -> str:
 MODULES = {
     module_name(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")
 }
-# Extension modules import nothing that is followed here.
+# Extension modules have no Python source in which imports could be found.
 EXTENSIONS = {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("*.pyi")}
 
 
@@ -33,7 +33,7 @@ def test_imports_go_round_in_no_circle() -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    """What the verbs share with others belongs below them."""
+    """Code that the verbs share with other modules belongs below the command line."""
     importers = {
         name: commands
         for name in MODULES
@@ -44,7 +44,7 @@ def test_nothing_imports_the_command_line() -> None:
 
 
 def test_the_product_does_not_import_the_experiments() -> None:
-    """The wheel carries the product alone; the command line serves a checkout, too."""
+    """The wheel has no experiments: only the command line imports them, for use in a checkout."""
     importers = [
         name
         for name in MODULES
@@ -67,7 +67,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def imports_of(name: str) -> Iterator[str]:
-    """Yield the packages' modules that a module imports when it is itself imported."""
+    """Yield the modules of the packages that are imported when this module is."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     for node in at_import(tree):
         if isinstance(node, ast.Import):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which runs a sweep is made of, which it leaves out, and how figures grow over its sizes."""
+"""Tests of sweeps: which runs they make and leave out, and how figures grow with the size."""
 
 import sys
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_sizes_are_the_workloads_own() -> None:
     "sizes", [(1024 * GIB, 1026 * GIB), (10 * GIB, 10 * GIB + (2 << 20)), (64 * GIB, 65536 << 20)]
 )
 def test_sizes_that_differ_are_runs_that_differ(sizes: tuple[int, int]) -> None:
-    """However little, and only these."""
+    """Sizes have names of their own however little they differ; equal sizes share theirs."""
     names = {point.name for point in some(*sizes)}
     assert len(names) == 4 * (2 + 1) * len(set(sizes))
 
@@ -66,7 +66,7 @@ def test_a_kernel_by_its_path_makes_a_name() -> None:
 
 
 def measured(wanted: list[sweep.Point], out: Path, commit: str | None) -> None:
-    """Leave results as if that commit had measured all."""
+    """Write a result for each point, as if this commit had measured it."""
     for point in wanted:
         documents.write(
             made_document("7.3.4", point.workload.name), sweep.Store(out, commit).path(point)
@@ -90,7 +90,7 @@ def test_what_has_a_result_starts_no_cluster(tmp_path: Path) -> None:
 def test_a_result_of_another_commit_is_not_kept_unless_asked(
     commit: str | None, tmp_path: Path
 ) -> None:
-    """Nor one of files that differ from their commit, or of nobody knows which."""
+    """A result counts only if its commit is known, the same, and had no modified files."""
     wanted = some(GIB)
     measured(wanted, tmp_path, "a" * 40)
     assert kept(wanted, sweep.Store(tmp_path, commit)) == 0
@@ -103,7 +103,7 @@ def test_a_result_of_another_commit_is_not_kept_unless_asked(
 
 
 def test_the_stored_sweep_has_the_names_of_today() -> None:
-    """So a sweep over the same sizes would find it."""
+    """A sweep over the same sizes must find the stored results."""
     wanted = sweep.points(
         [workload("tebibyte-empty")],
         ["7.3"],
@@ -144,7 +144,7 @@ def test_bad_usage(arguments: list[str], said: str) -> None:
 
 
 def sized(gibibytes: int, method: str) -> Document:
-    """As a sweep leaves it: tables grow with the mapping, and the module frees them all."""
+    """Make a result of a sweep: tables grow with the mapping, and the module frees them all."""
     run = made_run(method, freed=25600 if method == "module" else 0)
     start = run["phases"]["start"]["vmpte_bytes"]
     left = 0 if method == "module" else gibibytes << 21
@@ -177,6 +177,6 @@ def test_slopes_say_how_it_grows(tmp_path: Path) -> None:
 
 
 def test_two_sizes_are_no_curve() -> None:
-    """Nor are other parts, which have no size."""
+    """A curve takes at least three sizes, and parts without a size have none."""
     assert growth.curves([stored("allocators/tables"), stored("designs/when")]) == {}
     assert growth.curves([sized(1, "none"), sized(2, "none")]) == {}

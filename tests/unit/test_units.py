@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sizes and durations: what is taken, what is refused, and what is said then."""
+"""Tests of sizes and durations: what is accepted, what is refused, and with which message."""
 
 import pytest
 from hypothesis import given

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which runs of upstream's bugs are made again; the guests are faked."""
+"""Tests of which runs of upstream's bugs are repeated; the guests are faked."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,7 +11,7 @@ FIRST, SECOND = Job("upstream.a", 1), Job("upstream.a", 2)
 
 
 class FakeStage:
-    """Gives outcomes by seed, and remembers the seeds of each round."""
+    """Stands in for a Stage: looks up outcomes by seed, and records the seeds of each round."""
 
     def __init__(self, outcomes: dict[int, str]) -> None:
         self.outcomes = outcomes
