@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The guests that the tests of a session share."""
+"""Guests that the host tests of a session share, and the option that chooses a kernel."""
 
 from collections.abc import Generator, Iterator
 
@@ -9,15 +9,15 @@ from cleanup import lab
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the kernel on which the experiments are tried."""
+    """Add the option that chooses the kernel on which experiments are tried."""
     parser.addoption("--kernel", choices=list(lab.SOURCES), default=lab.DEFAULT)
 
 
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Pool]:
-    """Guests by kernel and machine, each booted when a test first asks for it.
+    """Yield guests by kernel and machine, each booted when a test first asks for it.
 
-    They can write to the tests' temporary directories, which can be `results`.
+    They can write to the tests' temporary directories, so `results` may be one of these.
     """
     directory = tmp_path_factory.getbasetemp()
     with lab.Pool(visible=[directory], writable=directory) as guests:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real servers, started with the library before their allocator."""
+"""Helpers to start real programs with the library preloaded before their allocator."""
 
 import os
 import platform
@@ -11,12 +11,12 @@ from cleanup.lab.progress import on_stderr
 
 
 def environment(conf: str, *allocators: str, **more: str) -> dict[str, str]:
-    """This process's, and what `preloaded` adds."""
+    """Return this process's environment with the variables that preload the library."""
     return {**os.environ, **preloaded.environment(conf, *allocators, **more)}
 
 
 def unpacked(package: str, tree: Path) -> Path:
-    """A Debian package's files, without installing it: some start a daemon."""
+    """Unpack a Debian package; installing some packages would start a daemon."""
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     progress = on_stderr()
     with Apt.locked([suite], progress) as apt:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `allocators` on this machine: what needs no module, and no quiet."""
+"""Tests of the parts of `allocators` that need neither the module nor a quiet machine."""
 
 import json
 import subprocess

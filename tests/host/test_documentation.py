@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The site and the man pages build, their links lead somewhere, and the reference is complete."""
+"""Tests that the documentation builds, its links lead somewhere, and its reference is complete."""
 
 import importlib
 import pickle
@@ -37,7 +37,7 @@ C_DECLARATION = re.compile(
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site in `html` and the man pages in `man`, both built without a warning."""
+    """Build the site in `html` and the man pages in `man`, both without a warning."""
     out = tmp_path_factory.mktemp("docs")
     for builder in ("html", "man"):
         done = subprocess.run(
@@ -64,7 +64,7 @@ class Page(HTMLParser):
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
-        """Note what an element links to, and what it is called."""
+        """Note an element's links, and the names by which links can point to it."""
         for name, value in attrs:
             if name in ("href", "src") and value:
                 self.links.append(value)
@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 
 def test_man_pages(built: Path) -> None:
-    """What is strong in Markdown is bold in roff, and the command's page has every verb."""
+    """Errors, strong in Markdown, are bold in roff, and the command's page has every verb."""
     page = (built / "man/MADV_CLEANUP_PGTABLE.2").read_text(encoding="utf-8")
     for error in ("EAGAIN", "EINVAL", "ENOMEM"):
         assert f"\\fB{error}\\fP" in page
@@ -95,7 +95,7 @@ def test_no_link_of_the_site_is_dead(built: Path) -> None:
 
 
 def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
-    """Say whether a link without a host names a file of the site, and a place in it."""
+    """Return whether a link without a host names a file of the site, and a place that it has."""
     path, place = urldefrag(link)
     target = page.parent.joinpath(unquote(urlsplit(path).path)).resolve() if path else page
     if target not in pages:
@@ -104,7 +104,7 @@ def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
 
 
 def test_no_link_between_the_files_of_the_checkout_is_dead() -> None:
-    """Readers also follow them where the files are shown as they are."""
+    """Readers also follow these links in the source files, where no site is built."""
     assert not [
         f"{page.relative_to(ROOT)}: {link}"
         for page in PAGES
@@ -114,7 +114,7 @@ def test_no_link_between_the_files_of_the_checkout_is_dead() -> None:
 
 
 def names_a_file(page: Path, link: str) -> bool:
-    """Say whether a relative link names a file, and if it names a heading, one that is there."""
+    """Return whether a relative link names a file and, after a #, one of that file's headings."""
     path, place = urldefrag(link)
     target = page.parent / path if path else page
     return target.is_file() and (not place or place in headings(target))
@@ -142,8 +142,8 @@ def test_every_public_python_name_is_in_the_reference(built: Path) -> None:
 def described(built: Path) -> set[str]:
     """Return the names whose entries in the site have a description.
 
-    A list of parameters or attributes is none, and neither is the signature that a dataclass
-    without a docstring has in its place.
+    A list of parameters or attributes is no description, and neither is the signature that
+    Python puts in place of a dataclass's missing docstring.
     """
     found = set()
     for path in (built / "doctrees").rglob("*.doctree"):
@@ -175,7 +175,7 @@ def test_every_name_of_the_c_headers_is_in_the_reference(built: Path) -> None:
 
 
 def test_a_header_that_has_changed_is_read_again(tmp_path: Path) -> None:
-    """`make docs` keeps what it knew of the other pages, and warns of names that it has twice."""
+    """A second `make docs` must not warn that the header's names are documented twice."""
     extensions = str(ROOT / "docs/extensions")
     (tmp_path / "conf.py").write_text(
         f"import sys\nsys.path.insert(0, {extensions!r})\nextensions = ['c_header']\n"
@@ -195,14 +195,14 @@ def test_a_header_that_has_changed_is_read_again(tmp_path: Path) -> None:
 
 
 def inventory(built: Path, domain: str) -> set[str]:
-    """Return the names that the site documents, of one language."""
+    """Return the names of one language that the site documents."""
     with (built / "html/objects.inv").open("rb") as file:
         found = InventoryFile.load(file, "", lambda base, name: f"{base}{name}")
     return {name for kind in found if kind.startswith(domain) for name in found[kind]}
 
 
 def test_the_reference_has_every_key_of_the_conf_with_its_default() -> None:
-    """The library says by itself which keys it knows."""
+    """The keys and their defaults are asked of the library itself."""
     script = "import os, allocator_shim.preloaded as p; print(p.conf())"
     program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
     done = subprocess.run(
@@ -212,7 +212,7 @@ def test_the_reference_has_every_key_of_the_conf_with_its_default() -> None:
         check=True,
         env={"PATH": "/usr/bin:/bin"},
     )
-    # verbose:0 is what --quiet asks for.
+    # --quiet sets verbose:0; the default is 1.
     in_force = dict(re.findall(r"(\w+)='?(\w+)'?", done.stdout)) | {"verbose": "1"}
     rows = re.findall(
         r"^\| `(\w+)` \| .*? \| `?(\w+)`? \|",

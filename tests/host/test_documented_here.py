@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The commands of README.md and the tutorial run as they are typed, here and in a guest.
+"""Tests that the commands of README.md and the tutorial run as typed, here and in a guest.
 
-Those that do not run here are listed with the reason; a command that is neither run nor listed
-fails.
+NOT_RUN lists the commands that these tests do not run, and why; every other command must
+succeed.
 """
 
 import re
@@ -32,7 +32,7 @@ MARK = "--- the next command ---"
 
 @pytest.fixture
 def guest(pool: Pool) -> Guest:
-    """A guest as `lab shell` opens it, in which the module is loaded."""
+    """Return a guest in which the module is loaded, like the one that `lab shell` opens."""
     return pool.guest()
 
 
@@ -56,9 +56,9 @@ def run_in(guest: Guest, told: Sequence[Command]) -> None:
 
 
 def script(told: Sequence[Command]) -> str:
-    """Return a script that ends at the first command that fails.
+    """Return a script of the commands that ends at the first one that fails.
 
-    Root runs it, as under sudo. What it prints is what a terminal shows.
+    In the script sudo only runs its command; the output includes stderr, as on a terminal.
     """
     terminal = ["exec 2>&1", "export COLUMNS=100"]
     typed = (f"echo '{MARK}'\n{one.text}" for one in told)
@@ -66,7 +66,7 @@ def script(told: Sequence[Command]) -> str:
 
 
 def compare(told: Sequence[Command], terminal: str, exit_code: int) -> None:
-    """Fail where a command failed, or printed other than the page shows.
+    """Fail where a command failed, or printed something else than the page shows.
 
     In the page, … stands for anything within a line, and spaces for any number of them.
     """
@@ -80,17 +80,17 @@ def compare(told: Sequence[Command], terminal: str, exit_code: int) -> None:
 
 
 def plain(lines: Sequence[str]) -> str:
-    """Return lines of output without what aligns them, and without empty lines."""
+    """Return lines of output without empty lines, and with single spaces for alignment."""
     return "\n".join(" ".join(line.split()) for line in lines if line.strip())
 
 
 def to_run(told: Sequence[Command]) -> list[Command]:
-    """Return those that are not listed with a reason for which they are not run."""
+    """Return the commands that NOT_RUN does not list."""
     return [command for command in told if command.text not in NOT_RUN]
 
 
 def test_the_tutorial(guest: Guest) -> None:
-    """Its commands run in their order: on the host, then in the guest, then on the host again."""
+    """The tutorial's commands for the host run in one shell, those for the guest in another."""
     told = list(commands(TUTORIAL))
     opens = next(i for i, command in enumerate(told) if command.text == OPENS_A_GUEST)
     leaves = next(i for i, command in enumerate(told) if command.text == "exit")
@@ -109,7 +109,7 @@ def test_the_readme_on_this_host() -> None:
 
 
 def test_the_readme_with_the_module(guest: Guest) -> None:
-    """What follows sudo is run by root in a guest; and so is the code in Python."""
+    """The README's sudo commands run as root in a guest, and so does its Python code."""
     told = [command for command in to_run(list(commands(README))) if needs_module(command)]
     assert len(told) >= 2
     run_in(guest, told)
@@ -120,12 +120,12 @@ def test_the_readme_with_the_module(guest: Guest) -> None:
 
 
 def needs_module(command: Command) -> bool:
-    """Say whether a command of the README does."""
+    """Return whether a command of the README needs the module: only those begin with sudo."""
     return command.text.startswith("sudo ")
 
 
 def test_the_examples(guest: Guest) -> None:
-    """What the pages on C and Python show frees the tables that it has made."""
+    """The examples that the pages on C and Python show free the tables that they made."""
     done = guest.run(["python", "docs/examples/own_memory.py"], cwd=ROOT)
     assert done.exit_code == 0, done.stderr.decode()
     freed = re.findall(r"(\d+) were freed", done.stdout.decode())
@@ -138,6 +138,6 @@ def test_the_examples(guest: Guest) -> None:
 
 
 def test_what_is_listed_as_not_run_is_told() -> None:
-    """A reason for a command that no page has any more would hide nothing, and say nothing."""
+    """Every command of NOT_RUN is still in the README or the tutorial."""
     told = {command.text for page in (README, TUTORIAL) for command in commands(page)}
     assert set(NOT_RUN) <= told

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The oracle on a real process: a child that halts while it is looked at."""
+"""Tests of the oracle on a real process: a child that halts while its tables are counted."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ UNITS = SIZE // UNIT
 
 @contextmanager
 def halted_child(work: Callable[[SparseMapping], None]) -> Iterator[tuple[int, tuple[int, int]]]:
-    """A forked child that has done its work on a mapping, and the mapping's addresses."""
+    """Yield a forked child that has done `work` on a mapping, and the mapping's addresses."""
     with sparse_mapping(SIZE, seed=7, every_page=False, block=4096) as mapping:
         ready, tell_ready = os.pipe()
         go_on, tell_go_on = os.pipe()
@@ -39,7 +39,7 @@ def halted_child(work: Callable[[SparseMapping], None]) -> Iterator[tuple[int, t
 
 
 def empty_tables(work: Callable[[SparseMapping], None]) -> int:
-    """Empty PTE tables of a child that has done `work`, above those of one that did nothing."""
+    """Return how many more empty PTE tables a child has with `work` than without it."""
     with halted_child(nothing) as (child, _):
         before = oracle.observe(child).empty_pte
     with halted_child(work) as (child, addresses):
@@ -51,12 +51,12 @@ def nothing(_mapping: SparseMapping) -> None:
 
 
 def touch_all(mapping: SparseMapping) -> None:
-    """A page in each unit."""
+    """Touch a page in each unit."""
     mapping.touch(0, UNITS)
 
 
 def touch_all_release_half(mapping: SparseMapping) -> None:
-    """A page in each unit of the second half, an empty table in each of the first."""
+    """Touch a page in each unit, and release the first half, whose tables become empty."""
     mapping.touch(0, UNITS)
     mapping.release(0, UNITS // 2)
 
@@ -72,14 +72,14 @@ def test_all_live() -> None:
 
 
 def read_all_write_half(mapping: SparseMapping) -> None:
-    """The zero page in each unit, and beside it data in each of the second half."""
+    """Map the zero page in each unit, and write beside it in the units of the second half."""
     assert not any(mapping.page(unit)[0] for unit in range(UNITS))
     for unit in range(UNITS // 2, UNITS):
         mapping.view[unit * UNIT + UNIT - 1] = 1
 
 
 def test_zero_pages_are_entries_unless_asked_otherwise() -> None:
-    """Both judgements of one process, by whichever way this kernel has."""
+    """A table of zero pages alone counts as empty only if `zero_pages` is false."""
     with halted_child(nothing) as (child, _):
         before = [oracle.observe(child, zero_pages=count).empty_pte for count in (True, False)]
     with halted_child(read_all_write_half) as (child, addresses):
@@ -93,7 +93,7 @@ def test_zero_pages_are_entries_unless_asked_otherwise() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="page frames are shown to root alone")
 def test_both_ways_of_finding_zero_pages_agree(pagemap: int) -> None:
-    """PAGEMAP_SCAN knows the zero page, and kpageflags does."""
+    """PAGEMAP_SCAN and kpageflags agree which pages are the zero page."""
     with sparse_mapping(SIZE, seed=7) as mapping:
         read_all_write_half(mapping)
         start, end = mapping.range
@@ -110,7 +110,7 @@ def test_both_ways_of_finding_zero_pages_agree(pagemap: int) -> None:
 
 @pytest.fixture
 def pagemap() -> Iterator[int]:
-    """This process's own."""
+    """Open this process's own pagemap."""
     fd = os.open("/proc/self/pagemap", os.O_RDONLY)
     yield fd
     os.close(fd)
@@ -134,7 +134,7 @@ def test_both_ways_of_reading_agree(pagemap: int) -> None:
 
 
 def test_vmpte_is_whole_tables() -> None:
-    """What the arithmetic rests on."""
+    """VmPTE is a multiple of 4 KiB, so the oracle gets a whole number of tables from it."""
     with halted_child(nothing) as (child, _):
         vmpte = kilobytes(Path(f"/proc/{child}/status"))["VmPTE"]
         assert oracle.observe(child).tables * 4096 == vmpte

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiments run for real on this machine's kernel, sized down."""
+"""Tests that run the experiments for real on this machine's kernel, sized down."""
 
 import json
 import os
@@ -21,7 +21,7 @@ HAS_MODULE = cleanup.features().methods["module"].works
 
 
 def experiment(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command here, as a user would."""
+    """Run `experiment run --host` as a user would."""
     return subprocess.run(
         [PROGRAM, "experiment", "run", "--host", *arguments],
         capture_output=True,
@@ -32,7 +32,7 @@ def experiment(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_json(out: Path, *arguments: str) -> dict[str, Any]:
-    """The document of a run that is to succeed."""
+    """Return the document of a run, which must succeed."""
     done = experiment(*arguments, "--json", "--quick", f"--out={out}")
     assert done.returncode == 0, done.stderr
     document: dict[str, Any]
@@ -41,7 +41,7 @@ def run_json(out: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_series(tmp_path: Path) -> None:
-    """4 GiB of it: a table for each 2 MiB, judged alike whoever frees them."""
+    """All 2048 tables under 4 GiB go, unless neither the method nor the kernel frees them."""
     document = run_json(tmp_path, "series-50g", "--size=4g", "--granularity=4k", "--granularity=2m")
     assert document["accelerator"] == "host"
     assert document["parameters"]["size_bytes"] == 4 << 30
@@ -63,7 +63,7 @@ def test_series(tmp_path: Path) -> None:
 
 
 def test_series_with_all_pages_touched(tmp_path: Path) -> None:
-    """512 pages a table: the same tables."""
+    """Touching all 512 pages of each table makes as many tables as touching one."""
     document = run_json(
         tmp_path, "series-50g", "--size=1g", "--touch=all", "--granularity=64k", "--method=none"
     )
@@ -72,7 +72,7 @@ def test_series_with_all_pages_touched(tmp_path: Path) -> None:
 
 
 def test_tebibyte(tmp_path: Path) -> None:
-    """16 GiB of it: two survivors."""
+    """A mapping of 16 GiB has two survivors, and so keeps two tables."""
     document = run_json(tmp_path, "tebibyte", "--size=16g")
     for run in document["runs"]:
         assert run["violations"] == []
@@ -84,7 +84,7 @@ def test_tebibyte(tmp_path: Path) -> None:
 
 
 def test_repeats(tmp_path: Path) -> None:
-    """Every repeat is in the JSON."""
+    """The JSON has every repeat."""
     arguments = ["series-50g", "--size=1g", "--method=none", "--repeat=2", "--json"]
     done = experiment(*arguments, f"--out={tmp_path}")
     assert [
@@ -93,7 +93,7 @@ def test_repeats(tmp_path: Path) -> None:
 
 
 def test_table(tmp_path: Path) -> None:
-    """Without --json."""
+    """Without --json the command prints a table, and its progress on stderr."""
     done = experiment("series-50g", "--size=1g", "--method=none", "--quick", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
     # 512 PTE tables, and one or two PMD tables that nothing else shares.
@@ -103,7 +103,7 @@ def test_table(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(HAS_MODULE, reason="the module is loaded here")
 def test_without_the_module(tmp_path: Path) -> None:
-    """Asked for by name it is an error that says why, and what to do."""
+    """A missing module is an error if asked for by name, else a note in the document."""
     out = tmp_path / "out"
     done = experiment("series-50g", "--method=module", f"--out={out}")
     assert done.returncode == 1
@@ -117,7 +117,7 @@ def test_without_the_module(tmp_path: Path) -> None:
 
 
 def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On a tmpfs nothing is paged out without swap: a message that says so, and what to do."""
+    """Without swap, a tmpfs pages nothing out: the message says what to do."""
     shm = Path("/dev/shm")  # noqa: S108 -- any tmpfs
     if psutil.swap_memory().total:
         pytest.skip("this machine has swap, to which a tmpfs is paged out")
@@ -131,7 +131,7 @@ def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_zero_pages(tmp_path: Path) -> None:
-    """4 GiB of them; a table that holds nothing else counts as empty."""
+    """Tables that hold nothing but zero pages count as empty."""
     document = run_json(tmp_path, "zero-pages-256g", "--size=4g", "--method=none")
     (run,) = document["runs"]
     assert run["violations"] == []
@@ -170,7 +170,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
         process.kill()
     assert process.returncode == code
     assert "Traceback" not in errors
-    # One that was only just started may see by its closed input that it is alone.
+    # A child that has only just started ends when it finds its input closed.
     _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     assert not out.exists()
@@ -181,7 +181,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
     [("survivors-none", 1), ("survivors-0.1-percent", 0.6), ("survivors-1-percent", 0.006)],
 )
 def test_a_survivor_keeps_its_table(tmp_path: Path, workload: str, emptied: float) -> None:
-    """Empty are (1 - share) ** 512 of the tables: one page in a hundred keeps nearly all."""
+    """Of the tables, (1 - share) ** 512 become empty: a survivor in 100 pages keeps nearly all."""
     document = run_json(tmp_path, workload, "--size=1g", "--granularity=4k")
     for run in document["runs"]:
         assert run["violations"] == []
@@ -201,11 +201,11 @@ def test_controls_gain_nothing(tmp_path: Path, workload: str) -> None:
 
 
 def test_many_processes(tmp_path: Path) -> None:
-    """Each has its own tables, and all are counted; MADV_DONTNEED serves the caller alone."""
+    """All processes' tables are counted; MADV_DONTNEED frees only those of its caller."""
     for run in run_json(tmp_path, "hundred-processes", "--size=64m")["runs"]:
         assert run["violations"] == []
         assert run["contents_intact"]
-        # A unit that a process's other memory shares is none of them.
+        # A unit that other memory of its process shares may not become empty.
         assert 8 * 30 <= run["empty_tables"] <= 8 * 33
         assert run["freed"]["pte"] <= 33 or run["method"] == "module"
 
@@ -227,7 +227,7 @@ def test_model_of_atomics(tmp_path: Path) -> None:
 
 
 def test_what_counts_instructions_is_left_out(tmp_path: Path) -> None:
-    """It takes a guest, which the note says; nothing is stored, and nothing fails."""
+    """Counting instructions takes a guest: a note says so, nothing is stored, nothing fails."""
     out = tmp_path / "out"
     done = experiment("designs/when", f"--out={out}")
     assert done.returncode == 0, done.stderr
@@ -236,7 +236,7 @@ def test_what_counts_instructions_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_command_in_the_lab(tmp_path: Path) -> None:
-    """It boots a guest, brings the document back, and draws the report."""
+    """The command boots one guest, brings the documents back, and draws the report."""
     done = subprocess.run(
         [
             *[PROGRAM, "experiment", "run", "survivors-none", "dense-1g", "--quick"],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Every experiment measured quickly in the lab, kernel by kernel: what holds of any host's figures.
+"""Tests of every experiment, measured quickly in the lab: what must hold on any host.
 
-Two guests serve a kernel. `make evidence` measures at full size, and judges what is claimed.
+Two guests serve a kernel. `make evidence` measures at full size, and judges the claims.
 """
 
 import json
@@ -22,9 +22,9 @@ from experiments.sparse import PAGE
 # A heap takes minutes to fill and to empty under an emulator, and what it leaves depends on its
 # allocator first: one kernel has to do here. `make evidence` measures heaps on every kernel.
 ON_ONE_KERNEL = "allocators/"
-# Above VmPTE before the mapping, in bytes.
+# Bytes by which VmPTE may stay above its value before the mapping.
 LEFT_AT_MOST = 16 << 10
-# But those that take a processor's times.
+# Parts that measure times are left out: those of an emulated processor say nothing.
 PARTS = [name for name, part in registry.all_parts().items() if not part.needs.hardware]
 
 Measure = Callable[..., Any]
@@ -32,13 +32,13 @@ Measure = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def kernel(request: pytest.FixtureRequest) -> str:
-    """The kernel of this run: `make test` has a tier for each."""
+    """Return the kernel of this run: `make test` has a tier for each."""
     return str(request.config.getoption("--kernel"))
 
 
 @pytest.fixture(scope="module")
 def document(kernel: str, pool: lab.Pool) -> Callable[..., Document]:
-    """The document of a part on that kernel, measured quickly when it is first asked for."""
+    """Return a function that measures a part quickly when it is first asked for its document."""
 
     @cache
     def measure(name: str, scale: Scale = QUICK) -> Document:
@@ -57,7 +57,7 @@ QUICK = Scale(quick=True)
 
 @pytest.fixture(scope="module")
 def measured(kernel: str, document: Callable[..., Document]) -> Measure:
-    """What a part measured on that kernel, in which nothing failed."""
+    """Return a function that gives what a part measured, and fails if the part failed."""
 
     def get(name: str, scale: Scale = QUICK) -> Any:  # noqa: ANN401 -- JSON
         found = document(name, scale)
@@ -71,7 +71,7 @@ def measured(kernel: str, document: Callable[..., Document]) -> Measure:
 
 
 def vmpte(run: dict[str, Any], phase: str) -> int:
-    """Above its value before the mapping, in bytes."""
+    """Return by how many bytes VmPTE is above its value before the mapping."""
     above: int = run["phases"][phase]["vmpte_bytes"] - run["phases"]["start"]["vmpte_bytes"]
     return above
 
@@ -80,7 +80,7 @@ def vmpte(run: dict[str, Any], phase: str) -> int:
 def test_every_part_is_measured(
     name: str, kernel: str, document: Callable[..., Document], measured: Measure
 ) -> None:
-    """What it checks by itself holds; the guest's clock is known, and so is the machine."""
+    """Every part is measured without failures; its document describes the clock and the machine."""
     assert measured(name)
     found = document(name)
     assert found["clock"] is not None
@@ -89,7 +89,7 @@ def test_every_part_is_measured(
 
 
 def the_run(measured: Measure, name: str) -> dict[str, Any]:
-    """The run of a workload by the module: contents are intact, and what was empty is freed."""
+    """Return a workload's run by the module: contents are intact, and empty tables were freed."""
     (run,) = measured(name)["runs"]
     assert run["method"] == "module"
     assert run["violations"] == []
@@ -108,9 +108,9 @@ def the_run(measured: Measure, name: str) -> dict[str, Any]:
     ],
 )
 def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
-    """Level by level: whatever emptied them, be it the program, page reclaim or the zero page."""
+    """Tables go on each level, whether the program, page reclaim or the zero page emptied them."""
     run = the_run(measured, name)
-    # On whole GiB; how many 512 GiB the mapping overlaps, and shares, is up to its address.
+    # The mapping is whole GiB, so PMD tables are exact; its PUD tables depend on its address.
     assert run["empty_tables"] == units
     assert run["empty_upper_tables"]["pmd"] == units // 512
     assert run["empty_tables_after"] == 0
@@ -119,7 +119,7 @@ def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
 
 
 def test_survivors_keep_their_tables(measured: Measure) -> None:
-    """Two of 8192 in a sparse mapping; in dense memory nearly all, and there is nothing to gain."""
+    """A sparse mapping keeps 2 of 8192 tables, and dense memory keeps all of them."""
     assert the_run(measured, "tebibyte")["survivors"] == 2
     assert the_run(measured, "tebibyte")["freed"]["pte"] == (1 << 13) - 2
     assert the_run(measured, "shared-memfd-32g")["survivors"] == 2
@@ -130,23 +130,23 @@ def test_survivors_keep_their_tables(measured: Measure) -> None:
 
 
 def test_every_process_has_its_own_to_free(measured: Measure) -> None:
-    """Page reclaim empties the tables of nine processes at once; eight release their own."""
+    """The module frees the tables of every process that maps the memory, not of one alone."""
     workers = the_run(measured, "workers-file-32g")
     assert workers["empty_tables"] >= 0.99 * 9 * 1024
     assert vmpte(workers, "cleaned") <= 9 * LEFT_AT_MOST
     shared = the_run(measured, "shared-memfd-32g")
     assert shared["empty_tables"] >= 5 * 2046
-    # Of each process its two live tables stay, and what is above them.
+    # Each process keeps its two live tables, and the tables above them.
     assert vmpte(shared, "cleaned") <= 5 * 2 * 3 * PAGE
     assert 8 * 15 <= the_run(measured, "hundred-processes")["empty_tables"] <= 8 * 17
 
 
-# By all methods, those that free nothing as well.
+# All methods, including those that free nothing.
 BY_ALL = Scale(quick=True, methods=("none", "zap", "module"), granularities=("4k", "2m"))
 
 
 def test_what_the_kernel_frees_by_itself(kernel: str, measured: Measure) -> None:
-    """7.3 frees the tables under releases of whole 2 MiB, and those under smaller ones stay."""
+    """7.3 frees the tables under releases of whole 2 MiB; tables under smaller ones stay."""
     runs = measured("series-50g", BY_ALL)["runs"]
     assert len(runs) == 6
     for run in runs:
@@ -161,7 +161,7 @@ def test_what_the_kernel_frees_by_itself(kernel: str, measured: Measure) -> None
 
 
 def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
-    """PT_RECLAIM sees none of them, and a zap reaches the caller's tables alone."""
+    """PT_RECLAIM frees no table under punched holes, and a zap frees the caller's alone."""
     for run in measured("shared-memfd-32g", BY_ALL)["runs"]:
         assert run["empty_tables"] >= 5 * 2046
         freed = run["freed"]["pte"]
@@ -170,7 +170,7 @@ def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
 
 
 def test_every_method_does_what_it_is_to_do(kernel: str, measured: Measure) -> None:
-    """On each kernel; where the live tables lie makes no odds, and batches save flushes."""
+    """Batches save flushes and instructions; where live tables lie makes no difference."""
     part = measured("reclaim-cost/instructions")
     tables, methods = part["tables"], part["methods"]
     assert set(methods) == set(METHODS)
@@ -191,7 +191,7 @@ def test_every_method_does_what_it_is_to_do(kernel: str, measured: Measure) -> N
 
 
 def test_holds_are_those_of_the_tracepoints(kernel: str, measured: Measure) -> None:
-    """7.3 frees PTE tables under mmap read; the module's own count is the trace's."""
+    """7.3 frees PTE tables under mmap read; the module and the trace agree on the longest hold."""
     part = measured("reclaim-cost/holds")
     assert len(part["passes"]) == 7
     differ = []
@@ -201,21 +201,21 @@ def test_holds_are_those_of_the_tracepoints(kernel: str, measured: Measure) -> N
         if not shared:
             longest = one["longest_write_instructions"]["max"]
             assert longest > part["shortest_write_hold_instructions"]
-        # The module counts from after one tracepoint until after the other.
+        # The module's clock starts after one tracepoint and stops after the other.
         longest = max(one[f"longest_{kind}_instructions"]["max"] for kind in ("write", "read"))
         own = one["module_longest_hold_traced_instructions"]["max"]
         if longest != pytest.approx(own, rel=0.01, abs=5_000):
             differ.append((name, longest, own))
-    # Between a tracepoint and the module's clock an interrupt may come that frees what RCU kept.
+    # An interrupt between a tracepoint and the module's clock may run RCU callbacks.
     assert len(differ) <= 1, differ
 
 
 def test_instructions_follow_the_tables(kernel: str, measured: Measure) -> None:
-    """Each table that a fault makes anew costs, and a scan costs less than reading the pagemap."""
+    """A fault that makes tables costs more, and a scan costs less than reading the pagemap."""
     refault = measured("reclaim-cost/refault")
     for figures in refault["fault_instructions_by_threads"].values():
         kept, pte, pmd = (figures[freed]["median"] for freed in ("kept", "pte_freed", "pmd_freed"))
-        # A table is a page to clear, as is what the fault is for.
+        # A new table is one more page to clear, like the page that is faulted in.
         assert 1_000 < kept < pte - 1_000 < pmd - 2_000
     whole = measured("reclaim-cost/whole-process")
     assert whole["reserved_bytes"] >= 120 << 40
@@ -223,7 +223,7 @@ def test_instructions_follow_the_tables(kernel: str, measured: Measure) -> None:
     assert whole["tables_seen"]["pte"] >= 64
     scan = whole["scan_instructions"]["median"]
     assert whole["scan_side_by_side_instructions"]["median"] < scan
-    # A table is read by 64 cache lines at least.
+    # A table has 64 cache lines, each of which takes an instruction at least.
     assert whole["scan_instructions_per_empty_table"]["median"] > 64
     assert scan < whole["pagemap_read_instructions"]["median"]
     # Linux 6.7 brought PAGEMAP_SCAN.
@@ -231,7 +231,7 @@ def test_instructions_follow_the_tables(kernel: str, measured: Measure) -> None:
 
 
 def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str, measured: Measure) -> None:
-    """The mmap lock before 6.4, a VMA's own since; times are not judged on a busy host."""
+    """Faults take the mmap lock before 6.4, a VMA lock since; times are not judged here."""
     part = measured("reclaim-cost/faults")
     locks = part["mmap_locks"]
     assert locks["holds_per_fault"] == pytest.approx(1 if kernel == "6.1" else 0, abs=0.02)
@@ -247,7 +247,7 @@ def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str, measured: Measur
 
 
 def test_designs(kernel: str, measured: Measure) -> None:
-    """An explicit call frees all, cheaper for many at once; who touches sparsely pays."""
+    """An explicit call frees all tables, cheaper in batches; sparse access pays most for it."""
     part = measured("designs/when")
     when, tables = part["methods"], part["units"] * PAGE
     assert when["none"]["left_bytes"] >= tables
@@ -266,7 +266,7 @@ def test_designs(kernel: str, measured: Measure) -> None:
 
 
 def test_what_allocators_leave_is_freed(measured: Measure) -> None:
-    """By the library with the module, and by jemalloc's hooks without it."""
+    """The library frees empty tables by the module, and jemalloc's hooks free them without it."""
     runs = measured("allocators/tables")["runs"]["purge"]
     assert set(runs) == {"none", "module", "hooks"}
     assert runs["none"]["empty"] >= 8
@@ -280,8 +280,8 @@ def test_what_allocators_leave_is_freed(measured: Measure) -> None:
     assert forks["module"]["child_vmpte_bytes"] < forks["none"]["child_vmpte_bytes"]
 
 
-# What is known to run so many instructions, and what takes time without running any; the kernel's
-# own work, which comes now and then, is in some of the turns.
+# Loops of known numbers of instructions, and a sleep, which takes time but no instructions. The
+# median of several turns leaves out the kernel's own work, which comes now and then.
 LOOPS = (1_000_000, 10_000_000, 50_000_000)
 KNOWN_COSTS = f"""
 import json, time
@@ -298,13 +298,13 @@ with meter.running() as counter:
 
 
 def test_the_meter_counts_instructions_and_no_time(kernel: str, pool: lab.Pool) -> None:
-    """By either way to wait for RCU: 6.1 has no file for it."""
+    """The meter is right on each kernel, though 6.1 has no file by which to wait for RCU."""
     guest = pool.guest(kernel, lab.Machine(**COUNTING.machine()))
     done = guest.run([sys.executable, "-P", "-c", KNOWN_COSTS])
     assert done.exit_code == 0, done.stderr
     counted = json.loads(done.stdout)
     for length, cost in zip(LOOPS, counted["loops"], strict=True):
         assert cost == pytest.approx(length, rel=0.01, abs=100_000)
-    # 100,000,000 ns went by.
+    # The sleep took 100,000,000 ns.
     assert abs(counted["sleep"]) < 200_000
     assert abs(counted["nothing"]) < 100_000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command and the package on the very machine the tests run on."""
+"""Tests of the command and the package on the machine that runs the tests."""
 
 import errno
 import gzip
@@ -135,7 +135,7 @@ def test_the_kernel_does_not_know_the_advice() -> None:
 
 
 def configuration() -> str | None:
-    """The kernel's configuration, where it tells."""
+    """Return the kernel's configuration, or None where the kernel does not show it."""
     packed, unpacked = Path("/proc/config.gz"), Path(f"/boot/config-{os.uname().release}")
     if packed.exists():
         return gzip.decompress(packed.read_bytes()).decode()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is installed: the wheel's names, and the data that it must carry."""
+"""Tests of what is installed: the wheel's names, and the data that it must carry."""
 
 import os
 import re
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, as a user would build it: the checkout's own build has the experiments, too."""
+    """Build the wheel as a user would: the checkout's own build has the experiments, too."""
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment that has the wheel and what it depends on, and nothing else."""
+    """Make an environment that has the wheel, its dependencies, and nothing else."""
     environment = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     subprocess.run(
@@ -50,7 +50,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _with_scripts() -> dict[str, str]:
-    """Let Meson find Cython and ninja, which are in this environment."""
+    """Return an environment in which Meson finds Cython and ninja."""
     return {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
 
 
@@ -158,7 +158,7 @@ int main(void)
 
 
 def test_for_c_without_python(tmp_path: Path) -> None:
-    """Library, headers and .pc file by plain Meson; a program finds the library where it is."""
+    """Plain Meson installs the library, its headers, and a .pc file that says where they are."""
     env = _with_scripts()
     build, prefix = tmp_path / "build", tmp_path / "prefix"
     for command in (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""allocator_shim.jemalloc in a process that allocates by Debian's jemalloc, and in others."""
+"""Tests of allocator_shim.jemalloc in processes with Debian's jemalloc, and in others."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def refused(call, *arguments):
 
 
 def run(program: str, *preload: object, conf: str = "") -> str:
-    """The output of a Python program whose objects come from malloc()."""
+    """Return the output of a Python program whose objects come from malloc()."""
     ended = subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
         env={
@@ -48,7 +48,7 @@ def in_jemalloc(program: str, conf: str = "") -> str:
 
 
 def library(directory: Path, text: str) -> Path:
-    """A shared library of that C source."""
+    """Compile a C source to a shared library."""
     source, made = directory / "made.c", directory / "libmade.so"
     source.write_text(text)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True)
@@ -142,7 +142,7 @@ def test_decay_of_all_arenas_and_of_one() -> None:
 
 
 def test_a_jemalloc_that_is_not_the_allocator(tmp_path: Path) -> None:
-    """Its functions are there, malloc() is another's."""
+    """The process has mallctl(), but its malloc() is another allocator's."""
     other = library(tmp_path, "int mallctl(void) { return 0; }\n")
     said = run("print(refused(jemalloc.version))", other)
     assert "malloc is another allocator's" in said

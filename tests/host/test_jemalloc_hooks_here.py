@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""jemalloc's extent hooks in real processes: tables go with their pages, and no byte is lost."""
+"""Tests of jemalloc's extent hooks in real processes: tables go, and no byte is lost."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def vmpte():
 
 
 def run(program: str, conf: str = "", *arguments: str, shim_conf: str = "") -> str:
-    """The output of a program that allocates by jemalloc."""
+    """Return the output of a Python program that allocates by jemalloc."""
     ended = subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program), *arguments],
         env={
@@ -82,7 +82,7 @@ CHURN = """
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:20", ""])
 def test_threads_lose_no_byte(way: str, conf: str) -> None:
-    """While another purges: what is committed and decommitted meets in the same units."""
+    """Another thread purges meanwhile, so that units are committed and decommitted at once."""
     assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
 
 
@@ -137,7 +137,7 @@ LOCKED = """
     ids=["all", "a page", "the end"],
 )
 def test_calloc_of_what_was_locked_is_zero(way: str, kernel: str, first: int, length: int) -> None:
-    """By a kernel that can take locked memory back, and by one that can't; it stays locked."""
+    """Reused memory is zero and still locked, also on kernels without MADV_DONTNEED_LOCKED."""
     said = run(
         LOCKED, "narenas:1", way, kernel, str(first), str(length), shim_conf="backend:null"
     ).split()
@@ -282,7 +282,7 @@ USE = """
 
 
 def refusal(file: object) -> str:
-    """The library's, where the hooks there are those of a file."""
+    """Return the library's message where hooks of a file are installed already."""
     return (
         f"pgtable-cleanup: hooks:jemalloc: jemalloc has extent hooks already, of {file}, and takes "
         "one set: leave out hooks:jemalloc, install_hooks() or the program's own"
@@ -307,7 +307,7 @@ def test_hooks_in_python_after_the_librarys_are_refused() -> None:
 
 
 def test_hooks_of_the_library_after_pythons_are_refused() -> None:
-    """Where a program loads it by itself."""
+    """The program loads the library by itself, after Python has installed its hooks."""
     ended = preloaded(
         USE
         + f"""
@@ -350,7 +350,7 @@ def test_hooks_of_a_second_copy_are_refused(tmp_path: Path) -> None:
     assert int(retained) < 1024
 
 
-# Where it is told "own" it has hooks of its own in one arena; then it loads the library.
+# A program that, if told "own", installs its own hooks in an arena, and then loads the library.
 PROGRAM = """
 #include <dlfcn.h>
 #include <string.h>
@@ -378,7 +378,7 @@ int main(int nr, char **arguments)
 
 @pytest.fixture(scope="module")
 def static_jemalloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """To link a program with."""
+    """Return a static jemalloc to link a program with."""
     tree = programs.unpacked("libjemalloc-dev", tmp_path_factory.mktemp("jemalloc"))
     return next(tree.rglob("libjemalloc_pic.a"))
 
@@ -387,7 +387,7 @@ def static_jemalloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_programs_own_hooks_are_left_to_it(
     linked: str, static_jemalloc: Path, tmp_path: Path
 ) -> None:
-    """And jemalloc's own are told from them, also in a program that is linked with jemalloc."""
+    """The library tells a program's hooks from jemalloc's own, even where jemalloc is linked in."""
     source, program = tmp_path / "program.c", tmp_path / "program"
     source.write_text(PROGRAM)
     library = jemalloc_path() if linked == "shared" else str(static_jemalloc)
@@ -417,7 +417,7 @@ def test_without_jemalloc_it_says_how() -> None:
 def preloaded(
     program: str, conf: str, malloc_conf: str = "thp:never", *, shim: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """The same with libpgtable_cleanup.so before jemalloc, unless it is only to be found."""
+    """Run a program by jemalloc, with libpgtable_cleanup.so before it unless `shim` is false."""
     return subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
         env={

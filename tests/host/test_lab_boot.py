@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The lab, by really booting: what goes in, what comes out, and every way in which it can end."""
+"""Tests of the lab by real boots: what goes in, what comes out, and every way to end."""
 
 import json
 import os
@@ -35,7 +35,7 @@ WITHOUT_MODULE = Machine(module=False)
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory for temporary files, of which the lab must leave none."""
+    """Set a directory for temporary files, in which the lab must leave none."""
     directory = tmp_path / "tmp"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))
@@ -54,13 +54,13 @@ def lab(
         env=os.environ | dict(env or {}),
         cwd=cwd,
         check=False,
-        # More than the lab's own patience with a boot, which hangs now and then.
+        # Boots hang now and then, so this is longer than the lab itself waits for one.
         timeout=1000,
     )
 
 
 def one_line(message: str) -> str:
-    """The message for the user: not what tells of progress, nor of a busy host's clock."""
+    """Return the message for the user, without lines on progress and on the guest's clock."""
     (line,) = [
         line
         for line in message.splitlines()
@@ -73,7 +73,7 @@ def one_line(message: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a command saw of one boot with every option, and what was said of the command."""
+    """What a command saw in one boot with every option, and what the lab reported of it."""
 
     done: "subprocess.CompletedProcess[str]"
     document: Mapping[str, Any]
@@ -148,7 +148,7 @@ def test_the_document_tells_of_the_guest_and_its_clock(seen: Seen) -> None:
     assert seen.document["kernel"] == get_kernel("6.12").release
     assert seen.document["accelerator"] in ("tcg", "kvm")
     assert isinstance(seen.document["clock_ok"], bool)
-    # The command sleeps for so long; a busy host takes longer over it.
+    # The command sleeps for 2 s; a busy host takes longer over it.
     assert 1.9 < seen.document["guest_seconds"] < seen.elapsed
     assert 1.9 < seen.document["seconds"] < seen.elapsed
 
@@ -253,7 +253,7 @@ def test_a_real_warning_fails_the_boot(faulty_module: Path) -> None:
 
 @pytest.mark.usefixtures("temporary")
 def test_a_real_oops_fails_the_run(faulty_module: Path) -> None:
-    """It does so long before the command's end, for which lab() would not wait."""
+    """The run fails at once: its command sleeps for longer than lab() would wait."""
     script = f"echo before; insmod {faulty_module} oops=1; sleep 10000"
     done = lab("--no-module", "--", "sh", "-c", script)
     assert done.returncode == 1
@@ -301,11 +301,11 @@ def test_a_signal_leaves_no_qemu(number: signal.Signals, up: bool) -> None:
 
 
 def qemu_of(pid: int) -> psutil.Process:
-    """The process's QEMU, once there is one."""
+    """Wait for the process's QEMU, and return it."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for child in psutil.Process(pid).children(recursive=True):
-            # setpriv has become QEMU.
+            # Children come and go; setpriv becomes QEMU.
             with suppress(psutil.NoSuchProcess):
                 if child.name().startswith("qemu"):
                     return child
@@ -325,7 +325,7 @@ def test_the_shell_has_the_terminal() -> None:
     ) as process:
         said = b""
         try:
-            # Typed once there is a shell to read it: QEMU flushes what came before.
+            # Wait for the shell's prompt: QEMU drops what is typed before.
             said += read_until(ours, b"# ")
             os.write(ours, b"tty; echo $((6 * 7)); exit 3\n")
             said += read_until(ours, b"42")
@@ -397,7 +397,7 @@ def test_no_debian_mirror(tmp_path: Path) -> None:
 
 def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    # Nothing listens there.
+    # Nothing listens on this port.
     env = {"PGTABLE_CLEANUP_MIRROR": "http://127.0.0.1:9/debian", "XDG_CACHE_HOME": str(cache)}
     env |= {"http_proxy": "", "https_proxy": ""}
     done = lab("true", env=env)
@@ -412,7 +412,7 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hung_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    """A guest whose first boot did not end in time."""
+    """Boot a guest whose first boot does not end in time."""
     limits = iter([0.1, guest.BOOT_SECONDS])
     start = Guest.start
 
@@ -428,7 +428,7 @@ def hung_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
 
 @pytest.fixture
 def crashed_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    """A guest in whose first boot QEMU crashed, as by a bug of its own."""
+    """Boot a guest in whose first boot QEMU crashes, as by a bug of its own."""
     crashes = iter([True, False])
     wait = Guest._wait
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Packages into trees and sources into modules, for real."""
+"""Tests that unpack real packages into trees and build real modules from source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ MODULE_DESCRIPTION("trivial");
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The source of a module that does nothing."""
+    """Write the source of a module that does nothing."""
     directory = tmp_path / "source"
     directory.mkdir()
     (directory / "Makefile").write_text(MAKEFILE)
@@ -57,7 +57,7 @@ def test_a_signed_package_becomes_a_tree(tmp_path: Path, monkeypatch: pytest.Mon
     tree.mkdir()
     with packages.Apt.locked(["trixie"], Silent()) as apt:
         (package,) = [p for p in apt.resolve("trixie", ["hostname"]) if p.name == "hostname"]
-        # A download that broke off.
+        # The file is what an interrupted download leaves.
         broken = (
             tmp_path / f"cache/pgtable-cleanup/apt/packages/hostname_{package.version}_amd64.deb"
         )

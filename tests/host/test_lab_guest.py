@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One guest that runs many commands, and what each of them sees of the others."""
+"""Tests of a guest that runs many commands, and of what each sees of the others."""
 
 import os
 import re
@@ -38,7 +38,7 @@ def test_each_command_has_its_own_output_and_exit_code(guest: Guest) -> None:
 
 
 def test_output_of_many_pages_comes_whole(guest: Guest) -> None:
-    """It ends without a newline, and fills every buffer on its way."""
+    """The output ends without a newline, and is larger than every buffer on its way."""
     result = guest.run(["sh", "-c", "seq 200000; printf end; seq 50000 >&2"])
     assert result.stdout == b"".join(b"%d\n" % number for number in range(1, 200001)) + b"end"
     assert result.stderr == b"".join(b"%d\n" % number for number in range(1, 50001))
@@ -61,7 +61,7 @@ def test_a_command_chooses_its_directory_and_environment(guest: Guest) -> None:
 
 
 def test_programs_are_the_hosts_before_busyboxs(guest: Guest) -> None:
-    """Busybox's have other options and exit codes."""
+    """Busybox's programs have other options and exit codes."""
     shell = sh(guest, "readlink /proc/$$/exe")
     assert shell.strip() == os.path.realpath("/bin/sh")
     grep = shutil.which("grep")
@@ -70,7 +70,7 @@ def test_programs_are_the_hosts_before_busyboxs(guest: Guest) -> None:
 
 
 def test_what_a_command_leaves_running_is_killed(guest: Guest) -> None:
-    """Even where it forks all the time, ignores signals, and keeps neither stdout nor stderr."""
+    """A process can't escape by forking, ignoring signals, or closing stdout and stderr."""
     script = "trap '' TERM HUP; (while :; do sleep 1000 & done) >/dev/null 2>&1 &"
     for _ in range(3):
         sh(guest, script)
@@ -89,7 +89,7 @@ def test_files_are_kept_where_that_is_asked_for(guest: Guest) -> None:
 
 
 def test_what_is_visible_below_tmp_is_not_cleaned(guest: Guest, tmp_path: Path) -> None:
-    """It is the host's, which no guest may change."""
+    """The host's files that are visible below /tmp must not be changed by a guest."""
     (tmp_path / "file").write_text("seen")
     assert sh(guest, f"cat {tmp_path}/file") == "seen"
     assert sh(guest, f"rm {tmp_path}/file 2>/dev/null || cat {tmp_path}/file") == "seen"
@@ -97,7 +97,7 @@ def test_what_is_visible_below_tmp_is_not_cleaned(guest: Guest, tmp_path: Path) 
 
 
 def test_each_command_has_its_own_results(guest: Guest, tmp_path: Path) -> None:
-    """They are there as soon as they are written, and where the command fails, too."""
+    """Results are on the host as soon as they are written, even if the command fails."""
     script = 'echo "$0" >"$PGTABLE_CLEANUP_RESULTS/file"; echo written; sleep 0.5; exit 5'
     seen = []
     for name in ("one", "two"):
@@ -134,7 +134,7 @@ def test_the_log_is_the_commands_own(guest: Guest) -> None:
 
 
 def test_python_finds_the_checkout_and_builds_nothing(guest: Guest) -> None:
-    """The root is read-only there, so that no import may run a build."""
+    """The guest's root is read-only, so no import may run a build."""
     program = (
         "import sys; sys.addaudithook(lambda name, _: name == 'subprocess.Popen' and print(name));"
         "import cleanup, experiments; print(cleanup.__file__, experiments.__file__)"
@@ -151,7 +151,7 @@ def test_a_guest_is_shared_by_equal_machines(pool: Pool, guest: Guest) -> None:
 
 
 def test_a_report_ends_the_guest_and_names_the_command(guest: Guest) -> None:
-    """At a level that does not reach the console.  The guest that all tests share must go."""
+    """A report counts at any log level, and even ends the guest that all tests share."""
     report = "BUG: Bad page state in process test"
     with pytest.raises(KernelReportError) as caught:
         guest.run(["sh", "-c", f"echo '<6>{report}' >/dev/kmsg; echo out"])

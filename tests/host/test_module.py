@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The module's source by the kernel's own checkers, and the variants that must not load or talk."""
+"""Tests of the module by the kernel's own checkers, and of variants that must be refused."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
 @pytest.mark.parametrize("name", list(lab.SOURCES))
 def test_builds_without_a_word_from_the_compiler_and_sparse(name: str) -> None:
-    """W=1 and sparse, which `make check` turns on."""
+    """`make check` turns on W=1 and sparse."""
     module = lab.build_module(lab.get_kernel(name), make_args=["check"])
     log = (module.parent / "build.log").read_text()
     checked = [line.split()[-1] for line in log.splitlines() if line.split()[:1] == ["CHECK"]]
@@ -32,7 +32,7 @@ def test_builds_without_a_word_from_the_compiler_and_sparse(name: str) -> None:
 
 
 def checkpatch() -> Path:
-    """A directory with checkpatch.pl and its word lists, from Debian's kernel source."""
+    """Return a directory with checkpatch.pl and its word lists, from Debian's kernel source."""
     directory = cache_dir() / "checkpatch"
     if not directory.exists():
         with lock("checkpatch", Silent()), replacing(directory) as new:
@@ -48,7 +48,7 @@ def checkpatch() -> Path:
 
 
 def test_checkpatch_strict_finds_nothing() -> None:
-    """Of what it says, two rules for kernel trees don't hold for a module of several kernels."""
+    """Two rules of checkpatch are off in compat/: they object to tests of the kernel's version."""
     source = module_source()
     files = sorted(path for path in source.rglob("*") if path.suffix in (".c", ".h"))
     scripts = checkpatch()
@@ -95,7 +95,7 @@ say log; dmesg | grep 'pgtable_cleanup: ' | sed 's/^[^]]*] //'
 
 @pytest.fixture(scope="module")
 def said(pool: lab.Pool) -> dict[str, list[str]]:
-    """What each part of the script printed, in a guest with 6.12."""
+    """Return what each part of SCRIPT printed in a guest with 6.12."""
     kernel = lab.get_kernel("6.12")
     variants = {
         "GOOD": lab.build_module(kernel),

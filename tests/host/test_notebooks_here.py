@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The notebooks run through, on the stored results and on small ones of this machine."""
+"""Tests that the notebooks run, on the stored results and on small ones of this machine."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ PROGRAM = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
 
 
 def executed(notebook: Path) -> tuple[str, int]:
-    """What it prints, and how many pictures it shows."""
+    """Run a notebook; return what it prints and how many pictures it shows."""
     content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     NotebookClient(
         content,
@@ -32,7 +32,7 @@ def executed(notebook: Path) -> tuple[str, int]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of this machine: a workload, a control, and a part of a suite."""
+    """Measure a workload, a control and a part of a suite on this machine."""
     out = tmp_path_factory.mktemp("results")
     for arguments in (
         ["survivors-0.1-percent", "--size=256m"],
@@ -49,7 +49,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_there_are_four() -> None:
-    """And each says where its results come from, and holds no output."""
+    """There are four notebooks; each names its licence, and none holds output."""
     assert [one.stem[:2] for one in NOTEBOOKS] == ["01", "02", "03", "04"]
     for notebook in NOTEBOOKS:
         content = json.loads(notebook.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def test_there_are_four() -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_stored_results(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every notebook draws something of what the documentation quotes."""
+    """Every notebook draws something from the results that the documentation quotes."""
     monkeypatch.delenv("PGTABLE_CLEANUP_RESULTS", raising=False)
     printed, pictures = executed(notebook)
     assert "7.3." in printed
@@ -70,7 +70,7 @@ def test_stored_results(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_without_results_it_says_so(
     notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As whoever opens it elsewhere has it: no table that is empty, and no figure without bars."""
+    """A notebook without results stops with a message, not with empty tables and figures."""
     monkeypatch.setenv("PGTABLE_CLEANUP_RESULTS", str(tmp_path))
     with pytest.raises(CellExecutionError, match=f"no results in {tmp_path}"):
         executed(notebook)
@@ -78,7 +78,7 @@ def test_without_results_it_says_so(
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_small_results(notebook: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where most results are missing a notebook shows those that are there."""
+    """Where most results are missing, a notebook shows those that are there."""
     monkeypatch.setenv("PGTABLE_CLEANUP_RESULTS", str(small))
     printed, _pictures = executed(notebook)
     assert "dense-1g" in printed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Real programs under the library and jemalloc's hooks: they do as ever, and lose nothing."""
+"""Tests of real programs under the library and jemalloc's hooks: they work, and lose no data."""
 
 import random
 import re
@@ -22,7 +22,7 @@ from storm import Storms
 
 LIBRARY, HOOKS = f"backend:null,{storm.CONF}", "backend:null,hooks:jemalloc,stats:exit"
 KEYS, KEPT_ONE_IN = 300_000, 100_000
-# By its number, so that a value which is another's is told.
+# A value repeats its key's number, so that a value under a wrong key is noticed.
 FILL = """
 for i = 0, tonumber(ARGV[1]) - 1 do
     redis.call('set', 'mine:' .. i, string.rep(i .. ';', 20))
@@ -62,7 +62,7 @@ def test_redis_keeps_what_a_mass_delete_leaves(tmp_path: Path, conf: str) -> Non
 def test_redis_forks_for_its_snapshots(
     tmp_path: Path, conf: str, storm_seconds: int, storms: Storms
 ) -> None:
-    """While it is written to: the child, which drains nothing, has what there was at the fork."""
+    """Redis writes snapshots while data changes: its child must see all data as at the fork."""
     begun = time.monotonic()
     snapshots = 0
     with redis.running(tmp_path, programs.environment(conf)) as server:
@@ -90,7 +90,7 @@ def test_redis_forks_for_its_snapshots(
 
 
 def test_memcached_gives_back_what_it_was_given(tmp_path: Path) -> None:
-    """It keeps its memory, under its own allocator: there is nothing to gain, and nothing lost."""
+    """memcached keeps its memory, so there are no tables to free; no value may be lost."""
     program = programs.unpacked("memcached", tmp_path / "tree") / "usr/bin/memcached"
     path = tmp_path / "socket"
     with (tmp_path / "stderr").open("wb") as stderr:
@@ -207,7 +207,7 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
     [("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"), ("libmimalloc.so.2", "libmimalloc2.0")],
 )
 def test_other_allocators_churn(library: tuple[str, str], storm_seconds: int) -> None:
-    """Their releases are seen: those of jemalloc's are not the only ones."""
+    """The library sees the releases of other allocators than jemalloc as well."""
     allocator = library_path(*library)
     storm.run_preloaded(storm_seconds, LIBRARY, allocator, above={"drains": 100})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A mutation of the module is noticed here, too."""
+"""Tests that one mutation of the module is noticed; `make prove` tries them all."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from cleanup.lab.progress import Silent
 from proof.mutations.bench import Bench, wanted
 from proof.standing import cached_kernel
 
-# A mutation that is noticed at its first run on every kernel, and leaves the guest alive.
+# This mutation is noticed at its first run on every kernel, and leaves the guest alive.
 REPLAYED = "recheck under the pte lock"
 TRIES = 5
 

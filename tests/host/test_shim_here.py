@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libpgtable_cleanup.so in front of real programs, without a module: what it notes and says."""
+"""Tests of libpgtable_cleanup.so in real programs, without the module: its notes and messages."""
 
 import errno
 import os
@@ -23,12 +23,12 @@ ABSENT = (
     "pgtable-cleanup: /dev/pgtable_cleanup is not there: the kernel module is not loaded; "
     "empty page tables stay where they are"
 )
-# However long a program waits for its turn, time drains nothing.
+# No drain falls due by time, however long a busy host keeps a program waiting.
 UNTIMED = "backend:null,stats:exit,interval_ms:86400000"
 
 
 def counted(program: str, conf: str = UNTIMED) -> dict[str, int]:
-    """The counts of a program, less those of Python's own start and end."""
+    """Return the library's counts of a program, less those of Python's own start and end."""
     (whole,) = stats(run(program, conf).stderr)
     other = stats(run("c.madvise(area(1), 4096, DONTNEED)", conf).stderr)
     for key in ("notes", "units"):
@@ -136,7 +136,7 @@ def test_fork_drains_first_and_the_child_begins_anew() -> None:
 
 
 def test_a_drain_under_way_in_another_thread_does_not_keep_the_child_from_its_own() -> None:
-    """A fork that runs no handlers, as by clone(), in a program that drains without end."""
+    """A thread drains all the time while children are forked, which drain and end as usual."""
     ended = run(
         """
         import threading
@@ -201,7 +201,7 @@ def test_a_hole_in_a_file_is_one_in_its_mappings() -> None:
         {}
         c.fallocate(fd, 3, 0, 6 * UNIT)
     """
-    # 2 units of the first and 4 of the second; where a mapping is not aligned, one more.
+    # The hole concerns 2 units of `first` and 4 of `second`, and one more if unaligned.
     assert counted(program.format(""))["units"] in (6, 7, 8)
     assert counted(program.format("c.munmap(first, 8 * UNIT)"))["units"] in (4, 5, 6, 7)
     another = "fd = os.memfd_create('t'); os.ftruncate(fd, UNIT)"
@@ -283,7 +283,7 @@ def test_errors_are_libcs() -> None:
 
 
 def test_the_proposed_call() -> None:
-    """Without a device as a kernel that does not know it; the rules are judged before all else."""
+    """The library answers the proposed advice: 0, or EINVAL for a range that breaks its rules."""
     answered = run(
         """
         base = area(1)
@@ -302,7 +302,7 @@ def test_the_proposed_call() -> None:
 
 @pytest.mark.skipif(Path("/dev/pgtable_cleanup").exists(), reason="there is a device here")
 def test_no_device_is_said_once() -> None:
-    """By the first process, not by those that it starts."""
+    """The first process reports the missing device; the processes that it starts don't."""
     program = "import subprocess; subprocess.run(['/bin/true'], check=True)"
     assert run(program, "").stderr.splitlines() == [ABSENT]
     assert run(program, "verbose:0").stderr == ""

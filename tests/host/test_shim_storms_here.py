@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads, signals and forks at once under the library; its core under sanitizers."""
+"""Tests of the library under threads, signals and forks at once, and of its core by sanitizers."""
 
 import os
 import re
@@ -37,12 +37,12 @@ def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: 
 
 @pytest.fixture(scope="session", params=list(SANITIZERS))
 def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The core, its tests' extensions and the storm, built for a sanitizer."""
+    """Build the core, its tests' extensions and the storm for a sanitizer."""
     build = tmp_path_factory.mktemp("sanitized")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     scripts = sysconfig.get_path("scripts")
     for command in (
-        # Python itself is not built for it: names of the sanitizer's are open until it runs.
+        # Python is not built for it: the sanitizer's symbols stay undefined until run time.
         [
             *[
                 "meson",
@@ -91,7 +91,7 @@ def test_the_cores_tests_under_sanitizers(sanitized: Path) -> None:
             *(str(ROOT / "tests/unit" / name) for name in CORE_TESTS),
         ],
         cwd=ROOT,
-        # Python keeps what it has until its end.
+        # Python doesn't free all of its memory at its end, which is no leak.
         env={**os.environ, "LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0"},
         capture_output=True,
         text=True,

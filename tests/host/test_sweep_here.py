@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Sweeps on this machine: nothing is run twice, whatever is killed in the middle."""
+"""Tests of sweeps on this machine: nothing is run twice, whatever is killed midway."""
 
 import json
 import os
@@ -33,7 +33,7 @@ POINTS = 2 * len(WORKLOADS) * len(SIZES)
 
 
 def written(out: Path) -> dict[str, int]:
-    """Every result, and when it was written."""
+    """Return when each result was written, by file name."""
     return {path.name: path.stat().st_mtime_ns for path in out.glob("*.json")}
 
 
@@ -82,7 +82,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path, number: signal.Signals)
 
 @contextmanager
 def cluster(directory: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
-    """A scheduler and workers as one starts them by hand on several machines."""
+    """Start a scheduler and workers as one does by hand on several machines."""
     file = directory / "scheduler.json"
     commands = [
         ["dask_scheduler", "--port=0", "--host=127.0.0.1", f"--scheduler-file={file}"],
@@ -114,7 +114,7 @@ def cluster(directory: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def test_a_worker_that_is_killed_costs_no_result(tmp_path: Path) -> None:
-    """Two share the sweep; the other one takes over what the first was at."""
+    """When one of two workers is killed, the other takes over what it was measuring."""
     out = tmp_path / "out"
     with (
         cluster(tmp_path, 2) as (address, workers),

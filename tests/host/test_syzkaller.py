@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""syzkaller's description of the device says what the header says: by the compiler's word."""
+"""Tests by a C compiler that syzkaller's description of the device agrees with the header."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ CONSTANT = re.compile(r"\b(?:PGTABLE_CLEANUP|MADV_CLEANUP)_\w+")
 
 
 def size_of(kind: str) -> str:
-    """Bytes of a type of syzkaller's, as an expression in C."""
+    """Return the size of one of syzkaller's types in bytes, as a C expression."""
     if array := re.fullmatch(r"array\[(.+), (\w+)\]", kind):
         return f"{size_of(array[1])} * {array[2]}"
     if kind.startswith(("ptr64[", "vma64[")):
@@ -27,7 +27,7 @@ def size_of(kind: str) -> str:
 
 
 def assertions() -> list[str]:
-    """That each struct is laid out as described, field by field, to its end."""
+    """Return C assertions that each struct has the described field offsets and size."""
     lines = []
     for name, body in STRUCT.findall(DESCRIPTION):
         offset = "0"
