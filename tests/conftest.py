@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tiers: each test is marked by the directory it is in."""
+"""Setup of all tests: each one is marked by its tier, which is its directory."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ ROOT = TESTS.parent
 
 pytest_plugins = ("storm",)
 
-# A job in the background ignores Ctrl-C, and so would all that is tried with it here.
+# Background jobs ignore SIGINT, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Guests and busy hosts are slow, and a guest's root is read-only.
@@ -24,7 +24,7 @@ settings.load_profile("everywhere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long tests take that could go on for as long as one likes."""
+    """Add the option that says how long storms last."""
     parser.addoption(
         "--storm-seconds", type=int, default=8, help="of each storm on the preload library"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the pages tell their readers to type: the commands and the code of README.md and docs/."""
+"""The commands and the code that README.md and docs/ tell their readers to type."""
 
 import re
 from collections.abc import Iterator

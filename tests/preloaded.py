@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Python programs with libpgtable_cleanup.so preloaded, and what it said."""
+"""Helpers that run Python programs with libpgtable_cleanup.so preloaded, and read its output."""
 
 import re
 import subprocess
@@ -27,7 +27,7 @@ def area(units, flags=ANON, fd=-1):
 
 
 def environment(conf: str, *allocators: str, **more: str) -> dict[str, str]:
-    """What has the library preloaded, and maybe another allocator than a program was made for."""
+    """Return variables that preload the library, and behind it any `allocators`."""
     return {
         "LD_PRELOAD": " ".join([SHIM, *allocators]),
         "PGTABLE_CLEANUP_CONF": conf,
@@ -43,7 +43,7 @@ def run(
     allocator: str = "",
     before_exec: Callable[[], None] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """A Python program, with the library preloaded unless told otherwise, and an allocator."""
+    """Run a Python program, with the library and maybe an allocator preloaded."""
     env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": conf} if preload else {}
     if allocator:
         # Huge pages have no page tables.
@@ -62,12 +62,12 @@ def run(
 
 
 def start() -> str:
-    """Where a program finds _libc."""
+    """Return a line of code that lets a program import _libc."""
     return f"import sys; sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})\n"
 
 
 def stats(text: str) -> list[dict[str, int]]:
-    """Those of each process that said any, the first to end first."""
+    """Return the statistics that each process printed at its end, the first to end first."""
     return [
         {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", line)}
         for line in text.splitlines()

@@ -4,7 +4,7 @@
  *
  *	storm SECONDS SEED
  *
- * Says how much it did; exit code 1 where a byte was lost.
+ * Prints how much it did, and exits with 1 if a byte was lost.
  */
 
 #include <errno.h>
@@ -24,8 +24,8 @@
 
 #ifdef STORM_INSIDE
 /*
- * With the library's sources in the program, for sanitizers, which interpose
- * the same functions: without its own ones.
+ * Sanitizers interpose the same functions as the library: for them only its
+ * core is linked into the program, which tells it of each release.
  */
 #include "release.h"
 
@@ -63,22 +63,22 @@ struct worker {
 	pthread_t thread;
 	uint64_t state;
 	struct slot slots[SLOTS];
-	/* Pages that are released one by one; what each holds. */
+	/* Pages that are released one by one, and the byte that fills each. */
 	unsigned char *area;
 	unsigned char pages[AREA / PAGE];
-	/* Of each unit that all share, a page of its own; 0 when released. */
+	/* This thread's page in each unit of `sparse`: its byte, 0 if empty. */
 	size_t lane;
 	unsigned char sparse[SPARSE];
 };
 
-/* Their tables become empty, and fill again while they are freed. */
+/* Units that all threads share: their tables empty and fill all the time. */
 static unsigned char *sparse;
 
 static struct worker workers[THREADS];
 static _Atomic bool ended;
 static _Atomic uint64_t steps, signals, forks, spawns, lost;
 
-/* Released in the handler, whatever it interrupted. */
+/* A page that the signal handler releases, whatever it interrupted. */
 static _Atomic unsigned char *handled;
 
 static uint64_t draw(uint64_t *state)
@@ -100,7 +100,7 @@ static void check(const unsigned char *at, size_t size, unsigned char value)
 		atomic_fetch_add(&lost, 1);
 }
 
-/* Mostly small, now and then of units. */
+/* Draw a size: mostly small, now and then up to two units. */
 static size_t some_size(uint64_t *state)
 {
 	uint64_t drawn = draw(state);
@@ -143,7 +143,7 @@ static void release_page(struct worker *own)
 	memset(at, own->pages[page], PAGE);
 }
 
-/* By turns: filled, and released. */
+/* Fill the thread's page of some unit, or release it if it is filled. */
 static void turn_sparse_page(struct worker *own)
 {
 	size_t unit = draw(&own->state) % SPARSE;
@@ -212,7 +212,7 @@ static void *send(void *unused)
 	return NULL;
 }
 
-/* In the child of one thread, which goes on with a copy of what was its own. */
+/* Run in a forked child, on its copy of the forking thread's memory. */
 static void go_on(struct worker *own)
 {
 	unsigned int i;
@@ -251,7 +251,7 @@ static void spawn_one(void)
 	atomic_fetch_add(&spawns, 1);
 }
 
-/* Begins where a unit does. */
+/* Map whole units, aligned, without huge pages. */
 static unsigned char *map_units(size_t units)
 {
 	unsigned char *at =
@@ -301,7 +301,7 @@ int main(int argc, char **argv)
 		fork_one(&own);
 	}
 	atomic_store(&ended, true);
-	/* First who sends: a thread that is gone takes no signal. */
+	/* The sender ends first: a thread that is gone can't be signalled. */
 	pthread_join(sender, NULL);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(workers[i].thread, NULL);

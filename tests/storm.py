@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads, signals and forks under the preload library; all that is allocated is checked."""
+"""Helpers that run storm.c: threads, signals and forks at once under the preload library."""
 
 import re
 import subprocess
@@ -15,20 +15,20 @@ from proof import results
 STORM = Path(__file__).parents[1] / "build/editable/storm"
 SEED = 1
 Storms = dict[str, dict[str, int]]
-# Every release is looked at, by whoever made it and by a thread of the library's own.
+# Drains come as often as can be: by each release, and by the library's thread each ms.
 CONF = "threshold:1,interval_ms:1,thread:true,stats:exit"
-# jemalloc's: what is freed is given back at once, and after a wait.
+# jemalloc gives freed memory back at once by the first, after a wait by the second.
 DECAYS = ("dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50")
-# Each of these is to have done something.
+# A storm must have done each of these at least once.
 EVERYONE = dict.fromkeys(("steps", "signals", "forks", "spawns"), 0)
-# A storm on a busy machine gets so many times as long to come so far.
+# On a busy machine a storm may take up to so many times as long to do enough.
 PATIENCE = 4
 
 
 def run(
     program: Path, seconds: int, env: dict[str, str], above: Mapping[str, int]
 ) -> dict[str, int]:
-    """What it did and what the library did, more of each count than `above` says.
+    """Run a storm until each count exceeds `above`; return its and the library's counts.
 
     It must end by itself and have lost no byte.
     """
@@ -63,20 +63,20 @@ def _run_once(program: Path, seconds: int, env: dict[str, str]) -> dict[str, int
 def run_preloaded(
     seconds: int, conf: str, *allocators: str, above: Mapping[str, int], **more: str
 ) -> dict[str, int]:
-    """As `run`, in the environment of `preloaded`."""
+    """Run the storm as `run` does, with the library and any `allocators` preloaded."""
     return run(STORM, seconds, preloaded.environment(conf, *allocators, **more), above)
 
 
 @pytest.fixture
 def storm_seconds(pytestconfig: pytest.Config) -> int:
-    """How long each storm on the preload library is to last."""
+    """Return how many seconds each storm on the preload library is to last."""
     found: int = pytestconfig.getoption("--storm-seconds")
     return found
 
 
 @pytest.fixture(scope="session")
 def storms() -> Iterator[Storms]:
-    """Where a storm that has passed says what it did; in the end the figures of a proof."""
+    """Collect the counts of storms that passed; in the end they are kept as a proof's figures."""
     passed: Storms = {}
     yield passed
     results.keep("storms", passed)
