@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A module in place of the real one, at the boundary of the bindings."""
+"""A fake kernel module for tests, which replaces the bindings to the real one."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ FEATURES = _uapi.ModuleFeatures(
 
 @dataclass
 class FakeModule:
-    """Answers both ioctls; every call sees `tables` PTE tables and frees `empty` of them."""
+    """A module whose every call sees `tables` PTE tables and frees `empty` of them."""
 
     tables: int = 10
     empty: int = 4
@@ -33,7 +33,7 @@ class FakeModule:
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def call(self, _fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401
-        """The reclaim ioctl."""
+        """Answer the reclaim ioctl."""
         self.calls.append(arguments)
         skipped = [0] * len(_uapi.SKIP_REASONS)
         skipped[0] = self.tables - self.empty
@@ -58,7 +58,7 @@ class FakeModule:
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> FakeModule:
-    """The fake, in place of the device and its ioctls."""
+    """Replace the device and its ioctls by a fake module, and return it."""
     fake = FakeModule()
     monkeypatch.setattr(_uapi, "open_device", lambda: os.open(os.devnull, os.O_RDWR))
     monkeypatch.setattr(_uapi, "features", lambda _fd: fake.features)

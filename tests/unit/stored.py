@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Documents for tests: those that are stored as evidence, or copies of them with a change."""
+"""Documents for tests: those that are stored as evidence, and changed copies of them."""
 
 from copy import deepcopy
 from functools import cache
@@ -22,25 +22,25 @@ def _all() -> list[Document]:
 
 
 def evidence() -> list[Document]:
-    """All that is stored, to be changed at will."""
+    """Return copies of all stored documents, which a test may change."""
     return deepcopy(_all())
 
 
 def stored(part: str, /, on: str = "7.3", **changed: Any) -> Document:  # noqa: ANN401
-    """The document of a part on a kernel of that series."""
+    """Return the stored document of a part on a kernel of the series `on`, with changes."""
     found = [one for one in evidence() if one["part"] == part]
     (document,) = (one for one in found if one["kernel"].startswith(f"{on}."))
     return {**document, **changed}  # type: ignore[typeddict-item]
 
 
 def rows(document: Document) -> dict[str, str]:
-    """The table of a document of two columns."""
+    """Return the rows of a document's two-column table, by label."""
     part, measured = documents.measured_of(document)
     return {label: value for label, value in part.rows(measured)}  # noqa: C416 -- pairs
 
 
 def made_run(method: str, *, granularity: str = "4k", repeat: int = 0, freed: int = 0) -> Run:
-    """A run over 25600 empty tables, of which the method freed some."""
+    """Make up a run over 25600 empty tables, of which the method freed some."""
     released = 100 * MIB + 300 * 1024
     vmpte = {
         "start": 100 * 1024,
@@ -78,7 +78,7 @@ def made_run(method: str, *, granularity: str = "4k", repeat: int = 0, freed: in
 def made_document(
     kernel: str = "6.12.95+deb12-amd64", part: str = "series-50g", *runs: Run
 ) -> Document:
-    """A workload's by two methods, the second of them run three times, or of some runs."""
+    """Make up a workload's document, of these runs or of one of `none` and three of `module`."""
     measured = {
         "parameters": {"size_bytes": 50 << 30, "granularity": ["4k"], "repeats": 3},
         "runs": list(runs)

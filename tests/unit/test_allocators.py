@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `allocators`: its arithmetic, its methods, and its rows."""
+"""Tests of the experiment `allocators`: its arithmetic, its methods, and its rows."""
 
 import re
 from pathlib import Path
@@ -28,14 +28,14 @@ from unit.stored import stored
     ("rounds", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (9, 1, 7), (15, 3, 11)]
 )
 def test_the_interval_is_by_order(rounds: int, low: int, high: int) -> None:
-    """As tables of the sign test have it."""
+    """The confidence interval leaves out as many values a side as tables of the sign test say."""
     found = ratios.interval([100 + place for place in range(rounds)], [100] * rounds)
     assert found["median"] == 1 + (rounds - 1) / 200
     assert (found["low"], found["high"]) == (1 + low / 100, 1 + high / 100)
 
 
 def test_rounds_begin_with_another_each() -> None:
-    """And every ratio is of one round."""
+    """Each round begins with another method, and a ratio compares values of one round."""
     ran: list[str] = []
 
     def run(method: ProgramMethod) -> float:
@@ -51,7 +51,7 @@ def test_rounds_begin_with_another_each() -> None:
 
 
 def test_what_a_method_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the caller's own conf nothing is left."""
+    """A method replaces the library's configuration that the caller has in its environment."""
     monkeypatch.setenv(CONF, "threshold:1")
     none = NONE.with_malloc_conf({"dirty_decay_ms": "0"}).environment(["liballocator.so"])
     assert none["LD_PRELOAD"] == "liballocator.so"
@@ -76,7 +76,7 @@ def test_a_method_needs_the_device_or_its_absence(
 
 
 def test_rows() -> None:
-    """Methods beside each other, each with its ratio, and what is missing with the reason."""
+    """The rows show each method with its ratio, and the reason where a program is missing."""
 
     def rows(name: str, on: str, **changed: Any) -> dict[str, str]:  # noqa: ANN401
         document = stored(f"allocators/{name}", on)
@@ -98,7 +98,7 @@ def test_rows() -> None:
 
 
 def test_what_is_claimed_of_tables() -> None:
-    """Of what jemalloc alone leaves; of the option that unmaps nothing is."""
+    """Claims are on shares of the empty tables that jemalloc alone leaves, not on retain:false."""
     counted = {
         "none": {"empty": 1000},
         "retain:false": {"empty": 700},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The public names of the packages: what they are, and what they promise to those who use them."""
+"""Tests of the packages' public names, and of what these promise to their users."""
 
 import ast
 import copy
@@ -40,7 +40,7 @@ RESULT = Result(
 
 
 def names(module: ModuleType) -> Iterator[str]:
-    """The public names of a module."""
+    """Yield the public names of a module."""
     yield from getattr(module, "__all__", ()) or (
         name
         for name, value in vars(module).items()
@@ -49,7 +49,7 @@ def names(module: ModuleType) -> Iterator[str]:
 
 
 def functions() -> Iterator[tuple[str, typing.Any]]:
-    """All public functions, classes, and methods of classes, with their names."""
+    """Yield all public functions, classes, and methods of classes, with their names."""
     for module in MODULES:
         for name in names(module):
             value = getattr(module, name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The C headers compile as a program of any kind includes them, from a checkout alone."""
+"""Tests that the C headers compile from a checkout, under several standards of C and C++."""
 
 import shutil
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Cgroups, as files in a directory; those of a real kernel are the guest tier's."""
+"""Tests of cgroups on made-up files; tests in guests cover the cgroups of a real kernel."""
 
 import errno
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`scan` and `reclaim`: what they make of their arguments."""
+"""Tests of what `scan` and `reclaim` make of their arguments, and of what they return."""
 
 import errno
 import mmap
@@ -162,7 +162,7 @@ def test_a_process_that_is_gone(module: "FakeModule") -> None:
 def test_a_process_that_goes_during_the_call(
     module: "FakeModule", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel refuses it as it refuses a thread."""
+    """A process that is gone must not be taken for a thread, for which pidfd_open() fails alike."""
 
     def refuse(pid: int) -> int:
         raise OSError(errno.EINVAL, "Invalid argument")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all verbs have in common: --json and -q, how failures are shown, and what is refused how."""
+"""Tests of what all verbs share: --json, -q, and how failures and wrong values are reported."""
 
 import errno
 import json
@@ -121,7 +121,7 @@ def test_under_json_a_missing_module_is_a_document_too(monkeypatch: pytest.Monke
 def test_a_report_that_says_why_the_command_failed_is_the_one_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As of a command that prints what it has, and raises."""
+    """The error in a report is not printed again when the command then raises it."""
 
     @click.command("fails")
     @json_option
@@ -234,7 +234,7 @@ def imports(code: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_without_the_experiments_all_else_works(module: str, says: str) -> None:
-    """As in an environment that has the wheel alone."""
+    """An environment with the wheel alone has no experiments, or lacks what they import."""
     started = f"""
         import sys
         class Lacks:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line of features, scan and reclaim: output, exit codes, usage."""
+"""Tests of the commands features, scan and reclaim: their output, exit codes and usage."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def child() -> Iterator[int]:
 
 
 def keys(value: Any) -> Any:  # noqa: ANN401 -- JSON
-    """The keys of a JSON document, without its values."""
+    """Return the keys of a JSON document, without its values."""
     if isinstance(value, dict):
         return {key: keys(part) for key, part in value.items()}
     return None

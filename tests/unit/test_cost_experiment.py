@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`reclaim-cost`: the layout that its methods free, the meter, and the trace of lock holds."""
+"""Tests of the experiment `reclaim-cost`: its layout, its meter and its trace of lock holds."""
 
 from array import array
 
@@ -13,7 +13,7 @@ from experiments.sparse import UNIT
 
 @pytest.mark.parametrize("live_inside", [False, True])
 def test_layout(live_inside: bool) -> None:
-    """As many empty units either way; the contents of the live ones are told from others."""
+    """Both layouts have 256 empty units, and notice a write to an empty or to a live one."""
     with methods.layout(3, 256, live_inside=live_inside) as made:
         units = made.length // UNIT
         inside = [unit for unit in made.live if unit < units]
@@ -32,7 +32,7 @@ def test_layout(live_inside: bool) -> None:
 
 
 def test_instructions_are_what_neither_idled_nor_ticked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1,000,000 ns the idle process had 2 x 400,000, and 1 % goes to the clock interrupt."""
+    """The meter subtracts the idle process's 2 x 400,000 of 1,000,000, and the clock's 1 %."""
     rounds = array("Q", [0])
     samples = iter([(0, 0), (300_000, 100_000), (1_000_000, 400_000)])
 
@@ -52,13 +52,13 @@ def test_instructions_are_what_neither_idled_nor_ticked(monkeypatch: pytest.Monk
 
 
 def test_the_meter_refuses_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere its figures would be times."""
+    """Where the clock doesn't count instructions, the meter's figures would be times."""
     monkeypatch.delenv("PGTABLE_CLEANUP_ICOUNT", raising=False)
     with pytest.raises(ExperimentError, match="--icount"), meter.running():
         pass
 
 
-# As Linux 6.1 writes it.
+# A trace in the format of Linux 6.1.
 TRACE = """\
 # tracer: nop
 #           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
@@ -74,7 +74,7 @@ memcg_path=/ write=true
 
 
 def test_holds_of_a_trace() -> None:
-    """From each acquisition to its release."""
+    """A hold lasts from the acquisition of the lock to its release."""
     assert trace.holds(TRACE.splitlines()) == [
         trace.Hold(write=False, cycles=215_674),
         trace.Hold(write=True, cycles=275_872),
@@ -82,7 +82,7 @@ def test_holds_of_a_trace() -> None:
 
 
 def test_an_acquisition_that_failed_is_no_hold() -> None:
-    """It was interrupted, or only tried."""
+    """A wait that was interrupted and a trylock that failed don't get the lock."""
     failed = TRACE.replace("write=false success=true", "write=false success=false")
     assert trace.holds(failed.splitlines()) == [trace.Hold(write=True, cycles=275_872)]
 
@@ -95,6 +95,6 @@ def test_an_acquisition_that_failed_is_no_hold() -> None:
     ],
 )
 def test_a_trace_with_gaps_is_refused(broken: str) -> None:
-    """Its longest hold would be anything."""
+    """A trace that lost events is refused, because the longest hold may be in the gap."""
     with pytest.raises(CleanupError):
         trace.holds(broken.splitlines())

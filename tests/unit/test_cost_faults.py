@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The loops that fault: what they touch, record and give back."""
+"""Tests of the loops that cause page faults: what they touch, record and release."""
 
 import mmap
 import threading
@@ -18,7 +18,7 @@ PAGES = 512
 
 
 def minor_faults() -> int:
-    """Of the calling thread."""
+    """Return the number of minor faults of the calling thread."""
     stat = Path(f"/proc/self/task/{threading.get_native_id()}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[7])
 
@@ -31,7 +31,7 @@ def memory() -> Iterator[mmap.mmap]:
 
 
 def rows(count: int, room: int) -> memoryview:
-    """Of latencies, none recorded yet; takes memory only as they are."""
+    """Make rows for latencies; their memory is populated only as latencies are recorded."""
     return memoryview(mmap.mmap(-1, 8 * count * room)).cast("Q", (count, room))
 
 
@@ -57,7 +57,7 @@ def test_strides_are_whole_pages(memory: mmap.mmap, stride: int) -> None:
 
 
 def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
-    """Also after the last page, when all are given back; a full row ends it."""
+    """The loop releases all pages after the last one and goes on, until a row is full."""
     room = 3 * PAGES + 1
     latencies = rows(1, room)
     before = minor_faults()
@@ -71,7 +71,7 @@ def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
 
 def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
     phase = bytearray(1)
-    # More than any machine faults in the seconds that this may take: a full row would end it.
+    # No machine faults so often in the time that this takes: a full row would end the loop.
     room = 50_000_000
     latencies = rows(3, room)
     with ThreadPoolExecutor(1) as pool:
@@ -91,7 +91,7 @@ def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
 
 
 def test_release_by_batches() -> None:
-    """What is released reads as zeros, its neighbour as it was; batches are whole."""
+    """Released pages read as zeros, their neighbours don't change; batches must be whole."""
     with sparse_mapping(4 * UNIT, seed=1) as mapping:
         for unit in range(4):
             mapping.view[unit * UNIT] = mapping.view[unit * UNIT + PAGE] = 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The arithmetic of the cost experiment's parts: distributions, shares, what is extrapolated."""
+"""Tests of the arithmetic of `reclaim-cost`: distributions, shares and extrapolation."""
 
 import random
 
@@ -72,7 +72,7 @@ def test_the_claim_on_faults_is_judged_by_the_round_in_the_middle() -> None:
     claim = faults.claim([disturbed, usual, lucky], "pte")
     assert (claim["value"], claim["limit"], claim["met"]) == (1050, 1090, True)
     assert not faults.claim([disturbed, disturbed, lucky], "pte")["met"]
-    # Of two it is the worse one.
+    # Of two rounds, the worse one counts.
     assert not faults.claim([disturbed, lucky], "pte")["met"]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What people are shown of the parts that look through a process and that fault."""
+"""Tests of the tables of `reclaim-cost`: a scan of a whole process, faults and refaults."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How things that are compared are run: in which order, and by how many threads at once."""
+"""Tests of how compared things are run: in which order, and by how many threads at once."""
 
 import mmap
 import threading
@@ -9,7 +9,7 @@ from experiments.cost import turns
 
 
 def test_turns_begin_with_another_each() -> None:
-    """A round to warm up is told of as the others are, and nothing of it is kept."""
+    """Each round begins with another name; the warm-up is reported, but its results are dropped."""
     ran: list[str] = []
     said: list[str] = []
 
@@ -25,7 +25,7 @@ def test_turns_begin_with_another_each() -> None:
 
 
 def test_threads_run_at_once() -> None:
-    """Each waits for the others, as it could not for those after it; waiting takes no CPU time."""
+    """cpu_ns() runs all threads at once, or they would wait in vain; waiting takes no CPU time."""
     all_there = threading.Barrier(3, timeout=60)
     ran = []
 
@@ -54,4 +54,4 @@ def test_shares_are_equal_and_end_before_their_mapping() -> None:
             for number, part in enumerate(parts):
                 part[0] = number
         assert list(view[:: 2 * mmap.PAGESIZE]) == [0, 1, 2, 3]
-        # `parts` are still named here: mmap.close() would fail if they were not released.
+        # `parts` still names the views here: mmap.close() would fail if they were not released.

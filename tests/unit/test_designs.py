@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `designs`: one table of all methods, and the loops that are measured."""
+"""Tests of the experiment `designs`: its table of all methods, and the loops it measures."""
 
 from experiments.cost.turns import cpu_ns
 from experiments.designs import _atomics, table
@@ -10,7 +10,7 @@ ATOMICS = stored("designs/atomics", "6.18")
 
 
 def test_rows() -> None:
-    """Every part says what it measured; what a method leaves comes first."""
+    """The rows of each part say what it measured; a method's begin with the memory it leaves."""
     when = rows(WHEN)
     assert when["nothing"].startswith("8,208 kB left; a release ")
     assert "longest hold" not in when["nothing"]
@@ -22,7 +22,7 @@ def test_rows() -> None:
 
 
 def test_one_table() -> None:
-    """The newest kernel's measurements, the host's model, and what is neither says so."""
+    """The table joins the newest kernel's measurements, the host's model and published figures."""
     emulated = stored("designs/when", part="designs/atomics", measured=ATOMICS["measured"])
     documents = [{**WHEN, "kernel": "6.1.0-50-amd64"}, WHEN, emulated, ATOMICS]
     lines = table.rows(documents)  # type: ignore[arg-type]
@@ -33,13 +33,13 @@ def test_one_table() -> None:
     counted = known["a reference count on each PTE table"]
     assert counted[3].startswith("+")
     assert "published" in counted[-1]
-    # Atomics of an emulator are no model of hardware's.
+    # Atomic operations timed in an emulator are no model of those of hardware.
     without = {row[0]: row for row in table.rows(documents[:3])}  # type: ignore[arg-type]
     assert without["a reference count on each PTE table"][3] == "not modelled here"
 
 
 def test_atomics_leave_nothing() -> None:
-    """Each pair undoes itself, and more of them take longer."""
+    """Each pair of atomic operations restores the counter, and more pairs take longer."""
     view = memoryview(bytearray(8)).cast("Q")
     for operation in (_atomics.references, _atomics.read_locks):
         few, many = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Opening the device: each trouble has its exception, errno and advice."""
+"""Tests of opening the device: each failure has its exception, errno and advice."""
 
 import errno
 import os

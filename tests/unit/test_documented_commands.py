@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the pages tell their readers to type can be typed: options, examples and code exist."""
+"""Tests that the commands, options, examples and code in the documentation exist."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ from documented import PAGES, ROOT, blocks, commands
 from experiments import registry
 
 EXAMPLES = ROOT / "docs/examples"
-# Where a shell ends a command.
+# The words that end a command in a shell.
 ENDS = {"|", "||", "&&", ";", ">", "&"}
 
 
@@ -42,7 +42,7 @@ def typed() -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("where", "words"), typed(), ids=lambda value: str(value)[:80])
 def test_every_command_is_one_that_the_command_line_knows(where: str, words: list[str]) -> None:
-    """An option or a verb that is gone is a usage error."""
+    """A page must not use a verb, option or experiment that was removed or renamed."""
     command: click.Command = main
     rest = list(words)
     while isinstance(command, click.Group):
@@ -63,7 +63,7 @@ def test_every_command_is_one_that_the_command_line_knows(where: str, words: lis
 
 
 def test_all_pages_together_show_every_verb() -> None:
-    """So that the tests here can't pass for want of commands."""
+    """The other tests would pass as well if no command were found in the pages."""
     assert {words[0] for _where, words in typed()} == set(main.list_commands(click.Context(main)))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`exec`: what it runs and with what, and what it refuses."""
+"""Tests of the command `exec`: what it runs, in which environment, and what it refuses."""
 
 import os
 import shutil

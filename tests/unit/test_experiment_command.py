@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command `experiment`: its arguments, its failures, what it keeps, and what it asks for."""
+"""Tests of the command `experiment`: arguments, failures, stored results, what it runs."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def test_list() -> None:
-    """Every part, under its group; in JSON with the machine that it needs."""
+    """`list` shows every part under its group, and in JSON the machine that the part needs."""
     shown = invoke("list")
     assert shown.exit_code == 0
     named = {line.split()[0] for line in shown.stdout.splitlines() if line.startswith(" ")}
@@ -55,7 +55,7 @@ def test_list() -> None:
     ],
 )
 def test_bad_usage(arguments: list[str], said: str) -> None:
-    """Exit code 2, and what to do instead; nothing on standard output."""
+    """Bad usage ends with code 2 and advice, and prints nothing on standard output."""
     result = invoke("run", *arguments)
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.split())
@@ -63,7 +63,7 @@ def test_bad_usage(arguments: list[str], said: str) -> None:
 
 
 def test_an_out_that_cannot_be_is_found_early(tmp_path: Path) -> None:
-    """Not after the measuring."""
+    """An unusable --out is refused before anything is measured."""
     (tmp_path / "file").touch()
     result = invoke("run", "tebibyte", "--host", "--out", str(tmp_path / "file" / "out"))
     assert result.exit_code == 1
@@ -71,7 +71,7 @@ def test_an_out_that_cannot_be_is_found_early(tmp_path: Path) -> None:
 
 
 class FakeRunner:
-    """Answers with stored documents, and remembers what it was asked."""
+    """A runner that answers with stored documents, and remembers what it was asked for."""
 
     def __init__(self, **changed: Any) -> None:  # noqa: ANN401
         self.changed = changed
@@ -82,7 +82,7 @@ class FakeRunner:
     def in_lab(
         self, wanted: Sequence[tuple[Part, str]], scale: Scale, *, jobs: int
     ) -> Iterator[Document]:
-        """In place of `runner.in_lab`."""
+        """Yield a stored document for each part and kernel, in place of `runner.in_lab`."""
         self.asked, self.scale, self.jobs = [(p.name, k) for p, k in wanted], scale, jobs
         asked = scale.to_json()
         del asked["seed"]
@@ -93,7 +93,7 @@ class FakeRunner:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRunner:
     fake = FakeRunner()
-    # Drawing takes long.
+    # The report is left out, because drawing takes long.
     monkeypatch.setattr(report, "write_all", lambda _documents, _out: [])
     monkeypatch.setattr(runner, "in_lab", fake.in_lab)
     monkeypatch.setattr(runner, "at_once", lambda: 3)
@@ -104,7 +104,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeRunner:
 def test_every_choice_is_passed_on(
     fake: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for each kernel, and what comes back is stored, drawn and printed."""
+    """The runner gets all options, for each kernel; its results are stored, drawn and printed."""
     monkeypatch.setattr(report, "write_all", WRITE_ALL)
     options = "--granularity=64k --granularity=2m --method=module --size=64g --seed=5 --repeat=2"
     result = invoke(
@@ -122,13 +122,13 @@ def test_every_choice_is_passed_on(
 
 
 def test_one_document_is_in_a_list_as_many_are(fake: FakeRunner, tmp_path: Path) -> None:
-    """--json has one shape."""
+    """--json prints a list of documents, whether there is one or many."""
     result = invoke("run", "designs/when", "--kernel=7.3", "--json", f"--out={tmp_path}")
     assert [one["part"] for one in json.loads(result.stdout)["experiments"]] == ["designs/when"]
 
 
 def test_the_former_name_of_method_works(fake: FakeRunner, tmp_path: Path) -> None:
-    """Unseen in the help."""
+    """--backend still works, but the help does not show it."""
     arguments = ["tebibyte", "--backend=none", "--method=module", f"--out={tmp_path}"]
     assert invoke("run", *arguments).exit_code == 0
     assert set(fake.scale.methods) == {"none", "module"}
@@ -136,14 +136,14 @@ def test_the_former_name_of_method_works(fake: FakeRunner, tmp_path: Path) -> No
 
 
 def test_jobs(fake: FakeRunner, tmp_path: Path) -> None:
-    """One guest by default, and where it is quick as many as there is room for."""
+    """One guest runs at a time; with --quick, as many run as the host has room for."""
     for options, jobs in (([], 1), (["--quick"], 3), (["--quick", "--jobs=2"], 2)):
         assert invoke("run", "tebibyte", *options, f"--out={tmp_path}").exit_code == 0
         assert fake.jobs == jobs
 
 
 def test_a_failure_is_told_and_costs_no_result(fake: FakeRunner, tmp_path: Path) -> None:
-    """Its figures are kept where there are any; standard output is one document."""
+    """A part that fails keeps its figures; standard output is still one JSON document."""
     fake.changed = {"failures": ["module at 4k: contents changed"]}
     result = invoke("run", "tebibyte", "--json", f"--out={tmp_path}")
     assert result.exit_code == 1
@@ -154,7 +154,7 @@ def test_a_failure_is_told_and_costs_no_result(fake: FakeRunner, tmp_path: Path)
 
 
 def test_what_was_not_measured_is_not_stored(fake: FakeRunner, tmp_path: Path) -> None:
-    """Nor does it take an earlier result's place."""
+    """An experiment that gave no figures must not replace an earlier result."""
     fake.changed = {"measured": None, "failures": ["no such kernel"]}
     result = invoke("run", "tebibyte", f"--out={tmp_path / 'out'}")
     assert result.exit_code == 1
@@ -181,7 +181,7 @@ def test_what_is_there_is_not_measured_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With --resume, by the same commit at the same scale: a commit that was changed is not."""
+    """--resume skips only what the same commit, unchanged, has measured at the same scale."""
     names, out = ["designs/when", "reclaim-cost/holds", "tebibyte"], f"--out={tmp_path}"
     assert invoke("run", *names[:2], "--kernel=7.3", out).exit_code == 0
     monkeypatch.setattr(provenance, "commit", lambda: commit)
@@ -194,7 +194,7 @@ def test_what_is_there_is_not_measured_again(
 def test_results_are_stored_as_they_come(
     fake: FakeRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interruption costs what was not yet measured, and no more."""
+    """An interruption loses only what was not yet measured."""
 
     def interrupted(*arguments: Any, **options: Any) -> Iterator[Document]:  # noqa: ANN401
         yield next(fake.in_lab(*arguments, **options))
@@ -206,7 +206,7 @@ def test_results_are_stored_as_they_come(
 
 
 def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its process ending early is an error with a next step, not a stack trace."""
+    """A target process that ends early is reported as an error, not with a stack trace."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
     result = invoke("run", "tebibyte", "--host", "--method", "none", f"--out={tmp_path}")
     assert result.exit_code == 1
@@ -215,7 +215,7 @@ def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_one_part_in_a_process_of_its_own() -> None:
-    """As a guest runs it: the document alone on standard output."""
+    """A part can be measured on this machine, and gives a document without failures."""
     scale = Scale(quick=True, size_bytes=64 << 20, methods=("none",))
     part = registry.find("tebibyte")
     assert part is not None

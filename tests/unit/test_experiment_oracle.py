@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The oracle on synthetic pagemaps, against page tables made up entry by entry."""
+"""Tests of the oracle: its counts on synthetic pagemaps, and the processes it refuses."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ ADDRESSES = st.integers(min_value=0, max_value=(4 << 40) // PAGE - 1).map(lambda
 
 
 def write_pagemap(path: Path, entries: dict[int, int]) -> int:
-    """A descriptor of a pagemap file with entries at addresses, and holes elsewhere."""
+    """Make a pagemap file with these entries, and holes elsewhere; return its descriptor."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.ftruncate(fd, (4 << 40) // PAGE * 8)
     for address, entry in entries.items():
@@ -35,7 +35,7 @@ def write_pagemap(path: Path, entries: dict[int, int]) -> int:
 
 
 def units_around(addresses: set[int]) -> list[tuple[int, int]]:
-    """A VMA of 2 MiB around each address."""
+    """Return a VMA of 2 MiB around each address."""
     return sorted(
         {(address // UNIT * UNIT, address // UNIT * UNIT + UNIT) for address in addresses}
     )
@@ -49,7 +49,7 @@ def units_around(addresses: set[int]) -> list[tuple[int, int]]:
 def test_counts_what_was_built(
     tmp_path_factory: pytest.TempPathFactory, live: set[int], empty: set[int], entry: int
 ) -> None:
-    """VmPTE of tables for live and empty pages, less what the pagemap shows, is the empty ones."""
+    """The oracle counts the tables in VmPTE for which the pagemap shows no entry."""
     tables = {address // UNIT for address in live | empty}
     upper = {address // GIB for address in live | empty}
     top = {address // (512 * GIB) for address in live | empty}
@@ -69,14 +69,14 @@ def test_counts_what_was_built(
 
 
 def test_without_a_layout_upper_tables_count_as_empty() -> None:
-    """The plain formula: tables of any level that no entry is found under."""
+    """Without a layout, empty tables of upper levels are counted among the PTE tables."""
     census = oracle.census(3 * PAGE, oracle.Entries(frozenset()))
     assert census.empty == census.empty_pte == 3
 
 
 def test_huge_pages() -> None:
-    """An anonymous huge page has a deposited table, a file's has none; neither is empty."""
-    # One unit by PTEs, one anonymous and one file huge page, in one GiB; one empty table.
+    """An anonymous huge page has a deposited table, which is not empty; a file's has none."""
+    # One GiB holds a unit mapped by PTEs, two huge pages, and a unit with an empty table.
     entries = oracle.Entries(frozenset({0, 1, 2}), anonymous_huge=1, file_huge=1)
     census = oracle.census((2 + 1 + 1 + 1) * PAGE, entries)
     assert census.deposited == 1
@@ -94,7 +94,7 @@ def test_a_unit_seen_by_two_mappings_counts_once(tmp_path: Path) -> None:
 
 
 def test_only_the_ranges_count(tmp_path: Path) -> None:
-    """Ranges need not begin or end with a unit."""
+    """The oracle's ranges need not begin or end at the boundary of a unit."""
     fd = write_pagemap(tmp_path / "pagemap", {0: PRESENT, UNIT: PRESENT, 2 * UNIT: PRESENT})
     try:
         assert oracle.read(fd, [(PAGE, UNIT + PAGE)]) == {1}
@@ -103,14 +103,14 @@ def test_only_the_ranges_count(tmp_path: Path) -> None:
 
 
 def test_entries_of_the_zero_page_are_left_out_if_asked(tmp_path: Path) -> None:
-    """A unit counts if it holds any other entry; a swap entry is never taken for the zero page."""
+    """A unit with any entry but the zero page's counts, even if a swap entry looks like one."""
     frame = 4711
     entries = {
         0: PRESENT | SOFT_DIRTY | frame,
         UNIT: PRESENT | frame,
         UNIT + PAGE: PRESENT | frame + 1,
         2 * UNIT: SWAPPED | frame,
-        3 * UNIT: SWAPPED,  # as the unprivileged see it
+        3 * UNIT: SWAPPED,  # The unprivileged read no frame number.
     }
     fd = write_pagemap(tmp_path / "pagemap", entries)
     try:
@@ -122,7 +122,7 @@ def test_entries_of_the_zero_page_are_left_out_if_asked(tmp_path: Path) -> None:
 
 
 def test_a_pagemap_that_ends_early(tmp_path: Path) -> None:
-    """A read of nothing is the end."""
+    """A read that returns no bytes is the end of the pagemap."""
     path = tmp_path / "pagemap"
     path.write_bytes(b"")
     fd = os.open(path, os.O_RDONLY)
@@ -133,21 +133,21 @@ def test_a_pagemap_that_ends_early(tmp_path: Path) -> None:
 
 
 def test_hugetlb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tables can't be told, so the oracle says so and does not guess."""
+    """pagemap does not tell the tables of hugetlb pages, and the oracle must not guess."""
     monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE, "HugetlbPages": UNIT})
     with pytest.raises(oracle.OracleError, match="hugetlb"):
         oracle.observe(1)
 
 
 def test_a_process_that_runs_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer tables than hold entries: the tables were counted before the entries were made."""
+    """If there are more entries than the tables can hold, tables were made during the count."""
     monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE})
     with pytest.raises(oracle.OracleError, match="halt it first"):
         oracle.observe(os.getpid())
 
 
 def test_who_runs_is_halted_meanwhile() -> None:
-    """Threads that make tables and lose them, and a name that looks like a state."""
+    """The oracle halts a process that makes tables all the time, and is not misled by its name."""
     program = """
 import mmap, threading
 def go_on():
@@ -167,7 +167,7 @@ print("on", flush=True)
             assert process.stdout.readline() == "on\n"
             counts = {oracle.observe_halted(process.pid).empty for _ in range(100)}
             assert min(counts) >= 0
-            # It goes on afterwards.
+            # The process must go on afterwards.
             before = sum(psutil.Process(process.pid).cpu_times())
             deadline = time.monotonic() + 60
             while sum(psutil.Process(process.pid).cpu_times()) == before:
@@ -178,7 +178,7 @@ print("on", flush=True)
 
 
 def test_units_outside_the_memory_are_refused() -> None:
-    """The loops over memory check their bounds, and that it is still mapped."""
+    """The loops over memory check their bounds, and that the memory is still mapped."""
     with sparse_mapping(UNIT, seed=1) as mapping:
         for first, last in ((0, 2), (1, 0)):
             with pytest.raises(ValueError, match="not within"):
@@ -199,7 +199,7 @@ def test_a_block_divides_two_mebibytes() -> None:
 
 @given(unit=st.integers(min_value=0, max_value=1 << 19), seed=st.integers(0, 2**64 - 1))
 def test_the_touched_page_is_in_its_unit(unit: int, seed: int) -> None:
-    """Whatever the seed; and the same at every call."""
+    """The page touched in a unit depends only on the unit and the seed."""
     offset = _memory.touched_offset(unit, seed)
     assert offset % PAGE == 0
     assert offset // UNIT == unit

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Summaries, the table of a document, and the report."""
+"""Tests of summaries, of the table of a document, and of the report."""
 
 import re
 from html.parser import HTMLParser
@@ -17,7 +17,7 @@ ESCAPED = "a <b> & c"
 
 
 class Links(HTMLParser):
-    """Whatever a page would load."""
+    """The tags of an HTML page, and the addresses that it would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Links(HTMLParser):
 
 @pytest.fixture(scope="module")
 def some() -> list[Document]:
-    """Two kernels of one part, a workload, and a part whose group has another text."""
+    """Return documents of one part on two kernels, of a workload, and of another group."""
     instructions = of(evidence(), "reclaim-cost/instructions")
     assert len(instructions) == 2
     broken = made_document()
@@ -43,14 +43,14 @@ def some() -> list[Document]:
 
 @pytest.fixture(scope="module")
 def page(some: list[Document], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, set[str]]:
-    """The report on these, and the names of all files written."""
+    """Write the report on `some`; return its text, and the names of all files written."""
     out = tmp_path_factory.mktemp("report")
     written = {path.name for path in report.write_all(some, out)}
     return (out / "report.html").read_text(encoding="utf-8"), written
 
 
 def test_the_report_needs_no_other_file(page: tuple[str, set[str]]) -> None:
-    """Images are inside, and nothing is fetched."""
+    """The images are inside the report, and nothing is fetched."""
     text, written = page
     links = Links()
     links.feed(text)
@@ -62,7 +62,7 @@ def test_the_report_needs_no_other_file(page: tuple[str, set[str]]) -> None:
 
 
 def test_the_report_says_what_matters(page: tuple[str, set[str]]) -> None:
-    """Savings first, then claims, then each part once, and where the figures come from."""
+    """The report has savings, claims, each part once, and where the figures come from."""
     text = " ".join(page[0].split())
     chapters = re.findall(r"<h2>(.*?)</h2>", text)
     assert chapters == [
@@ -97,7 +97,7 @@ def test_what_a_table_has_no_room_for_is_said_below(page: tuple[str, set[str]]) 
 
 
 def test_violations() -> None:
-    """Each invariant is checked."""
+    """Each invariant that a run breaks is named."""
     assert violations(made_run("module", freed=25600)) == []
     assert violations(made_run("none")) == []
     short = violations(made_run("module", freed=25599))
@@ -112,7 +112,7 @@ def test_violations() -> None:
 
 
 def test_summaries_take_repeats_together() -> None:
-    """The median, and the spread."""
+    """Repeated runs give one summary, with the median and the spread."""
     measured = made_document()["measured"]
     assert measured is not None
     none, module = summary.summaries(measured["runs"])
@@ -135,7 +135,7 @@ def test_summaries_take_repeats_together() -> None:
     ],
 )
 def test_sizes_for_people(size: int, text: str) -> None:
-    """Three digits, and units of 1024."""
+    """Sizes are shown with three digits, in units of 1024."""
     assert summary.size_text(size) == text
 
 
@@ -147,7 +147,7 @@ def printed(*documents: Document) -> str:
 
 
 def test_a_workloads_table_fits_eighty_columns() -> None:
-    """With the longest figures that an experiment has."""
+    """Even the longest figures of an experiment fit a terminal of 80 columns."""
     runs = [made_run(method, freed=25600 if method == "module" else 0) for method in ("module",)]
     runs[0]["empty_tables"] = 524160
     shown = printed(made_document("7.3.4", "tebibyte", *runs))
@@ -156,7 +156,7 @@ def test_a_workloads_table_fits_eighty_columns() -> None:
 
 
 def test_the_table_of_a_part() -> None:
-    """Every method with its spread, and what frees nothing here; a missed claim plainly."""
+    """The table shows each method with its spread, says which free nothing, and has the claims."""
     shown = printed(stored("reclaim-cost/instructions", "6.1"), stored("reclaim-cost/holds"))
     assert re.search(r"^module +[0-9,]+ instructions \([0-9,]+ to [0-9,]+\) *$", shown, re.M)
     assert re.search(r"^zap: one MADV_DONTNEED, frees nothing +[0-9,]+ instructions", shown, re.M)
@@ -164,7 +164,7 @@ def test_the_table_of_a_part() -> None:
 
 
 def test_notes_name_what_is_missing_and_whose_times_these_are() -> None:
-    """And say it once."""
+    """A note that applies to several documents is given once."""
     document = made_document()
     document["kernel_pt_reclaim"] = True
     document["scale"]["quick"] = True

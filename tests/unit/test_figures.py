@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The figures that README.md and docs/ quote are those of the stored results."""
+"""Tests that README.md and docs/ quote figures of the stored results."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_figure_is_of_a_stored_result() -> None:
-    """Nothing would be written anew."""
+    """`tools/figures` finds no figure that it would have to correct."""
     done = subprocess.run(
         [sys.executable, "-P", str(ROOT / "tools/figures"), "--check"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},

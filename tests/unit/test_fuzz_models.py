@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The fuzzers' models on falsified answers: whatever is wrong must be seen."""
+"""Tests that the fuzzers' models notice wrong answers of a module, which are made up here."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -35,10 +35,10 @@ Image = NDArray[np.uint8]
 
 
 class Answers:
-    """A batch, and what a right module says to it."""
+    """A batch of calls, and the answers of a correct module."""
 
     def __init__(self) -> None:
-        """As the model has it, where that is a single answer."""
+        """Take the model's answers; `known` are the calls to which it allows a single one."""
         self.batch = Generator(WORLD, 1).batch(0)
         self.world = replace(WORLD, pool=self.batch.pool)
         self.verdict = model.answers(self.batch.calls, self.batch.images, self.world)
@@ -48,7 +48,7 @@ class Answers:
 
     @property
     def succeed(self) -> NDArray[np.bool_]:
-        """Calls whose counts are written."""
+        """Tell for which calls the module writes its counts."""
         allowed = self.verdict.allowed
         return np.asarray((allowed == 1) | (allowed == 1 << errno.ENOMEM))
 
@@ -66,7 +66,7 @@ class Answers:
         return after
 
     def wrong(self, numbers: NDArray[np.int32], after: Image) -> NDArray[Any]:
-        """Of the calls with a single right answer, those that are found wrong."""
+        """Tell which of the calls with a single right answer the model finds wrong."""
         batch = self.batch
         found = model.wrong_answers(
             batch.calls, batch.images, numbers, after, self.verdict, self.world
@@ -133,7 +133,7 @@ def everything(flags: int = 0, levels: int = abi.ALL_LEVELS) -> abi.Args:
 
 
 def test_tables_of_a_space() -> None:
-    """Counted by hand: data, nothing and zero pages, a hole, and an upper table for each GiB."""
+    """The counts equal those made by hand: of tables that hold data, zero pages or nothing."""
     space = Space()
     space.map(Piece(BASE, BASE + 4 * UNIT, ANON))
     space.map(Piece(BASE + GIB, BASE + GIB + PAGE, FILE))
@@ -164,7 +164,7 @@ def test_a_moved_table_takes_what_its_part_needs() -> None:
 
 
 def test_a_move_goes_on_with_the_tables_that_it_has_made() -> None:
-    """As mremap() does: the second step finds the new table of the first, and takes it for old."""
+    """As in mremap(), a later step takes the table that an earlier step made for an old one."""
     space = Space()
     space.map(Piece(BASE + UNIT // 2, BASE + UNIT + UNIT // 4, ANON))
     space.populate(BASE + UNIT // 2, BASE + UNIT // 2 + PAGE)
@@ -173,7 +173,7 @@ def test_a_move_goes_on_with_the_tables_that_it_has_made() -> None:
 
 
 def test_a_pmd_table_moves_as_such() -> None:
-    """Where all that it maps does, and none below it is needed for that."""
+    """A PMD table moves as a whole if all that it maps moves; no PTE table is made for that."""
     space = Space()
     space.map(Piece(BASE, BASE + GIB + UNIT, ANON))
     space.populate(BASE, BASE + GIB + UNIT, tables.PMD)
@@ -183,10 +183,10 @@ def test_a_pmd_table_moves_as_such() -> None:
 
 
 class FakeModule:
-    """Answers what the model has just said, falsified; it frees nothing."""
+    """A module that gives the model's last answer, falsified, and frees nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, falsify: Callable[..., abi.Answer]) -> None:
-        """In place of the device."""
+        """Take the place of the device."""
         self._falsify = falsify
         self._expected = tables.Outcome()
         true_call = Space.call
@@ -201,7 +201,7 @@ class FakeModule:
         monkeypatch.setattr(abi, "call", lambda args, _fd: self.answer(args))
 
     def answer(self, args: abi.Args) -> abi.Answer:
-        """The ioctl."""
+        """Answer the reclaim ioctl."""
         told = self._expected
         answer = abi.Answer(
             next_range=len(args.ranges),
@@ -226,7 +226,7 @@ class FakeModule:
 
 
 def layout_run(ops: Sequence[layouts.Op]) -> str:
-    """What is wrong with a layout on this machine, by a module that frees nothing."""
+    """Return what the model finds wrong after these operations, if a module frees nothing."""
     with ExitStack() as stack:
         machine = layouts.Machine(
             device=-1,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is made of the signs of a host, on hosts made up for it."""
+"""Tests of what `HostKernel` concludes from the files of a host, on made-up hosts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ RELEASE = "6.12.117+deb13-amd64"
 
 @pytest.fixture
 def host(tmp_path: Path) -> HostKernel:
-    """A host on which nothing stands in the way."""
+    """Return a host on which nothing keeps the module from being built and loaded."""
     files = {
         "proc/modules": "",
         "proc/sys/kernel/modules_disabled": "0\n",

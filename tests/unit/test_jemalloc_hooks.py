@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The rules of the extent hooks: threads in one unit, with time for each to come in between."""
+"""Tests of the extent hooks: threads use one unit, and pauses let them interrupt each other."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ print(sum(stale for stale, _ in found), sum(lost for _, lost in found), *_hooks.
 
 @pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
 def test_no_byte_is_lost_and_none_is_stale(way: str) -> None:
-    """Committed memory is zero, and keeps what is written while others give the unit back."""
+    """Committed memory is zero, and keeps what is written while others release the unit."""
     said = subprocess.run(
         [sys.executable, "-c", PROGRAM, way],
         capture_output=True,
@@ -66,7 +66,7 @@ def take(addr, length):
 @pytest.mark.parametrize(
     "program",
     [
-        # Some of a unit, while the rest of it is in use.
+        # Part of a unit is decommitted while the rest of it is in use.
         """
         take(unit, 64 << 12)
         take(part, UNIT - (64 << 12))
@@ -86,7 +86,7 @@ def take(addr, length):
         assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 1)
         take(unit, UNIT)
         """,
-        # Two units at once, of which one holds locked memory.
+        # Two units are decommitted at once, and one of them holds locked memory.
         """
         for holds in (unit, unit + UNIT):
             take(unit, 2 * UNIT)
@@ -99,7 +99,7 @@ def take(addr, length):
             assert [_hooks.count(unit), _hooks.count(unit + UNIT)] == [0, 0]
         take(unit, 2 * UNIT)
         """,
-        # Locked memory that is not in use is before the memory that goes.
+        # Locked memory that is not in use lies before the memory that is decommitted.
         """
         c.mlock(unit, 4096)
         take(part, 4096)
@@ -108,7 +108,7 @@ def take(addr, length):
         assert locked() == 4
         take(unit, UNIT)
         """,
-        # Of an arena that is gone nothing is used again, and nothing counts.
+        # The memory of a destroyed arena is not used again, and does not count.
         """
         take(unit, UNIT)
         c.mlock(unit + 4096, 4096)
@@ -121,7 +121,7 @@ def take(addr, length):
 def test_locked_memory_stays_locked_and_is_zero_or_committed(
     way: str, kernel: str, program: str
 ) -> None:
-    """Of a kernel that can't take it back, jemalloc is told, and its pages still count."""
+    """If the kernel can't release locked memory, decommit fails and the pages still count."""
     ended = subprocess.run(
         [sys.executable, "-c", LOCKED + textwrap.dedent(program), way, kernel],
         capture_output=True,

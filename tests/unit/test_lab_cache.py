@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cache: whole entries or none, one maker at a time."""
+"""Tests of the cache: an entry appears once it is whole, and only one process makes it."""
 
 import errno
 import os

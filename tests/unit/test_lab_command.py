@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`pgtable-cleanup lab` without a guest."""
+"""Tests of `pgtable-cleanup lab` that need no guest."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from cleanup.lab import SOURCES, KernelNotServed, machine
 def test_a_kernel_that_is_not_served_has_an_exit_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So that tests for that kernel can be skipped with the reason."""
+    """By the exit code, tests for a kernel that is not served can be skipped with the reason."""
 
     def get_kernel(_name: str, **_options: object) -> None:
         raise KernelNotServed("Debian serves no linux 7.3 any more")

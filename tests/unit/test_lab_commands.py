@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What becomes of commands, whatever a guest says of them; QEMU is faked."""
+"""Tests of how commands in a guest end, whatever the guest reports; QEMU is faked."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ REPORT = "[  3.1] BUG: Bad page state in process test"
 
 
 class FakeQemu:
-    """Answers each command as the test has it."""
+    """A QEMU whose guest answers each command as the test says."""
 
     def __init__(self, guest: Guest, answer: Callable[["FakeQemu"], None]) -> None:
         self.guest = guest
@@ -81,7 +81,7 @@ def test_a_command_that_ends_is_reported_and_the_next_one_runs() -> None:
     assert first.startswith(b"run ")
     assert first.endswith(b"\0")
     assert b"cmd 'it'\"'\"'s'" in first
-    # An old token must not end what comes later.
+    # Each command has a token of its own: an old one must not end a later stream.
     assert first.split()[1] != second.split()[1]
 
 

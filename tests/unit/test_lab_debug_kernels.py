@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What debug kernels are built with, and when they are built again."""
+"""Tests of how debug kernels are configured, and of how the build root runs commands."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_a_directory_is_no_kernel_to_rebuild(tmp_path: Path) -> None:
 def test_output_comes_line_by_line_and_a_failure_shows_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a bwrap that runs what it is given, on the host."""
+    """A fake bwrap runs the commands on the host."""
     fake = tmp_path / "bwrap"
     fake.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done\nshift\nexec "$@"\n')
     fake.chmod(0o755)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The dmesg gate: which lines of a kernel's log it takes for a bug."""
+"""Tests of the dmesg gate: which lines of a kernel's log it takes for a bug."""
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_a_race_counts_where_the_module_is_in_it() -> None:
 
 
 def test_who_asks_for_the_time_races_with_its_keeper() -> None:
-    """And no more: the reader begins again."""
+    """A race on the clock is no bug: a reader during an update reads the time again."""
     log = RACE.format(ours="ktime_get", module="\n[   30.1]  scan+0x1/0x2 [pgtable_cleanup]")
     assert reports(log) == []
     assert races_of_the_kernel(log) == ["KCSAN: data-race in ktime_get / ptep_get_lockless"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes into a guest and comes out of it, without booting one."""
+"""Tests of what goes into a guest and comes out of it, without booting one."""
 
 import subprocess
 from dataclasses import replace
@@ -22,7 +22,7 @@ TOKEN = "0123456789abcdef" * 2
 
 
 def made_result(**changed: Any) -> GuestResult:  # noqa: ANN401
-    """That of a command that did nothing for ten seconds."""
+    """Return the result of a command that did nothing for ten seconds."""
     result = GuestResult(
         exit_code=0,
         stdout=b"",
@@ -41,7 +41,7 @@ def made_result(**changed: Any) -> GuestResult:  # noqa: ANN401
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    """A tree such as the packages of a kernel give."""
+    """Return a kernel in a directory such as its extracted packages make."""
     modules = tmp_path / "usr/lib/modules/6.12.1-amd64"
     files = ["virtio/virtio.ko", "virtio/virtio_pci.ko", "fs/9p.ko", "net/9pnet.ko"]
     files += ["net/9pnet_virtio.ko", "fs/overlay.ko", "fs/ext4.ko", "block/virtio_blk.ko"]
@@ -114,7 +114,7 @@ def test_a_command_gets_its_words_its_environment_and_its_directory(tmp_path: Pa
 
 
 def unpacked(archive: bytes) -> dict[str, tuple[int, bytes]]:
-    """Mode and content of each member: the format is that of the kernel's
+    """Return the mode and content of each member of an archive in the format of the kernel's
     Documentation/driver-api/early-userspace/buffer-format.rst."""
     members: dict[str, tuple[int, bytes]] = {}
     at = 0
@@ -169,7 +169,7 @@ LOADED = "[    1.5] pgtable_cleanup: loading out-of-tree module taints kernel.\n
 def failed_boot(
     console: str, messages: list[str], *, hung: bool = False, qemu_crashed: bool = False
 ) -> Guest:
-    """Make a guest whose boot failed, without a QEMU; it said these messages."""
+    """Make a guest without a QEMU whose boot failed after these messages."""
     kernel = Kernel("x", "x", Path(), Path(), Path())
     guest = Guest(kernel, Machine(), Emulator((10,), "tcg"), writable=None, check_dmesg=True)
     guest._console.extend(console.encode())
@@ -208,13 +208,13 @@ def failed_boot(
 def test_only_two_mishaps_before_the_module_are_bad_luck(
     console: str, messages: list[str], unlucky: bool
 ) -> None:
-    """All else that a guest's kernel says must fail the run."""
+    """Two known faults of QEMU and Linux are bad luck; any other bug must fail the run."""
     assert failed_boot(console, messages).unlucky == unlucky
 
 
 @pytest.mark.parametrize(("console", "unlucky"), [("", True), (LOADED, False)])
 def test_a_hang_before_the_module_is_bad_luck(console: str, unlucky: bool) -> None:
-    """Of a boot alone, and not where the module may be what hangs."""
+    """A boot that hangs once the module is loaded must fail the run: the module may be at fault."""
     assert failed_boot(console, [], hung=True).unlucky == unlucky
 
 
@@ -243,6 +243,6 @@ def test_a_crash_of_qemu_is_bad_luck_only_while_it_boots(
 def test_a_clock_that_strays_is_told(
     seconds: float, guest_seconds: float, icount: bool, ok: bool
 ) -> None:
-    """By more than half a second and 5 %; not where it counted instructions."""
+    """The guest's clock may stray by 0.5 s plus 5 %, or freely where it counts instructions."""
     result = made_result(seconds=seconds, guest_seconds=guest_seconds, icount=icount)
     assert result.clock_ok == ok

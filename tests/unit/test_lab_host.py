@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The host's programs: they never outlive whoever starts them."""
+"""Tests of how the lab starts the host's programs, which never outlive their parent."""
 
 import subprocess
 
@@ -12,7 +12,7 @@ def test_a_program_runs_with_its_arguments() -> None:
 
 
 def test_a_program_whose_parent_died_before_it_asked_to_be_killed_does_not_start() -> None:
-    """It then has another parent, as here: the shell in between."""
+    """An orphaned program has another parent; here a shell in between takes that part."""
     command = dies_with_us("sleep", "60")
     between = ["sh", "-c", '"$@"; echo "exit $?"', "sh", *command]
     done = subprocess.run(between, capture_output=True, text=True, check=True, timeout=30)

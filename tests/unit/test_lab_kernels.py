@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where kernels come from, and what happens once Debian serves one no more; apt is faked."""
+"""Tests of where kernels come from, also once Debian serves one no more; apt is faked."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from cleanup.lab.sources import newest_source
 
 ROOT = Path(__file__).parents[2]
 
-# The suites are files that list their packages; apt-get's words are those of apt 2.6.
+# A suite is a file that lists its packages; the error messages are those of apt 2.6.
 APT_GET = """\
 #!/bin/sh
 suites=$(sed 's/.* \\([^ ]*\\) main$/\\1/' "$XDG_CACHE_HOME/pgtable-cleanup/apt/sources.list")
@@ -38,7 +38,7 @@ for suite in $suites; do cat "$SUITES/$suite"; done
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of suites, for a test to fill, on a host with a mirror and no kernel."""
+    """Return an empty directory of suites, on a host with a mirror and no kernel."""
     directory = tmp_path / "suites"
     directory.mkdir()
     for name, text in (("apt-get", APT_GET), ("apt-cache", APT_CACHE)):
@@ -114,7 +114,7 @@ def test_the_source_of_a_kernel_is_found_where_the_kernel_is(suites: Path) -> No
 
 
 def test_sed_finds_the_same_kernels_in_the_list() -> None:
-    """So make needs no Python for them."""
+    """The Makefile takes the kernels' names from kernels.toml by sed, without Python."""
     file = ROOT / "cleanup/lab/kernels.toml"
     command = ["sed", "-n", r's/^\["\(.*\)"\]$/\1/p', str(file)]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -123,7 +123,7 @@ def test_sed_finds_the_same_kernels_in_the_list() -> None:
 
 
 def test_the_hosts_mirror_is_looked_for_by_the_same_releases() -> None:
-    """By make before any Python, and by the lab; every kernel's release is among them."""
+    """make and the lab have equal lists of Debian releases, which include every kernel's."""
     script = (ROOT / "tools/system-packages.sh").read_text()
     (listed,) = re.findall(r"^releases='\((.*)\)'$", script, re.MULTILINE)
     assert f"(?:{listed})" in packages.INDEX.pattern

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""QEMU's command line, sizes, and the trial of KVM."""
+"""Tests of QEMU's command line, of a machine's sizes, and of the trial of KVM."""
 
 import os
 from dataclasses import replace
@@ -104,13 +104,13 @@ def test_no_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A QEMU that does what the test writes into it, on a host that seems to have KVM."""
+    """Return a script in place of QEMU, for a test to write, on a host that seems to have KVM."""
     qemu = tmp_path / machine.QEMU
     qemu.touch(mode=0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "access", lambda *_: True)
-    monkeypatch.setattr(machine, "KVM_MODULES", ["kernel"])  # Always there.
+    monkeypatch.setattr(machine, "KVM_MODULES", ["kernel"])  # This one is always there.
     monkeypatch.setattr(machine, "KVM_PROBE_SECONDS", 0.5)
     return qemu
 
@@ -127,7 +127,7 @@ def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_kvm_is_tried_with_the_very_kernel(fake_qemu: Path, does: str, expected: str) -> None:
     fake_qemu.write_text(f"#!/bin/sh\n{does}\n")
     assert machine.accelerator(KERNEL, (10,)) == expected
-    # The verdict is kept: another QEMU would be asked again, this one is not.
+    # The verdict on this QEMU is kept: it is not started again.
     fake_qemu.unlink()
     assert machine.accelerator(KERNEL, (10,)) == expected
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the packages come from, judged by apt itself on faked sources."""
+"""Tests of where packages come from: apt itself reads sources lists that are made up."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ deb http://security.example/ubuntu noble-security main
 
 @pytest.fixture
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The host's sources list, as far as apt knows: a file in which the test writes."""
+    """Return the file that apt takes for the host's sources list, for a test to write."""
     for directory in ("parts", "lists/partial"):
         (tmp_path / directory).mkdir(parents=True)
     configuration = tmp_path / "apt.conf"
@@ -112,13 +112,13 @@ def test_debians_keys_are_needed(sources: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_missing_system_packages_are_named_in_one_command(tmp_path: Path) -> None:
-    """As an ordinary user, with a PATH on which there is little."""
+    """The script is run as an ordinary user, with few programs on PATH."""
     for tool in ("apt-get", "grep", "sh"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     identity = tmp_path / "id"
     identity.write_text("#!/bin/sh\necho 1000\n")
     identity.chmod(0o755)
-    # The script adds the directories of root to PATH: mkfs.ext4 is found where it is installed.
+    # The script adds root's directories to PATH, where it may find the host's mkfs.ext4.
     script = (ROOT / "tools/system-packages.sh").read_text().replace("/usr/sbin:/sbin", "/none")
     done = subprocess.run(
         ["/bin/sh", "-c", script],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which guests a pool hands out; they are faked."""
+"""Tests of which guests a pool hands out; the guests are faked."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ KERNELS = [Kernel(f"6.{n}", f"6.{n}.1", Path(), Path(), Path()) for n in range(6
 
 
 class FakeGuest(Guest):
-    """A guest that is ended without a QEMU; `fault` is what its kernel reports as it shuts down."""
+    """A guest without a QEMU; `fault` is what its kernel reports as it shuts down."""
 
     fault = ""
 
     def close(self) -> None:
-        """End as a guest does that was powered off."""
+        """End as a guest does when it is powered off."""
         self.end("it was closed")
         if self.fault:
             raise KernelReportError(self.fault, [self.fault])
@@ -25,7 +25,7 @@ class FakeGuest(Guest):
 
 @pytest.fixture
 def booted(monkeypatch: pytest.MonkeyPatch) -> list[Guest]:
-    """The guests, in the order of their boots."""
+    """Return the guests that are booted, in the order of their boots."""
     guests: list[Guest] = []
 
     def boot(kernel: Kernel, machine: Machine, **_options: object) -> Guest:
