@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A process that runs `program`, from outside."""
+"""Control of a process that runs `program`: its start, its orders, and counts of its tables."""
 
 import json
 import os
@@ -23,18 +23,18 @@ class Process:
         self.pid = process.pid
 
     def tell(self, order: str, *arguments: float | Sequence[float]) -> Any:  # noqa: ANN401 -- each order's own
-        """Have it done, and return the answer; ExperimentError where that fails."""
+        """Have an order carried out, and return its answer.  Raises ExperimentError."""
         return self._answer(order, arguments)["answer"]
 
     def cpu_ns(self, order: str, *arguments: float | Sequence[float]) -> float:
-        """Have it done, and return the CPU time that the process took for it, in nanoseconds."""
+        """Have an order carried out, and return the nanoseconds of CPU time that it took."""
         return float(self._answer(order, arguments)["cpu_ns"])
 
     def _answer(self, order: str, arguments: Sequence[object]) -> Any:  # noqa: ANN401 -- JSON
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
         assert self._process.stdout is not None  # noqa: S101
         try:
-            # Unbuffered: what a buffer kept for a dead process would fail once more at its closing.
+            # Write without a buffer: one with bytes for a dead process fails again when closed.
             os.write(self._process.stdin.fileno(), json.dumps([order, *arguments]).encode() + b"\n")
             line = self._process.stdout.readline()
         except BrokenPipeError:
@@ -50,13 +50,13 @@ class Process:
         return answer
 
     def tables(self) -> oracle.Census:
-        """Return the oracle's census while it waits; the library's thread does not wait."""
+        """Return the oracle's census; it halts the process, as the library's thread may be busy."""
         return oracle.observe_halted(self.pid)
 
 
 @contextmanager
 def started(method: ProgramMethod, libraries: Sequence[str]) -> Iterator[Process]:
-    """The program, run by that method, once it waits for orders; it ends with the block."""
+    """Run the program by a method, and yield it once it waits for orders; the block ends it."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "experiments.allocators.program"],
         stdin=subprocess.PIPE,
@@ -67,7 +67,7 @@ def started(method: ProgramMethod, libraries: Sequence[str]) -> Iterator[Process
     ) as process:
         try:
             found = Process(process, method)
-            # Who looks at it before that sees its start.
+            # A census before this answer would count tables in the middle of the start.
             found.tell("started")
             yield found
         finally:
