@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What one call knows on its way through an address space. */
+/* The state of one ioctl on its walk through an address space. */
 #ifndef PGTC_CALL_H
 #define PGTC_CALL_H
 
@@ -14,16 +14,16 @@
 #include "tree.h"
 
 /*
- * The most tables freed under one flush.  128 keep a hold well under a
- * millisecond and still divide the cost of the flush, and of its IPIs, by 128.
+ * The most tables that are freed under one TLB flush.  128 keep a hold well
+ * under a millisecond and divide the cost of the flush and its IPIs by 128.
  */
 #define PGTC_BATCH			128
-/* An upper table takes about twice as long: it is freed inside the hold. */
+/* An upper table (PMD or PUD) takes twice as long: it is freed in the hold. */
 #define PGTC_UPPER_BATCH		64
-/* They take as long as 128 tables without entries do. */
+/* Dropping 2048 zero-page entries takes as long as freeing 128 empty tables. */
 #define PGTC_MAX_DROPPED_IN_HOLD	2048
 #define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
-/* Two for each of the VMAs of a crowded unit; lockdep can follow 48 in all. */
+/* Each VMA of a table may need two; lockdep can follow 48 held locks in all. */
 #define PGTC_MAX_RMAP_LOCKS		32
 
 #define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | \
@@ -36,8 +36,8 @@
 /**
  * struct pgtc_hold - one hold of the target's mmap lock
  * @writing: the lock is held for writing, else for reading
- * @start: when it was taken
- * @nr_asked: how often it was asked whether the hold has expired
+ * @start: when the lock was taken
+ * @nr_asked: how often pgtc_hold_expired() was called in this hold
  */
 struct pgtc_hold {
 	bool writing;
@@ -51,7 +51,7 @@ struct pgtc_hold {
  *	table maps: a table that lies inside it needs no other VMA locked
  * @rmap_vma: likewise the VMA whose rmap locks were taken last
  * @rmap: the rmap locks, held for writing, in the order in which they were taken
- * @nr_rmap: how many
+ * @nr_rmap: how many rmap locks are held
  */
 struct pgtc_locks {
 	const struct vm_area_struct *written_vma;
@@ -61,7 +61,7 @@ struct pgtc_locks {
 };
 
 /**
- * struct pgtc_call - one ioctl
+ * struct pgtc_call - the state of one ioctl
  * @mm: the target, its mm_users pinned
  * @args: the caller's struct; its counts are filled in as the call goes
  * @level: the level whose tables this walk of the range looks at
@@ -106,7 +106,7 @@ struct pgtc_call {
 	pgtable_t detached[PGTC_BATCH];
 };
 
-/* The sum of a count over all levels. */
+/* Return the sum of a count over all levels. */
 static inline u64 pgtc_sum(const __u64 *per_level)
 {
 	return per_level[PGTC_PTE] + per_level[PGTC_PMD] + per_level[PGTC_PUD];

@@ -26,7 +26,7 @@ MODULE_PARM_DESC(allow_unproved, "load on another vendor's build of a supported 
 
 static bool kernel_proved;
 
-/* The first field of both structs says how much of it the caller knows. */
+/* A caller's struct begins with its size, which may differ from ours. */
 static int copy_sized(void *to, size_t known, size_t least,
 		      const void __user *from, u32 *size)
 {

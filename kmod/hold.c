@@ -8,8 +8,8 @@
 #include <linux/mmap_lock.h>
 
 /*
- * Reading the clock costs a twentieth of what a table costs.  Where it does not
- * matter that a hold takes a few tables more, one in eight reads it.
+ * Reading the clock takes a twentieth of the time that a table takes.  Where a
+ * few tables more in a hold don't matter, it is read once in eight tables.
  */
 #define TABLES_A_CLOCK_READING 8
 #define LONG_HOLD_NS (50 * NSEC_PER_USEC)
@@ -31,7 +31,7 @@ static int hold_begin(struct pgtc_call *call, bool writing)
 
 /**
  * pgtc_hold_to_scan() - take the mmap lock for reading
- * @call: whose target is meant
+ * @call: names the target whose lock is taken
  *
  * Return: 0, or -EINTR when the caller is being killed.
  */
@@ -41,9 +41,9 @@ int pgtc_hold_to_scan(struct pgtc_call *call)
 }
 
 /**
- * pgtc_hold_to_reclaim() - take the mmap lock as this kernel and the candidates
- * ask for it
- * @call: whose target is meant, with its candidates
+ * pgtc_hold_to_reclaim() - take the mmap lock for reading or writing, as this
+ * kernel and the candidates require
+ * @call: names the target whose lock is taken, and the candidates
  *
  * Return: 0, or -EINTR when the caller is being killed.
  */
@@ -54,7 +54,7 @@ int pgtc_hold_to_reclaim(struct pgtc_call *call)
 
 /**
  * pgtc_hold_expired() - has this hold lasted as long as it may?
- * @call: asked once a table
+ * @call: has the hold; to be asked once for each table
  */
 bool pgtc_hold_expired(struct pgtc_call *call)
 {
@@ -68,7 +68,7 @@ bool pgtc_hold_expired(struct pgtc_call *call)
 
 /**
  * pgtc_hold_end() - release the mmap lock, and every VMA lock with it
- * @call: its longest hold is noted
+ * @call: has the hold; the length of its longest one is noted
  */
 void pgtc_hold_end(struct pgtc_call *call)
 {

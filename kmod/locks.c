@@ -10,15 +10,15 @@
 #include <linux/rmap.h>
 
 /*
- * As many VMAs as can share a PTE table.  A PUD table may be shared by 65530: too
- * many to lock in one hold.
+ * The most VMAs that can share a PTE table.  Up to 65530 may share a PUD table:
+ * too many to lock in one hold.
  */
 #define MAX_VMAS PTRS_PER_PTE
 
 /**
  * pgtc_lock_vmas() - keep those out who hold a VMA lock but no mmap lock
  * @call: mmap lock held for writing
- * @addr: what the table maps first
+ * @addr: the first address that the table maps
  *
  * A VMA lock alone lets page faults (6.4+), UFFDIO_MOVE (6.8+), madvise() and
  * smaps (7.x) go down the tree.  None tolerates that an upper table vanishes,
@@ -101,13 +101,13 @@ static int lock_rmap_of_vma(struct pgtc_call *call, struct vm_area_struct *vma)
 /**
  * pgtc_lock_rmap() - take the rmap locks of every VMA that overlaps a table
  * @call: mmap lock held; under pgtc_lock_vmas() if it is held for writing
- * @addr: what the table maps first
+ * @addr: the first address that the table maps
  *
  * All VMAs that overlap what a table maps share it, so the locks of all of them
  * are needed, and each must allow that it is freed.  Upper tables need them on
  * every kernel: no rmap walk expects one to vanish.
  *
- * Return: 0; -ENOENT: no VMA is left there, or one that forbids it came;
+ * Return: 0; -ENOENT: no VMA is left there, or a new one forbids it;
  * -EBUSY: a lock that may not be waited for was taken; -ENOSPC: too many locks.
  * On error the call still holds the locks that it held before.
  */
@@ -138,7 +138,7 @@ int pgtc_lock_rmap(struct pgtc_call *call, unsigned long addr)
 
 /**
  * pgtc_unlock_rmap() - release every rmap lock of the hold, which is to end now
- * @call: mmap lock held still; the VMA locks go when it is released
+ * @call: mmap lock still held; the VMA locks go when it is released
  */
 void pgtc_unlock_rmap(struct pgtc_call *call)
 {

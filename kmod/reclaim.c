@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Recheck, detach, flush and free the candidates of one scan, in as few holds of
- * the mmap lock as locks and time allow.
+ * Recheck, detach, flush and free the tables that a scan found empty, in as few
+ * holds of the mmap lock as other locks and time allow.
  */
 #include "reclaim.h"
 
@@ -15,7 +15,7 @@
 
 #include <linux/sched.h>
 
-/* It replaces a candidate that this call won't free: no table begins there. */
+/* Replaces a candidate that this call won't free: no table begins at 1. */
 #define GIVEN_UP	1UL
 
 static void give_up_candidate(struct pgtc_call *call, unsigned int i, int err)
@@ -30,8 +30,8 @@ static void give_up_candidate(struct pgtc_call *call, unsigned int i, int err)
 }
 
 /*
- * Lock the VMAs of all candidates that are left, before any of them has its rmap
- * locks: VMA locks may not be taken under those.
+ * Lock the VMAs of all candidates that are left before any rmap lock is taken:
+ * VMA locks may not be taken under rmap locks.
  */
 static void lock_vmas(struct pgtc_call *call, unsigned int from)
 {
@@ -69,7 +69,7 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 			locked++;
 			continue;
 		}
-		/* Alone in a hold of its own it may still be locked. */
+		/* The candidate may still be locked alone, in the next hold. */
 		if ((err == -EBUSY || err == -ENOSPC) && locked)
 			break;
 		give_up_candidate(call, i, err);
@@ -137,7 +137,7 @@ static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 	return true;
 }
 
-/* Zero pages are in no rss counter and on no rmap: to clear them is all. */
+/* Zero pages are in no rss counter and no rmap: to clear entries is enough. */
 static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
 			    pte_t *table)
 {
@@ -156,7 +156,7 @@ static void drop_zero_pages(struct pgtc_call *call, unsigned long unit,
  * Clear the pmd entry if its table is still empty, or holds nothing but zero
  * pages that may go.  The pmd and pte locks are held: whoever fills an entry
  * holds the latter.
- * Return: PGTC_EMPTY, or why not.
+ * Return: PGTC_EMPTY if it was cleared, or the skip reason.
  */
 static int clear_pmd_if_empty(struct pgtc_call *call, unsigned long unit,
 			      pmd_t *pmd, pmd_t entry, bool zero_pages)
@@ -174,7 +174,7 @@ static int clear_pmd_if_empty(struct pgtc_call *call, unsigned long unit,
 
 /*
  * Take one PTE table out of the tree if it is still empty.
- * Return: PGTC_EMPTY if it was, with the pmd entry in @entry; or why not.
+ * Return: PGTC_EMPTY, with the cleared pmd entry in @entry, or the skip reason.
  */
 static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 			    pmd_t *entry)
@@ -208,10 +208,10 @@ static int detach_pte_table(struct pgtc_call *call, unsigned long unit,
 }
 
 /*
- * CPUs, lazy ones too, must forget the detached tables before these are freed:
- * their paging-structure caches may still point there.  So freed_tables, the last
- * argument, is true.  An empty table has no translations, and one address of
- * each 2 MiB is enough.  Those of dropped zero pages must go page by page.
+ * All CPUs, those in lazy TLB mode too, must forget the detached tables before
+ * these are freed: their paging-structure caches may still point there.  So
+ * freed_tables, the last argument, is true.  Empty tables have no translations:
+ * one address in 2 MiB is enough.  Dropped zero pages are flushed page by page.
  */
 static void flush_detached(struct pgtc_call *call, unsigned long start,
 			   unsigned long end)
@@ -263,9 +263,9 @@ static unsigned int detach_pte_tables(struct pgtc_call *call, unsigned int from,
 
 /*
  * Take one PMD or PUD table out of the tree if it is still empty, and hand it to
- * the gather.  Every walker is locked out but gup_fast() and hardware: the gather
- * deals with them as it does when a process exits.
- * Return: PGTC_EMPTY, or why not.
+ * the mmu_gather.  Every walker is locked out but gup_fast() and hardware: the
+ * gather deals with them as it does when a process exits.
+ * Return: PGTC_EMPTY if it was taken out, or the skip reason.
  */
 static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 			      struct mmu_gather *tlb)
@@ -275,13 +275,13 @@ static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 	struct pgtc_upper upper;
 	unsigned long next;
 
-	/* pud_alloc() and pmd_alloc() fill the entry under this lock. */
+	/* pud_alloc() and pmd_alloc() fill entries under page_table_lock. */
 	spin_lock(&mm->page_table_lock);
 	if (pgtc_find_upper(mm, call->level, addr, &upper, &next)) {
 		found = PGTABLE_CLEANUP_SKIP_REFILLED;
 		if (pgtc_upper_empty(&upper)) {
 			found = PGTC_EMPTY;
-			/* The setters know of PTI's second copy of the pgd. */
+			/* p4d_clear() clears PTI's copy of the pgd too. */
 			if (call->level == PGTC_PMD)
 				pud_clear(upper.pud);
 			else
@@ -294,7 +294,7 @@ static int detach_upper_table(struct pgtc_call *call, unsigned long addr,
 	return found;
 }
 
-/* As detach_pte_tables(), but this flushes and frees as well. */
+/* Like detach_pte_tables(), but flush and free the tables as well. */
 static unsigned int free_upper_tables(struct pgtc_call *call, unsigned int from,
 				      unsigned int to)
 {
@@ -333,7 +333,7 @@ static void free_detached(struct pgtc_call *call)
 
 /**
  * pgtc_reclaim() - free the candidates of the scan that are still empty
- * @call: no lock held
+ * @call: holds no lock; its freed and skipped tables are counted
  *
  * Return: 0, or -EINTR when the caller is being killed.
  */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One call: its ranges, its cursor, its limits. */
+/* Run one call: walk its ranges from its cursor on, within its limits. */
 #include "run.h"
 
 #include "compat/mm.h"
@@ -28,8 +28,8 @@ static bool limit_reached(const struct pgtc_call *call)
 }
 
 /*
- * Have all others gone who used the address space?  Then its memory must not
- * wait for this call.
+ * Has everybody else gone who used the address space?  Then this call must not
+ * keep its memory from being freed.
  */
 static bool target_gone(const struct pgtc_call *call)
 {
@@ -74,15 +74,15 @@ static int one_walk(struct pgtc_call *call, unsigned long start,
 	call->pos = ALIGN_DOWN(from, call->span);
 	call->walk_end = ALIGN(end, call->span);
 	call->range_end = end;
-	/* The walk of the PTE tables is the one that meets every VMA. */
+	/* The walk of the PTE tables counts the holes: it meets every VMA. */
 	call->mapped_to = holes_count && call->level == PGTC_PTE ? from : end;
 	while (call->pos < call->walk_end && !ret)
 		ret = one_batch(call);
 
 	if (call->pos < call->walk_end) {
 		/*
-		 * From there on nothing is looked at, nor checked for holes,
-		 * twice: the scan has counted the hole before pos, if any.
+		 * A call that goes on from there sees nothing twice, no hole
+		 * either: the scan has counted the one before pos, if any.
 		 */
 		args->next_addr = clamp(call->pos, start, end);
 		return ret;
@@ -101,7 +101,7 @@ static int one_range(struct pgtc_call *call, unsigned long start,
 	int ret = 0;
 
 	while (args->next_level < PGTABLE_CLEANUP_NR_LEVELS && !ret) {
-		/* The first walk also looks for holes. */
+		/* The PTE level is never left out: its walk finds the holes. */
 		if (start < end && (args->next_level == PGTC_PTE ||
 				    args->levels & BIT(args->next_level))) {
 			ret = one_walk(call, start, end, holes_count);
@@ -118,7 +118,7 @@ static int one_range(struct pgtc_call *call, unsigned long start,
 	return ret;
 }
 
-/* What is the result of a call that has walked everything? */
+/* Return the result of a call that has walked everything. */
 static int verdict(const struct pgtable_cleanup_args *args)
 {
 	if (args->holes)

@@ -43,8 +43,8 @@ static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
 	int found;
 
 	/*
-	 * Under RCU nobody frees the table meanwhile who needs no mmap write:
-	 * retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
+	 * RCU delays those who free tables without mmap write until this has
+	 * been read: retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
 	 */
 	rcu_read_lock();
 	entry = READ_ONCE(*pmd);
@@ -103,7 +103,7 @@ static unsigned int batch_room(const struct pgtc_call *call)
 	return left;
 }
 
-/* Is this hold to end: is enough found, or do others want the lock or the CPU? */
+/* Must this hold end?  Enough is found, or others want the lock or the CPU. */
 static bool scan_full(struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
@@ -132,7 +132,7 @@ static void scan_inside(struct pgtc_call *call,
 		unsigned long next;
 		pmd_t *pmd = pgtc_find_pmd(call->mm, call->pos, &next);
 
-		/* next is 0 past the last entry of the top level. */
+		/* next wraps to 0 past the last entry of the top level. */
 		if (!next || next > end)
 			next = end;
 		if (!pmd) {
@@ -171,8 +171,8 @@ static void note_mapped(struct pgtc_call *call,
 }
 
 /*
- * A call that goes on from where the scan stops takes it that all before has
- * been checked.  So a hole that ends just there is counted now.
+ * A call that goes on from where the scan stops assumes that all before is
+ * checked for holes.  So a hole that ends just there is counted now.
  */
 static void note_mapped_at_stop(struct pgtc_call *call)
 {
@@ -287,7 +287,7 @@ static void scan_upper_tables(struct pgtc_call *call)
 		if (pgtc_find_upper(call->mm, call->level, call->pos, &upper,
 				    &next))
 			scan_upper_table(call, &upper);
-		/* next is 0 past the last entry of the top level. */
+		/* next wraps to 0 past the last entry of the top level. */
 		call->pos = next ? min(next, call->walk_end) : call->walk_end;
 		if (scan_full(call))
 			return;
@@ -298,8 +298,8 @@ static void scan_upper_tables(struct pgtc_call *call)
  * pgtc_scan() - look for empty tables of one level from the call's position on
  * @call: mmap read lock held; candidates, counts and position are written
  *
- * The walk goes by VMA and by populated pud, so that it costs as much as there
- * are tables, however long the range is.
+ * The walk goes by VMA and by populated pud, so that its cost follows the
+ * number of tables and not the length of the range.
  */
 void pgtc_scan(struct pgtc_call *call)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What this module needs of the kernel and the kernel does not export.
+ * The symbols that this module needs and the kernel does not export.
  *
  * Each function is reached through a static call, which is patched into a direct
  * CALL.  A call through a pointer would fault where IBT is on, because the
@@ -29,12 +29,12 @@ DECLARE_STATIC_CALL(pgtc_pud_free_tlb, ___pud_free_tlb);
 DECLARE_STATIC_CALL(pgtc_notifier_start, __mmu_notifier_invalidate_range_start);
 DECLARE_STATIC_CALL(pgtc_notifier_end, __mmu_notifier_invalidate_range_end);
 
-/* is_huge_zero_pmd() compares with it. */
+/* The frame of the huge zero page, which is_huge_zero_pmd() compares with. */
 extern const unsigned long *pgtc_huge_zero_pfn;
 
 int pgtc_symbols_init(void);
 
-/* A symbol's address, after pgtc_symbols_init(), or 0: the log names the symbol. */
+/* Return a symbol's address, or 0 if it is missing, which the log tells. */
 unsigned long pgtc_find_symbol(const char *symbol);
 
 /* Point static call @call_name to @function.  Return: is there such a function? */

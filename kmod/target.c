@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Whose address space is meant, and may this caller clean it? */
+/* Find the address space that a call is about, if the caller may clean it. */
 #include "target.h"
 
 #include "compat/mm.h"
@@ -46,7 +46,7 @@ static struct mm_struct *task_target_get(struct task_struct *task)
 
 /**
  * pgtc_target_get() - find the address space that a call is about
- * @pidfd: the process's, or -1 for the caller
+ * @pidfd: a pidfd of the process, or -1 for the caller
  *
  * It pins mm_users, so that the tables are not torn down during the walk.
  *

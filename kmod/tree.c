@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The page-table tree: the way down, and whether a table of it is empty. */
+/* Walk down the page-table tree, and tell whether a table in it is empty. */
 #include "tree.h"
 
 #include "compat/mm.h"
 #include "symbols.h"
 #include "verdict.h"
 
-/* So many entries are looked at together: four cache lines, at any level. */
+/* How many entries are tested for zero at once: four cache lines of a table. */
 #define STRETCH 32
 
 /**
  * pgtc_pmd_is_table() - does this entry point to a PTE table?
- * @entry: read once by the caller
+ * @entry: the pmd entry, read once by the caller
  */
 bool pgtc_pmd_is_table(pmd_t entry)
 {
@@ -20,7 +20,7 @@ bool pgtc_pmd_is_table(pmd_t entry)
 
 /**
  * pgtc_is_huge_zero() - does this entry map the huge zero page?
- * @entry: read once by the caller
+ * @entry: the pmd entry, read once by the caller
  */
 bool pgtc_is_huge_zero(pmd_t entry)
 {
@@ -35,7 +35,7 @@ static __always_inline u64 line_bits(const u64 *entry)
 	       entry[6] | entry[7];
 }
 
-/* The OR of a stretch's raw entries: if it is 0, all of them are none. */
+/* Return the OR of a stretch's raw entries: if it is 0, all are none. */
 static __always_inline u64 stretch_bits(const u64 *entry)
 {
 	/*
@@ -49,13 +49,13 @@ static __always_inline u64 stretch_bits(const u64 *entry)
 }
 
 /**
- * pgtc_past_none() - skip an entry that leads nowhere, and raw zeros behind it
+ * pgtc_past_none() - skip an entry that leads nowhere, and the zeros after it
  * @entry: the entry of @addr, in a table of any level
  * @addr: the address
  * @span: how many bytes one entry maps
  *
- * Most entries of a reservation's tables are none.  What isn't zero is left to
- * the caller, even if it is none.
+ * Most entries of a reservation's tables are none.  An entry that isn't zero is
+ * left to the caller, even if it is none.
  *
  * Return: the start of what the next entry to look at maps, or the end of what
  * the table maps.
@@ -78,20 +78,20 @@ unsigned long pgtc_past_none(const void *entry, unsigned long addr,
 }
 
 /*
- * Is this present entry a zero page that may be dropped?  If not: why?  The VMA
- * may have its own reasons: pgtc_vma_keeps_zero_pages().
+ * Return PGTC_ZERO_PAGES if this present entry maps a zero page that may be
+ * dropped, else the skip reason.  pgtc_vma_keeps_zero_pages() may have another.
  */
 static int classify_present(pte_t pte)
 {
 	if (!pte_special(pte) || !is_zero_pfn(pte_pfn(pte)))
 		return PGTABLE_CLEANUP_SKIP_MAPPED;
 	/*
-	 * Since 6.6 KSM marks those that it placed, and counts them: its
-	 * ksm_zero_pages would stay too high for ever.
+	 * Since 6.6 KSM marks and counts the zero pages that it placed: those
+	 * dropped here would stay in its ksm_zero_pages for ever.
 	 */
 	if (pte_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
-	/* mremap() moved it: a checkpoint may go by its soft-dirty state. */
+	/* mremap() moved it: a checkpoint may go by its soft-dirty bit. */
 	if (pte_soft_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_MAPPED;
 	return PGTC_ZERO_PAGES;
@@ -99,11 +99,11 @@ static int classify_present(pte_t pte)
 
 /**
  * pgtc_classify() - is this PTE table empty, and if not, what does it hold?
- * @table: its first entry; under RCU or the pte lock
- * @zero_pages: tell zero pages from others
+ * @table: the table's first entry; under RCU or the pte lock
+ * @zero_pages: tell zero pages from other pages
  *
- * It tests stretches of raw zeros first and asks pte_none() only of what isn't
- * zero: an entry that is none may have bits set by an erratum.
+ * Raw zeros are skipped by the stretch; pte_none() judges only entries that are
+ * not zero, because one that is none may have bits set by an erratum.
  *
  * Return: PGTC_EMPTY, or the skip reason: MAPPED if any entry is present, else
  * what the last entry that isn't none holds.  With @zero_pages, a table that
@@ -131,7 +131,7 @@ int pgtc_classify(const pte_t *table, bool zero_pages)
 					     PGTABLE_CLEANUP_SKIP_MAPPED;
 			if (found == PGTABLE_CLEANUP_SKIP_MAPPED)
 				return found;
-			/* EMPTY < ZERO_PAGES < KSM_ZERO */
+			/* max() works: EMPTY < ZERO_PAGES < KSM_ZERO. */
 			zeros = max(zeros, found);
 		}
 	}
@@ -171,7 +171,7 @@ static bool pud_is_table(pud_t entry)
  * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
  *	that the upper tables stay
  * @addr: the address
- * @next: written when there is none: the address where the next one may be
+ * @next: if there is none, set to the address where the next one may be
  *
  * Return: the entry, or NULL where an upper level is not a table.
  */
@@ -194,10 +194,10 @@ pmd_t *pgtc_find_pmd(struct mm_struct *mm, unsigned long addr,
  * @mm: as for pgtc_find_pmd()
  * @level: PGTC_PMD or PGTC_PUD
  * @addr: the address
- * @upper: written when there is one
- * @next: written: the address where the next one may be
+ * @upper: filled in if there is such a table
+ * @next: set to the address where the next such table may be
  *
- * Return: true if there is one.
+ * Return: true if there is such a table.
  */
 bool pgtc_find_upper(struct mm_struct *mm, unsigned int level,
 		     unsigned long addr, struct pgtc_upper *upper,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The page-table tree: the way down, and whether a table of it is empty. */
+/* Walk down the page-table tree, and tell whether a table in it is empty. */
 #ifndef PGTC_TREE_H
 #define PGTC_TREE_H
 
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 
-/* The index of each level: in the counts, and in the order of the walks. */
+/* The levels index the counts, and are walked in this order. */
 enum { PGTC_PTE, PGTC_PMD, PGTC_PUD };
 
 /**
@@ -14,7 +14,7 @@ enum { PGTC_PTE, PGTC_PMD, PGTC_PUD };
  * @level: PGTC_PMD or PGTC_PUD
  * @pud: the entry that points to a PMD table
  * @p4d: the entry that points to a PUD table
- * @table: its first entry
+ * @table: first entry of the table, of either level
  * @pmd_table: first entry of a PMD table
  * @pud_table: first entry of a PUD table
  */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What is found about a table, or about the VMAs that overlap it. */
+/* The verdicts on a table, and on the VMAs that overlap it. */
 #ifndef PGTC_VERDICT_H
 #define PGTC_VERDICT_H
 
 /**
  * enum pgtc_verdict - the answers that are no reason to skip a table
- * @PGTC_ALLOWED: of VMAs: nothing speaks against freeing it
+ * @PGTC_ALLOWED: of VMAs: they allow that the table is freed
  * @PGTC_EMPTY: of a table: it holds no entry
  * @PGTC_ZERO_PAGES: of a table: it holds zero pages, which may be dropped, and
  *	nothing else

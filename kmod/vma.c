@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What a VMA has against freeing a table that it overlaps. */
+/* The reasons for which a VMA forbids freeing a table that it overlaps. */
 #include "vma.h"
 
 #include "compat/mm.h"
@@ -8,7 +8,7 @@
 #include <linux/hugetlb.h>
 
 /**
- * pgtc_vma_forbids() - does this VMA keep every table it overlaps from us?
+ * pgtc_vma_forbids() - does this VMA forbid freeing any table it overlaps?
  * @vma: under the mmap lock
  *
  * hugetlb VMAs are not asked about: they are aligned to 2 MiB at least, and never
@@ -20,9 +20,9 @@ int pgtc_vma_forbids(const struct vm_area_struct *vma)
 {
 	/*
 	 * UFFDIO_MOVE (6.8+) finds the table of its target, which is registered,
-	 * before it locks it.  7.3's stops with an error where that table went
-	 * meanwhile.  6.12's would move a page into it, were it not for the VMA
-	 * lock.
+	 * before it locks that table.  If the table is freed in between, the
+	 * move fails on 7.3; on 6.12 it would move a page into the freed table,
+	 * were it not for the VMA lock.
 	 */
 	if (vma->vm_userfaultfd_ctx.ctx)
 		return PGTABLE_CLEANUP_SKIP_UFFD;
@@ -46,7 +46,7 @@ int pgtc_vma_forbids(const struct vm_area_struct *vma)
 }
 
 /**
- * pgtc_vma_forbids_table() - as pgtc_vma_forbids(), of any VMA and any level
+ * pgtc_vma_forbids_table() - pgtc_vma_forbids() for any VMA and any level
  * @vma: under the mmap lock
  *
  * Return: true also for hugetlb, whose PMD tables processes may share.

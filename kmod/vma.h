@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The VMAs that overlap a table, and what they have against freeing it. */
+/* The VMAs that overlap a table, and whether they allow that it is freed. */
 #ifndef PGTC_VMA_H
 #define PGTC_VMA_H
 
@@ -12,8 +12,8 @@ bool pgtc_vma_forbids_table(struct vm_area_struct *vma);
 int pgtc_vma_keeps_zero_pages(const struct vm_area_struct *vma);
 
 /*
- * The first VMA that overlaps [@addr, @end), or NULL.  vma_find() won't do: on
- * 6.1 its end is inclusive.
+ * Return the first VMA that overlaps [@addr, @end), or NULL.  vma_find() won't
+ * do: on 6.1 its end is inclusive.
  */
 static inline struct vm_area_struct *
 pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
@@ -24,8 +24,8 @@ pgtc_vma_within(struct mm_struct *mm, unsigned long addr, unsigned long end)
 }
 
 /*
- * The next VMA after @vma that overlaps something before @end, or NULL.  With
- * pgtc_vma_within() it finds all VMAs that share a table.
+ * Return the next VMA after @vma that starts before @end, or NULL.  With
+ * pgtc_vma_within() this finds all VMAs that share a table.
  */
 static inline struct vm_area_struct *
 pgtc_vma_next_within(struct mm_struct *mm, const struct vm_area_struct *vma,

@@ -24,7 +24,7 @@
 
 #include "../symbols.h"
 
-/* Has the OOM reaper been through?  Then a walk would see what is not true. */
+/* Has the OOM reaper been here?  Then what a walk sees can't be trusted. */
 static inline bool pgtc_mm_unstable(struct mm_struct *mm)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
@@ -43,7 +43,7 @@ static inline void pgtc_vma_start_write(struct vm_area_struct *vma)
 }
 
 /*
- * Has the caller @cap in the user namespace that owns what the task executes?
+ * Does the caller have @cap in the user namespace that owns the task's program?
  * 7.2 moved that namespace from the mm to the task's exec state.
  */
 static inline bool pgtc_target_capable(struct task_struct *task,
@@ -64,7 +64,7 @@ static inline bool pgtc_target_capable(struct task_struct *task,
 #endif
 }
 
-/* May KSM have placed zero pages here that can't be told?  6.6 marks its own. */
+/* Can a zero page here be KSM's unnoticed?  Since 6.6 KSM marks its own. */
 static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
@@ -74,7 +74,7 @@ static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 #endif
 }
 
-/* Why to keep a table with this entry, which is neither present nor none. */
+/* Return why a table with this entry, neither present nor none, must stay. */
 static inline enum pgtable_cleanup_skip pgtc_nonpresent_reason(pte_t pte)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
@@ -107,7 +107,7 @@ static inline void pgtc_notifier_init(struct mmu_notifier_range *range,
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, mm, start, end);
 #else
-	/* 6.3 dropped the VMA. */
+	/* 6.3 dropped the VMA argument. */
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, NULL, mm, start,
 				end);
 #endif

@@ -13,7 +13,7 @@
 
 #include <asm/cpufeature.h>
 
-/* Tests build with another vendor, to see the refusal. */
+/* Tests build with another vendor's name, to see the module refuse to load. */
 #ifndef PGTC_VENDOR
 #define PGTC_VENDOR "Debian"
 #endif
@@ -56,12 +56,12 @@ int pgtc_kernel_check(bool allow_unproved)
 {
 	const struct new_utsname *uts = init_utsname();
 
-	/* Sleeping spinlocks: our nesting and RCU use is unproved there. */
+	/* Spinlocks sleep there: our lock nesting and RCU use are unproved. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
 		pr_err("refused: PREEMPT_RT kernels are not supported\n");
 		return -EOPNOTSUPP;
 	}
-	/* A looked-up function could be called with another hash than its own. */
+	/* CFI may expect another type hash than a looked-up function has. */
 	if (IS_ENABLED(CONFIG_CFI_CLANG) || IS_ENABLED(CONFIG_CFI)) {
 		pr_err("refused: kernels built with CFI are not supported\n");
 		return -EOPNOTSUPP;

@@ -33,7 +33,7 @@ static bool find_pte_free(void)
 }
 #endif
 
-/* 6.9 renamed the option. */
+/* 6.9 renamed the option of page-table isolation. */
 #if !IS_ENABLED(CONFIG_PARAVIRT_XXL) &&                        \
 	(IS_ENABLED(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION) || \
 	 IS_ENABLED(CONFIG_PAGE_TABLE_ISOLATION))
@@ -59,7 +59,7 @@ static bool find_pti(void)
 /**
  * pgtc_unexported_init() - look up every symbol of unexported.h
  *
- * pgtc_symbols_init() comes first.
+ * pgtc_symbols_init() must have been called.
  *
  * Return: 0, or -ENOENT if any is missing, which the log names.
  */

@@ -7,7 +7,7 @@
 #include <linux/static_call.h>
 #include <linux/version.h>
 
-/* asm/tlbflush.h hides it from modules on every kernel. */
+/* asm/tlbflush.h hides this prototype from modules on every kernel. */
 void flush_tlb_mm_range(struct mm_struct *mm, unsigned long start,
 			unsigned long end, unsigned int stride_shift,
 			bool freed_tables);

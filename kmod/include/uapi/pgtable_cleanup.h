@@ -14,12 +14,12 @@
 #include <linux/types.h>
 
 /*
- * The proposed advice.  Far above the kernel's own values: every kernel so far
- * answers EINVAL.
+ * The proposed advice.  It is far above the kernel's own values: every kernel
+ * so far answers EINVAL.
  */
 #define MADV_CLEANUP_PGTABLE	0x50544331
 
-/* Grows when a known field changes its meaning; new fields only grow size. */
+/* Grows when a known field changes its meaning; new fields only grow @size. */
 #ifndef PGTABLE_CLEANUP_ABI_VERSION
 #define PGTABLE_CLEANUP_ABI_VERSION	1
 #endif
@@ -63,24 +63,24 @@ struct pgtable_cleanup_range {
  * not tables: they are counted apart, under the third group.
  *
  * @PGTABLE_CLEANUP_SKIP_MAPPED: at least one entry maps a page
- * @PGTABLE_CLEANUP_SKIP_SWAP: no page, but swapped-out data
- * @PGTABLE_CLEANUP_SKIP_MIGRATION: no page, but one being migrated
+ * @PGTABLE_CLEANUP_SKIP_SWAP: no page is mapped, but data is swapped out
+ * @PGTABLE_CLEANUP_SKIP_MIGRATION: no page is mapped, but one is being migrated
  * @PGTABLE_CLEANUP_SKIP_MARKER: only state (guard, userfaultfd or poison marker)
  * @PGTABLE_CLEANUP_SKIP_OTHER: some other entry that is not none
- * @PGTABLE_CLEANUP_SKIP_UFFD: userfaultfd on a VMA that overlaps the table
+ * @PGTABLE_CLEANUP_SKIP_UFFD: userfaultfd watches a VMA that overlaps the table
  * @PGTABLE_CLEANUP_SKIP_PFNMAP: a VMA that a driver fills (VM_PFNMAP,
  *	VM_MIXEDMAP, VM_IO or VM_DONTEXPAND), or one of a DAX file, overlaps the
  *	table
- * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: zero pages alone, and KSM placed some of them
- *	(told under PGTABLE_CLEANUP_ZERO_PAGES; else such a table is MAPPED).
- *	Before Linux 6.6 these can't be told: any in a VM_MERGEABLE VMA count
- * @PGTABLE_CLEANUP_SKIP_LOCKED: zero pages alone, and a VM_LOCKED VMA overlaps
- *	the table (told likewise)
+ * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: all pages are zero pages, and KSM placed some
+ *	(MAPPED unless PGTABLE_CLEANUP_ZERO_PAGES is set).  Before Linux 6.6
+ *	KSM's can't be told: any zero page in a VM_MERGEABLE VMA counts
+ * @PGTABLE_CLEANUP_SKIP_LOCKED: all pages are zero pages, and a VM_LOCKED VMA
+ *	overlaps the table (MAPPED likewise)
  *
  * @PGTABLE_CLEANUP_SKIP_CONTENDED: a lock that may not be waited for was taken
  * @PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS: more VMAs share the table than one
  *	batch can lock
- * @PGTABLE_CLEANUP_SKIP_REFILLED: empty when scanned, not when locked
+ * @PGTABLE_CLEANUP_SKIP_REFILLED: it was empty when scanned, not when locked
  * @PGTABLE_CLEANUP_SKIP_CHANGED: the table or its VMAs changed after the scan
  * @PGTABLE_CLEANUP_SKIP_VMA: an empty PMD or PUD table that a VMA forbids to
  *	free: hugetlb, or as UFFD and PFNMAP say of PTE tables
@@ -91,7 +91,7 @@ struct pgtable_cleanup_range {
  *	which keep a deposited PTE table likewise
  * @PGTABLE_CLEANUP_SKIP_HUGETLB: 2 MiB units of hugetlb mappings
  *
- * @PGTABLE_CLEANUP_NR_SKIPS: room in the counts; further reasons fit in it
+ * @PGTABLE_CLEANUP_NR_SKIPS: how many reasons the counts have room for
  */
 enum pgtable_cleanup_skip {
 	PGTABLE_CLEANUP_SKIP_MAPPED,
@@ -131,7 +131,7 @@ enum pgtable_cleanup_skip {
  * @ranges: pointer to an array of struct pgtable_cleanup_range
  * @max_tables: stop after freeing (SCAN_ONLY: seeing) so many tables, of all
  *	levels together; 0: no limit
- * @max_hold_ns: bound on the time that one lock hold takes up work; 0: default
+ * @max_hold_ns: after so many ns a lock hold takes up no more work; 0: default
  *
  * Read and written, so that a call that stopped early goes on when repeated
  * with the same struct:
