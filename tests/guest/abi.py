@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ioctl with every field in the test's hand: what the bindings would not let pass."""
+"""The reclaim ioctl with any value in any field, also those that the bindings refuse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cleanup import _uapi
 FORMAT = struct.Struct("=IIIiiIQQQIIQ37Q")
 SIZE = FORMAT.size
 SIZE_MIN = 64
-ZERO_PAGES_DROPPED = SIZE - 27 * 8  # the offset of that count
+ZERO_PAGES_DROPPED = SIZE - 27 * 8  # the offset of the count of that name
 LEVEL_PTE = _uapi.LEVELS["pte"]
 ALL_LEVELS = sum(_uapi.LEVELS.values())
 RANGE = struct.Struct("=QQ")
@@ -22,7 +22,7 @@ RANGE = struct.Struct("=QQ")
 
 @dataclass
 class Args:
-    """struct pgtable_cleanup_args; `tail` follows it, `ranges` are packed where it points."""
+    """struct pgtable_cleanup_args with its ranges, and a `tail` of bytes that follow it."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
     size: int = SIZE
@@ -40,7 +40,7 @@ class Args:
     tail: bytes = b""
 
     def go_on(self, answer: Answer) -> bool:
-        """Take over where a call stopped; whether the ranges are not done."""
+        """Continue where a call stopped, and return whether any of the ranges is left."""
         self.next_range = answer.next_range
         self.next_level = answer.next_level
         self.next_addr = answer.next_addr
@@ -49,7 +49,7 @@ class Args:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the kernel wrote: the counts of PTE tables, and of (PMD, PUD) tables."""
+    """The cursor and counts that the kernel wrote; counts in pairs are of (PMD, PUD) tables."""
 
     next_range: int
     next_level: int
@@ -68,7 +68,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """An errno, and what the kernel wrote nevertheless."""
+    """A call failed with an errno; the kernel may have written an answer nevertheless."""
 
     def __init__(self, number: int, answer: Answer) -> None:
         super().__init__(errno.errorcode[number])
@@ -77,7 +77,7 @@ class Refused(Exception):
 
 
 def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Answer:
-    """One PGTABLE_CLEANUP_IOC_RECLAIM; raises Refused."""
+    """Call PGTABLE_CLEANUP_IOC_RECLAIM; raise Refused where it fails."""
     packed_ranges = pack_ranges(args)
     buffer = bytearray(pack(args, packed_ranges) + args.tail)
     own = fd is None
@@ -94,12 +94,12 @@ def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> 
 
 
 def pack_ranges(args: Args) -> bytearray:
-    """What `pack` points to: to be kept as long as its result is in use."""
+    """Return the ranges that a packed struct points to: keep them while that is in use."""
     return bytearray(b"".join(RANGE.pack(*span) for span in args.ranges))
 
 
 def pack(args: Args, packed_ranges: bytearray) -> bytes:
-    """The struct as the kernel reads it."""
+    """Return the struct as the kernel reads it."""
     pointer = _uapi.address_of(packed_ranges) if packed_ranges else 0
     return FORMAT.pack(
         args.size,
@@ -119,7 +119,7 @@ def pack(args: Args, packed_ranges: bytearray) -> bytes:
 
 
 def refused(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> Refused:
-    """The failure of a call that must fail."""
+    """Return the failure of a call that must fail."""
     try:
         answer = call(args, fd, number)
     except Refused as refusal:

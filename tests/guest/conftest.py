@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The tier that runs inside the guest, on each kernel, with the module loaded."""
+"""Fixtures of the tests that run inside the guest, on each kernel, with the module loaded."""
 
 import os
 import subprocess
@@ -16,13 +16,13 @@ SERIES = ".".join(os.uname().release.split(".")[:2])
 
 @pytest.fixture(scope="session", autouse=True)
 def room_for_objects() -> Iterator[None]:
-    """Room in the heaps of Python and of libc, for what a test makes meanwhile.
+    """Make room in the heaps of Python and of libc for the objects that the tests make.
 
-    Heaps that grow take page tables: now and then one or two more than a test accounts for, in the
-    process that it looks at.
+    A heap that grows takes page tables: now and then one or two more than a test accounts for, in
+    the process whose tables it counts.
     """
     objects = [bytes(400) for _ in range(20_000)] + [bytes(4000) for _ in range(1000)]
-    # Some everywhere, and the last: what lies between them is not given back to the kernel.
+    # Memory between objects that are kept is not given back to the kernel.
     kept = objects[::100] + objects[-1:]
     del objects
     yield
@@ -31,7 +31,7 @@ def room_for_objects() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean_log() -> Iterator[None]:
-    """The dmesg gate: whatever a test shows, the kernel must not have complained meanwhile."""
+    """Fail a test, whatever its result, if the kernel's log complained while it ran."""
     mark = Mark()
     try:
         yield
@@ -42,20 +42,20 @@ def clean_log() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def series() -> str:
-    """The running kernel's series, such as "6.12"."""
+    """Return the running kernel's series, such as "6.12"."""
     return SERIES
 
 
 @pytest.fixture
 def swap() -> Iterator[None]:
-    """A swap device in the guest's memory."""
+    """Swap to a device in the guest's memory."""
     with zram_swap("64M"):
         yield
 
 
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
-    """A memory cgroup, that all processes must have left at the end."""
+    """Make a memory cgroup, which all processes must have left at the end."""
     root = Path("/sys/fs/cgroup")
     (root / "cgroup.subtree_control").write_text("+memory")
     made = root / "tests"
@@ -68,7 +68,7 @@ def cgroup() -> Iterator[Path]:
 
 @pytest.fixture
 def scratch() -> Path:
-    """A directory on an ext4 of the guest's own."""
+    """Return a directory on the guest's own ext4."""
     where = os.environ.get("PGTABLE_CLEANUP_SCRATCH")
     assert where, "run the guest tier with --disk"
     return Path(where)
@@ -76,9 +76,9 @@ def scratch() -> Path:
 
 @pytest.fixture
 def kvm() -> Iterator[int]:
-    """/dev/kvm of the guest: an emulated CPU has SVM, and KVM registers an mmu notifier.
+    """Open the guest's /dev/kvm; QEMU's CPU has SVM, and a virtual machine has an mmu notifier.
 
-    A first and a last virtual machine have the kernel patch its scheduler.
+    The kernel patches its own code at the first virtual machine and at the end of the last.
     """
     with one_cpu():
         subprocess.run(["modprobe", "kvm_amd"], check=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Who a process is: its user, capabilities and user namespace, and whether it may be dumped.
+"""Identities of processes: user, capabilities, user namespace, and whether it may be dumped.
 
-As a program it forks one process for each identity that its argument lists, says their pids, and
-ends them at the end of its input: run in a user namespace, for memory that belongs to it.
+As a program it forks a process for each identity in its argument, prints their pids, and ends them
+at the end of its input. Run in a user namespace, it makes processes whose memory belongs to it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CAP_SYS_PTRACE, CAP_SYS_NICE, CAP_PERFMON = 19, 23, 38
 SYS_SETFSUID, SYS_SETFSGID, SYS_CAPSET, SYS_PRCTL = 122, 123, 126, 157
 SYS_UNSHARE, SYS_SETNS, CLONE_NEWUSER = 272, 308, 0x10000000
 PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 3, 4, 8
-DUMPABLE_BY_ROOT = 2  # which no process can ask for: fs.suid_dumpable gives it
+DUMPABLE_BY_ROOT = 2  # no process can ask for this value: fs.suid_dumpable gives it
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """A user namespace; every id is in there what it is outside."""
+    """A user namespace, in which every user and group has the same id as outside."""
 
     name: str
     owner: int = 0
@@ -44,7 +44,7 @@ INITIAL = Namespace("initial")
 
 @dataclass(frozen=True)
 class Identity:
-    """What the kernel judges a process by, be it caller or target."""
+    """All by which the kernel decides what a process may do, and who may act on it."""
 
     uid: int
     capabilities: frozenset[int] = frozenset()
@@ -53,10 +53,10 @@ class Identity:
     fsgid: int | None = None
     dumpable: int = 1
     memory_namespace: Namespace = INITIAL
-    """Owns what it executes: where it, or the parent it was forked by, was when it exec'ed."""
+    """The namespace that owns its memory: the one in which it, or its parent, last exec'ed."""
 
     def assume(self, enter: int | None = None) -> None:
-        """From root in the initial namespace, or in the one that `enter` is a descriptor of."""
+        """As root, enter the namespace of the descriptor `enter`, if any, and take this on."""
         if enter is not None:
             syscall(SYS_SETNS, enter, CLONE_NEWUSER)
         become(self.uid, *self.capabilities, fsuid=self.fsuid, fsgid=self.fsgid)
@@ -68,7 +68,7 @@ class Identity:
 def become(
     uid: int, *capabilities: int, fsuid: int | None = None, fsgid: int | None = None
 ) -> None:
-    """Drop to a user and the group of that number, keeping just these capabilities."""
+    """Drop to a user and the group of the same number, and keep just these capabilities."""
     syscall(SYS_PRCTL, PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(uid, uid, uid)
@@ -82,7 +82,7 @@ def become(
 
 
 def set_capabilities(*capabilities: int) -> None:
-    """Keep just these, effective and permitted."""
+    """Keep just these capabilities, both effective and permitted."""
     mask = sum(1 << capability for capability in set(capabilities))
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = bytearray(struct.pack("=Ii", 0x20080522, 0))
@@ -91,18 +91,18 @@ def set_capabilities(*capabilities: int) -> None:
 
 
 def become_nobody(*capabilities: int) -> None:
-    """Drop to nobody, keeping just these capabilities."""
+    """Drop to the user nobody, and keep just these capabilities."""
     become(NOBODY, *capabilities)
 
 
 def dumpable_nobody(*capabilities: int) -> None:
-    """A change of uid makes a process undumpable, and so not to be ptraced."""
+    """Drop to the user nobody, but stay dumpable: a change of uid alone would forbid ptrace."""
     Identity(NOBODY, frozenset(capabilities)).assume()
 
 
 @contextmanager
 def user_namespace(owner: int) -> Iterator[int]:
-    """A descriptor of a new child of the initial namespace."""
+    """Make a child of the initial user namespace, and yield a descriptor of it."""
 
     def work(pause: Callable[[], None]) -> None:
         become(owner)
@@ -120,11 +120,11 @@ def user_namespace(owner: int) -> Iterator[int]:
 
 
 EMPTIED = Area(1 << 44, 160)
-"""Where `empty_tables` are: the same place in every process, far below the kernel's choices."""
+"""Where `empty_tables` makes tables, in every process: far below what mmap() would choose."""
 
 
 def empty_tables() -> None:
-    """Make as many as EMPTIED has units; a process forked later has as many of its own."""
+    """Make an empty table for each unit of EMPTIED; a process forked later has its own copies."""
     map_at(EMPTIED.addr, EMPTIED.length, ANON)
     madvise(EMPTIED.addr, EMPTIED.length, MADV_NOHUGEPAGE)
     EMPTIED.touch()
@@ -132,7 +132,7 @@ def empty_tables() -> None:
 
 
 def standing(identity: Identity, enter: int | None = None) -> Child:
-    """A process of that identity, that waits for its end."""
+    """Fork a process that takes an identity on and waits until it is told to end."""
 
     def work(pause: Callable[[], None]) -> None:
         identity.assume(enter)
@@ -142,12 +142,12 @@ def standing(identity: Identity, enter: int | None = None) -> Child:
 
 
 def as_argument(identities: Iterable[Identity]) -> str:
-    """What this program takes; their namespace is the one that it runs in."""
+    """Return this program's argument for identities, whose namespace is where it runs."""
     return json.dumps([[each.uid, list(each.capabilities), each.dumpable] for each in identities])
 
 
 def main(argument: str) -> None:
-    """This program."""
+    """Fork the processes that the argument lists, and wait for the end of the input."""
     empty_tables()
     children = [
         standing(Identity(uid, frozenset(capabilities), dumpable=dumpable))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Address-space layouts with a known number of PTE tables, and what the kernel says of them."""
+"""Address-space layouts with a known number of PTE tables, and what the kernel tells of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from _raw import peek, poke, syscall
 
 from cleanup import _uapi
 
-UNIT = 2 << 20  # what one PTE table maps
-GIB = 1 << 30  # what one PMD table maps
-PUD_SPAN = 512 * GIB  # what one PUD table maps
+UNIT = 2 << 20  # the bytes that one PTE table maps
+GIB = 1 << 30  # the bytes that one PMD table maps
+PUD_SPAN = 512 * GIB  # the bytes that one PUD table maps
 PAGE = mmap.PAGESIZE
 
 PROT_NONE, PROT_RW = 0, mmap.PROT_READ | mmap.PROT_WRITE
@@ -53,23 +53,23 @@ class Area:
 
     @property
     def span(self) -> tuple[int, int]:
-        """What scan and reclaim take as a range."""
+        """The area's address and length, as scan and reclaim take a range."""
         return self.addr, self.length
 
     def unit(self, index: int) -> int:
-        """Address of a unit."""
+        """Return the address of a unit."""
         return self.addr + index * UNIT
 
     def touch(self, value: int = 1, *, first: int = 0, count: int | None = None) -> None:
-        """Write a byte to the first page of units: one table each."""
+        """Write a byte to the first page of each of some units, which makes a table for each."""
         poke(self.unit(first), self.units - first if count is None else count, UNIT, value)
 
     def values(self) -> bytes:
-        """The byte that `touch` writes, of every unit."""
+        """Return the byte that `touch` writes, from every unit."""
         return peek(self.addr, self.units, UNIT)
 
     def release(self, *units: int, advice: int = MADV_DONTNEED) -> None:
-        """Give back the touched page of units, of all of them by default, page by page."""
+        """Give back the touched page of some units, or of all, by one madvise() for each."""
         for index in units or range(self.units):
             madvise(self.unit(index), PAGE, advice)
 
@@ -77,38 +77,38 @@ class Area:
 def map_at(
     addr: int, length: int, flags: int, fd: int = -1, offset: int = 0, prot: int = PROT_RW
 ) -> int:
-    """mmap() at a fixed place."""
+    """Call mmap() with MAP_FIXED."""
     return syscall(SYS_MMAP, addr, length, prot, flags | MAP_FIXED, fd, offset)
 
 
 def unmap(addr: int, length: int) -> None:
-    """munmap()."""
+    """Call munmap()."""
     syscall(SYS_MUNMAP, addr, length)
 
 
 def protect(addr: int, length: int, prot: int) -> None:
-    """mprotect(), here to split a VMA."""
+    """Call mprotect(), which splits a VMA where it changes only a part."""
     syscall(SYS_MPROTECT, addr, length, prot)
 
 
 def madvise(addr: int, length: int, advice: int) -> None:
-    """madvise()."""
+    """Call madvise()."""
     syscall(SYS_MADVISE, addr, length, advice)
 
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
-    """Drop a part of a file, in every mapping of it."""
+    """Drop the pages of a part of a file, from every mapping of them too."""
     syscall(SYS_FALLOCATE, fd, PUNCH_HOLE, offset, length)
 
 
 @contextmanager
 def reserved(units: int, align: int = UNIT) -> Iterator[Area]:
-    """Address space for an area, nothing of it accessible yet.
+    """Reserve address space for an area, none of which is accessible yet.
 
-    Aligned to what one table of a level maps, it has the tables of that level for itself too.
-    It is aligned to its own length at least, up to what a PUD table maps: wherever it lands,
-    no more upper tables end inside it than must. A PUD table that it has a part of has a page
-    beside it too, and stays.
+    If `align` is what one table of a level maps, no mapping shares tables of that level with it.
+    The area is aligned to its own length at least, up to what a PUD table maps, so that the number
+    of its upper tables doesn't depend on where it lies. If it fills only a part of a PUD table, a
+    touched page beside it keeps that table.
     """
     align = max(align, min(1 << (units * UNIT - 1).bit_length(), PUD_SPAN))
     length = units * UNIT + 3 * align
@@ -126,7 +126,7 @@ def reserved(units: int, align: int = UNIT) -> Iterator[Area]:
 
 @contextmanager
 def area(units: int, flags: int = ANON, fd: int = -1, align: int = UNIT) -> Iterator[Area]:
-    """A mapping without huge pages."""
+    """Map an area that gets no huge pages."""
     with reserved(units, align) as made:
         map_at(made.addr, made.length, flags, fd)
         madvise(made.addr, made.length, MADV_NOHUGEPAGE)
@@ -135,7 +135,7 @@ def area(units: int, flags: int = ANON, fd: int = -1, align: int = UNIT) -> Iter
 
 @contextmanager
 def memfd(length: int) -> Iterator[int]:
-    """A file in memory."""
+    """Make a file in memory."""
     fd = os.memfd_create("tests")
     try:
         os.ftruncate(fd, length)
@@ -153,7 +153,7 @@ def userfaultfd(
     *,
     unregister: bool = True,
 ) -> Iterator[int]:
-    """Register a range for tracking; unregister it at the end, or just close the descriptor."""
+    """Register a range with userfaultfd; in the end unregister it, or just close the descriptor."""
     ioctl_api, ioctl_register, ioctl_unregister = 0xC018AA3F, 0xC020AA00, 0x8010AA01
     fd = syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
     try:
@@ -167,17 +167,17 @@ def userfaultfd(
 
 
 def move_mapping(source: int, length: int, target: int, flags: int = 0) -> None:
-    """mremap() to a fixed place."""
+    """Move a mapping to a fixed address by mremap()."""
     may_move_to_fixed = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
     syscall(SYS_MREMAP, source, length, length, may_move_to_fixed | flags, target)
 
 
 @contextmanager
 def aio_ring(addr: int, events: int = 1) -> Iterator[None]:
-    """The pages through which the kernel tells of finished I/O, in place of what is mapped there.
+    """Map the completion ring of an AIO context over whatever is mapped at an address.
 
-    Their VMA is VM_DONTEXPAND, and neither VM_PFNMAP nor VM_MIXEDMAP nor VM_IO. There are 64 bytes
-    for each of more than a hundred events, up to 65536.
+    Its VMA is VM_DONTEXPAND, and neither VM_PFNMAP nor VM_MIXEDMAP nor VM_IO. An event takes 64
+    bytes; the ring has room for more than a hundred, and for 65536 at most.
     """
     context = bytearray(8)
     syscall(SYS_IO_SETUP, events, _uapi.address_of(context))
@@ -197,7 +197,7 @@ def aio_ring(addr: int, events: int = 1) -> Iterator[None]:
 
 
 def anon_huge_bytes(made: Area) -> int:
-    """What anonymous huge pages map of an area, that must be one VMA."""
+    """Return how many bytes of an area anonymous huge pages map; the area must be one VMA."""
     for block in Path("/proc/self/smaps").read_text().split("VmFlags")[:-1]:
         if f"{made.addr:x}-" in block:
             line = next(line for line in block.splitlines() if line.startswith("AnonHugePages"))
@@ -206,7 +206,7 @@ def anon_huge_bytes(made: Area) -> int:
 
 
 def vmpte(pid: int | str = "self") -> int:
-    """Bytes of all page tables of a process."""
+    """Return the bytes of all page tables of a process."""
     with Path(f"/proc/{pid}/status").open("rb") as status:
         for line in status:
             if line.startswith(b"VmPTE:"):
@@ -215,7 +215,7 @@ def vmpte(pid: int | str = "self") -> int:
 
 
 class Child:
-    """A forked process that does what it is told, then sleeps on a pipe: a quiescent target.
+    """A forked process that does some work and sleeps on a pipe, where it is a quiescent target.
 
     `work` gets a function that reports readiness and waits until the parent calls `resume`.
     """
@@ -254,24 +254,24 @@ class Child:
         assert os.read(self._ready, 1) == b".", "the child died before it was ready"
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the child go on."""
         os.write(self._go_w, b".")
 
     def ended(self) -> bool:
-        """Whether it has ended, and only `reap` is left to do."""
+        """Return whether the child has ended and is only to be reaped."""
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def finish(self) -> int:
-        """Let it go on to its end; its wait status."""
+        """Let the child go on to its end, and return its wait status."""
         self.resume()
         return self.reap()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send the child SIGKILL."""
         os.kill(self.pid, 9)
 
     def reap(self) -> int:
-        """Wait for its end; its wait status."""
+        """Wait for the child's end, and return its wait status."""
         os.close(self._ready)
         os.close(self._go_w)
         return os.waitpid(self.pid, 0)[1]
@@ -279,7 +279,7 @@ class Child:
 
 @contextmanager
 def child(work: Callable[[Callable[[], None]], None]) -> Iterator[Child]:
-    """A `Child` that is killed if the test fails; else its work must end well."""
+    """Fork a `Child`, which is killed if the test fails; if not, its work must end well."""
     made = Child(work)
     try:
         yield made

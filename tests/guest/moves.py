@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """UFFDIO_MOVE out of memory that no userfaultfd is registered on.
 
-Only the target of a move must be registered.  The module leaves that one's tables alone; those of
-the source it may free while the move is at them.
+Only the target of a move must be registered.  The module leaves the tables of the target alone, but
+may free tables of the source while the move uses them.
 """
 
 import errno
@@ -17,7 +17,7 @@ MOVE = struct.Struct("=QQQQq")
 
 
 def move(fd: int, target: int, source: int, length: int, mode: int = 0) -> int:
-    """One UFFDIO_MOVE: how much it moved; OSError where that is nothing."""
+    """Call UFFDIO_MOVE once, and return how many bytes it moved; raise OSError if it moved none."""
     args = bytearray(MOVE.pack(target, source, length, mode, 0))
     try:
         fcntl.ioctl(fd, UFFDIO_MOVE, args)
@@ -30,10 +30,10 @@ def move(fd: int, target: int, source: int, length: int, mode: int = 0) -> int:
 
 
 def move_with_holes(fd: int, target: Area, source: Area, value: int) -> int:
-    """Move a page of each unit, and the holes between them; see that each arrived.
+    """Move a page of each unit and the holes between them, and check that each page arrived.
 
-    Returns how often the move stopped early.  A hole makes the table that it lies in, so that the
-    move goes through tables that have only just been made and are empty.
+    Return how often the move stopped early.  Where the source has a hole, the move makes a table
+    for it, and so goes through tables that are new and empty.
     """
     source.touch(value)
     done = stops = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Work done in another process, and the command run there."""
+"""Functions that run work, or the command pgtable-cleanup, in another process."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
 
 def in_fork(work: Callable[[], int]) -> int:
-    """What `work` returns in a forked process, at most 255."""
+    """Run `work` in a forked process, and return what it returns, at most 255."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -37,7 +37,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 def command_in_fork(
     prepare: Callable[[], object], *arguments: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run it in a fork after `prepare`, as a user who may not read the checkout, for instance."""
+    """Fork, call `prepare` and run pgtable-cleanup, even as a user who can't read its files."""
     words = [str(argument) for argument in arguments]
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
 

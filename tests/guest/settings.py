@@ -11,7 +11,7 @@ ZRAM = Path("/sys/block/zram0")
 
 @contextmanager
 def setting(path: Path, value: str) -> Iterator[None]:
-    """Another value of a kernel's setting."""
+    """Give a setting of the kernel another value, and at the end the old one back."""
     before = path.read_text()
     path.write_text(value)
     try:
@@ -21,7 +21,7 @@ def setting(path: Path, value: str) -> Iterator[None]:
 
 
 def swap_on_zram(size: str) -> None:
-    """Have a swap device in the guest's memory from now on."""
+    """Swap to a device in the guest's memory from now on."""
     subprocess.run(["modprobe", "zram"], check=True)
     (ZRAM / "disksize").write_text(size)
     subprocess.run(["mkswap", "/dev/zram0"], check=True, stdout=subprocess.DEVNULL)
@@ -30,7 +30,7 @@ def swap_on_zram(size: str) -> None:
 
 @contextmanager
 def zram_swap(size: str) -> Iterator[None]:
-    """A swap device in the guest's memory."""
+    """Swap to a device in the guest's memory until the end of the context."""
     swap_on_zram(size)
     try:
         yield
@@ -41,8 +41,8 @@ def zram_swap(size: str) -> Iterator[None]:
 
 @contextmanager
 def one_cpu() -> Iterator[None]:
-    """While the kernel changes its own code: QEMU's TCG may have another CPU run into the
-    breakpoint that stands there meanwhile, once it is gone.
+    """Take all CPUs but one offline while the kernel changes its own code: under QEMU's TCG another
+    CPU may still run into the temporary breakpoint there after the kernel has removed it.
     """
     others = list(Path("/sys/devices/system/cpu").glob("cpu[1-9]*/online"))
     for switch in others:

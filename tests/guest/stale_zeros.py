@@ -19,27 +19,27 @@ from guest.layout import PAGE, UNIT, area
 
 CPUS = 3
 PAGES = 64
-# Another page in each table, none of them its first: so no two share a place in the TLB, and a
-# flush that went by table, not by page, would leave the translations of all.
+# A different page of each table, never the first: no two then share a place in the TLB, and a flush
+# of one address for each table, not of each page, would leave all translations in it.
 STRIDE = UNIT + PAGE
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of `batches` of PAGES rounds each."""
+    """The outcome of a race of `batches` times PAGES rounds."""
 
     not_zero: int
-    """Pages that were not zero once released."""
+    """How many pages did not read as zero after they were released."""
     stale: int
-    """Zeros read after a write."""
+    """How many zeros the reader saw after a write."""
     dropped: int
-    """Zero pages that the module dropped."""
+    """How many zero pages the module dropped."""
 
 
 def race(units: int, batches: int, wait_us: int = 0) -> Seen:
-    """Run it on CPUs 0 to 2, with calls that take `units` tables as one range.
+    """Run the race on CPUs 0 to 2, with calls whose ranges span `units` tables each.
 
-    A call has `wait_us` microseconds before the first write.
+    The writer gives a call `wait_us` microseconds before the first write.
     """
     shared = memoryview(shared_words()).cast("Q")
     found: list[tuple[int, int]] = []

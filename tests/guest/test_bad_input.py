@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bad input gets an errno, and nothing is done: one test each."""
+"""Tests that each kind of bad input gets an errno, and that nothing is done."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ TASK_SIZE_4_LEVELS = (1 << 47) - PAGE
 
 @pytest.fixture
 def made() -> Iterator[Area]:
-    """Eight empty tables that must all be there still at the end."""
+    """Make eight empty tables, all of which must still be there at the end."""
     with area(8) as layout:
         layout.touch()
         layout.release()
@@ -57,7 +57,7 @@ def test_a_shorter_known_struct_is_taken_and_not_written_past() -> None:
         before = vmpte()
         answer = abi.call(abi.Args([layout.span], size=abi.SIZE_MIN))
         assert vmpte() == before - 4 * PAGE
-        # The cursor is written, the counts lie beyond what the caller knows.
+        # The kernel writes the cursor, but not the counts, which the caller does not know.
         assert (answer.next_range, answer.tables, answer.freed) == (1, 0, 0)
 
 
@@ -95,13 +95,13 @@ def test_kernel_space_range(made: Area, addr: int) -> None:
 
 
 def test_range_that_ends_in_kernel_space(made: Area) -> None:
-    # From user space past the last user address of 5 levels.
+    # The range begins in user space, and ends past the last user address of 5-level paging.
     assert abi.refused(abi.Args([(made.addr, 1 << 56)])).errno == errno.EINVAL
 
 
 def test_the_last_page_of_user_space_is_no_kernel_space() -> None:
     refusal = abi.refused(abi.Args([(TASK_SIZE_4_LEVELS - PAGE, PAGE)]))
-    assert refusal.errno == errno.ENOMEM  # mapped it is not
+    assert refusal.errno == errno.ENOMEM  # nothing is mapped there
 
 
 def test_too_many_ranges(made: Area) -> None:
@@ -174,7 +174,7 @@ def test_kernel_thread(made: Area) -> None:
 
 
 def test_target_that_execs_and_exits_in_the_middle() -> None:
-    """Each call finds one of its address spaces whole, or none: ESRCH; never anything else."""
+    """Each call finds one of the target's address spaces, or none and answers ESRCH."""
     freed = gone = 0
     for round_ in range(12):
         pid = os.fork()
@@ -200,7 +200,7 @@ def test_target_that_execs_and_exits_in_the_middle() -> None:
 
 
 def test_a_target_that_was_killed_is_let_go() -> None:
-    """Our pin on its address space must not keep its memory for as long as the walk takes."""
+    """A call on a killed process ends with ESRCH, so that the memory is freed soon."""
 
     def target() -> None:
         with area(512) as layout:
@@ -230,7 +230,7 @@ def test_unknown_ioctl(device: int) -> None:
 
 
 def test_the_size_in_the_ioctl_number_does_not_matter() -> None:
-    """A caller built with a later header, whose struct is longer, has another number."""
+    """A later header makes another ioctl number, because its struct is longer: it works too."""
     longer = _uapi.IOC_RECLAIM + (16 << 16)
     with area(2) as layout:
         layout.touch()

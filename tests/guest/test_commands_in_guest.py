@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line on whole hosts, on cgroups, and on all that map a file.
+"""Tests of the command line on whole hosts, on cgroups, and on all processes that map a file.
 
 Each test makes processes with a known number of empty tables and judges the command by what VmPTE,
 memory.stat and /proc/meminfo say, and by the bytes that these processes read afterwards.
@@ -32,7 +32,7 @@ Pause = Callable[[], None]
 
 
 def document(done: "subprocess.CompletedProcess[str]", code: int = 0) -> Any:  # noqa: ANN401
-    """The JSON it printed, once its exit code is as it should be."""
+    """Check a command's exit code, and return the JSON that it printed."""
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
 
@@ -49,7 +49,7 @@ def total(counts: dict[str, int]) -> int:
 def emptied(
     units: int = UNITS, identity: Callable[[], object] = lambda: None
 ) -> Callable[[Pause], None]:
-    """Work of a child: that many empty tables, and one with a byte that must stay."""
+    """Return a child's work: make so many empty tables, and one with a byte that must stay."""
 
     def work(pause: Pause) -> None:
         identity()
@@ -64,14 +64,14 @@ def emptied(
 
 @pytest.fixture
 def children() -> Iterator[list[Child]]:
-    """Three processes in ascending order of pid, each with UNITS empty tables."""
+    """Make three processes with UNITS empty tables each, in ascending order of pid."""
     with ExitStack() as stack:
         yield [stack.enter_context(child(emptied())) for _ in range(3)]
 
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A cgroup with the memory controller, and one below it without."""
+    """Make a cgroup with the memory controller, and one below it without."""
     top = Path("/sys/fs/cgroup")
     (top / "cgroup.subtree_control").write_text("+memory")
     made = top / "tests"
@@ -103,7 +103,7 @@ def test_a_cgroups_tables_are_freed_and_its_memory_stat_falls(group: Path) -> No
         assert reading["source"] == str(group / "memory.stat")
         fall = reading["bytes_before"] - reading["bytes_after"]
         freed = total(found["total"]["freed"]) * PAGE
-        # What the kernel has not yet added up of either figure: 64 pages a CPU.
+        # The kernel lags behind by up to 64 pages for each CPU, in either figure.
         assert abs(fall - freed) <= 256 * PAGE
         assert vmpte(outside.pid) == before
 
@@ -121,7 +121,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
     call = _uapi.call
 
     def kill_and_call(fd: int, **arguments: Any) -> _uapi.Counts:  # noqa: ANN401
-        """At the first process: the doomed one was found, and is not yet worked on."""
+        """At the first call kill the doomed process, which was found but not yet worked on."""
         _uapi.call = call
         doomed.kill()
         while "VmPTE" in Path(f"/proc/{doomed.pid}/status").read_text():
@@ -135,7 +135,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
     doomed.reap()
     assert of(found, doomed.pid)["error"]["errno"] == "ESRCH"
     assert found["errors"] == {"ESRCH": 1}
-    assert len(found["processes"]) > len(children) + 2  # this one, the command, pid 1
+    assert len(found["processes"]) > len(children) + 2  # also this process, the command and pid 1
     for each in children:
         process = of(found, each.pid)
         assert process["result"]["freed"]["pte"] >= UNITS
@@ -157,7 +157,7 @@ def test_all_lets_the_hosts_page_tables_fall() -> None:
 
 
 def test_all_shows_what_is_charged_to_cgroups(group: Path) -> None:
-    """The root cgroup has no figure of its own, and is left out where nothing is charged below."""
+    """The cgroups' sum is shown, and left out where nothing is charged to any below the root."""
     units = 1024
     with child(emptied(units, partial(enter, group))):
         time.sleep(LAZY_SECONDS)
@@ -222,11 +222,11 @@ def test_max_tables_bounds_the_whole_command(children: Sequence[Child]) -> None:
 
 
 def test_ctrl_c_tells_what_was_done(children: Sequence[Child]) -> None:
-    """Not a table is lost from the counts, though the signal ends a call."""
+    """All freed tables are in the counts, though the signal ends a call early."""
     units = 32768
     with child(emptied(units)) as large:
         before = vmpte(large.pid)
-        # Holds of 1 ns free a table each, which takes its time.
+        # A hold of 1 ns frees one table, so that the command takes a while.
         with subprocess.Popen(
             [
                 COMMAND,
@@ -257,7 +257,7 @@ def test_ctrl_c_tells_what_was_done(children: Sequence[Child]) -> None:
 def mapper(
     fd: int, flags: int = mmap.MAP_SHARED, identity: Callable[[], object] = lambda: None
 ) -> Callable[[Pause], None]:
-    """Work of a child: map the file, read it everywhere; later, see that the rest was punched."""
+    """Return a child's work: map and read a file; later, check that all but a unit is punched."""
 
     def work(pause: Pause) -> None:
         identity()
@@ -270,14 +270,14 @@ def mapper(
 
 
 def fill(fd: int) -> None:
-    """A byte in each unit, seven: what `mapper` wants to read."""
+    """Write a seven to each unit of a file, as `mapper` expects it."""
     os.ftruncate(fd, UNITS * UNIT)
     for offset in range(0, UNITS * UNIT, UNIT):
         os.pwrite(fd, b"\x07", offset)
 
 
 def puncher(fd: int) -> Callable[[Pause], None]:
-    """Work of a child: a mapper that punches all but the first unit, once told."""
+    """Return the work of a `mapper` that punches all but the first unit once it is resumed."""
 
     def work(pause: Pause) -> None:
         with area(UNITS, mmap.MAP_SHARED, fd) as made:
@@ -286,7 +286,7 @@ def puncher(fd: int) -> Callable[[Pause], None]:
             punch_hole(fd, UNIT, (UNITS - 1) * UNIT)
             pause()
             assert made.values() == b"\x07" + bytes(UNITS - 1)
-            # What is written through the tables made anew is in the file.
+            # A write through a new table reaches the file.
             made.touch(9, first=1)
             assert os.pread(fd, 1, UNIT) == b"\x09"
             made.touch(0, first=1)
@@ -295,7 +295,7 @@ def puncher(fd: int) -> Callable[[Pause], None]:
 
 
 def punch(stack: ExitStack, fd: int) -> Child:
-    """A further mapper, by which the file has been punched."""
+    """Fork a further mapper, and have it punch the file."""
     made = stack.enter_context(child(puncher(fd)))
     made.resume()
     made.wait_ready()
@@ -320,7 +320,7 @@ def test_one_hole_and_one_command_for_all_that_map_a_memfd() -> None:
             assert result["freed"]["pte"] == UNITS - 1
             assert result["skipped"]["mapped"] == 1
             assert before[each.pid] - vmpte(each.pid) == total(result["freed"]) * PAGE
-        # What the same command does not mean: other empty tables.
+        # The command leaves empty tables of other processes alone.
         assert vmpte(apart.pid) == before[apart.pid]
         assert os.pread(fd, UNITS * UNIT, 0) == content
 
@@ -334,7 +334,7 @@ def test_mappers_of_another_user_are_refused_and_counted() -> None:
         before = vmpte(roots.pid)
         file = f"/proc/self/fd/{fd}"
 
-        # Without the capability, all are refused.
+        # Without the capability, all processes are refused.
         found = document(
             command_in_fork(dumpable_nobody, "reclaim", "--mappers", file, "--json"), 1
         )
@@ -387,7 +387,7 @@ def test_mappers_of_a_file_on_a_disk(scratch: Path, deleted: bool) -> None:
 
 
 def test_mappers_of_a_file_on_an_overlay() -> None:
-    """/proc/PID/maps names another device than stat(), and not all may compare otherwise.
+    """Mappers are found, though /proc/PID/maps shows another device than stat() on an overlay.
 
     The guest's root is an overlay, and this process maps the C library from it.
     """
@@ -400,7 +400,7 @@ def test_mappers_of_a_file_on_an_overlay() -> None:
     assert os.makedev(major, minor) != path.stat().st_dev
 
     def found(path: Path) -> bool:
-        """Whether this process is said to map the file where it maps the C library."""
+        """Return whether this process is said to map the file where it maps the C library."""
         return any(
             address <= start < address + length
             for pid, ranges in cleanup.mappers(path)

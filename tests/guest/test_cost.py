@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a reclaim costs others: TLB shootdowns, and what it leaves behind."""
+"""Tests of the TLB shootdowns that a reclaim costs others, and of the memory it gives back."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ from guest.layout import PAGE, area, child, vmpte
 
 
 def test_shootdowns_are_batched() -> None:
-    """A second thread runs in the address space: each flush interrupts its CPU once."""
+    """A thread on another CPU is interrupted once for each flush, not once for each table."""
     if (os.cpu_count() or 1) < 2:
         pytest.skip("one CPU has nobody to interrupt")
     stop = bytearray(1)
@@ -25,7 +25,7 @@ def test_shootdowns_are_batched() -> None:
         with area(4096) as made:
             made.touch()
             made.release()
-            # A busy host stretches the holds of its guests: time is not to be what ends them here.
+            # On a busy host a hold takes longer than usual: time must not end it here.
             args = abi.Args([made.span], max_hold_ns=2**63)
             fd = _uapi.open_device()
             before = tlb_shootdowns()
@@ -34,7 +34,7 @@ def test_shootdowns_are_batched() -> None:
             os.close(fd)
             assert answer.freed == 4096
             assert answer.flushes <= 4096 // 64
-            # What else goes on in the guest interrupts it now and then; one a table would be 4096.
+            # Other work interrupts the CPU now and then; one shootdown a table would be 4096.
             assert 0 < after - before <= 2 * 4096 // 64, f"{answer.flushes} flushes"
     finally:
         stop[0] = 1
@@ -57,7 +57,7 @@ def test_freed_tables_are_the_fall_of_vmpte_and_of_the_whole_guest() -> None:
         os.close(pidfd)
         assert answer.freed >= units // 2
         assert before - vmpte(quiet.pid) == answer.freed * PAGE
-        # Freed after an RCU grace period; then the machine has them back, give or take a few.
+        # The tables are freed after an RCU grace period; other processes add or free a few.
         for _ in range(100):
             fall = host_before - pagetables_bytes()
             if abs(fall - answer.freed * PAGE) <= 64 * PAGE:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Tables emptied behind the process's back: by reclaim, by the file, by its own other calls.
+"""Tests of tables that became empty by page reclaim, by a change of the file, or by other calls.
 
-Each test fills a page in each unit of an area, lets one mechanism take some of them away, and
-has the kernel's pagemap say which units hold an entry still.  Only then is the module called:
-it must free the tables of the others and no more, VmPTE must fall by just those, and what
+Each test fills a page in each unit of an area, has one mechanism take some of them away, and
+reads in the kernel's pagemap which units still hold an entry.  Only then is the module called:
+it must free the tables of the other units and no more, VmPTE must fall by just those, and what
 survives must read as it was written, by checksum.
 """
 
@@ -62,12 +62,12 @@ EVEN, ODD = range(0, UNITS, 2), range(1, UNITS, 2)
 
 
 def content(unit: int) -> bytes:
-    """What `fill` writes to the page of a unit: of no two the same, and not to be compressed."""
+    """Return what `fill` writes to a unit's page: each differs, and none can be compressed."""
     return random.Random(unit).randbytes(PAGE)
 
 
 def fill(made: Area, units: Collection[int] = ALL, at: int = 0) -> None:
-    """Write the page of units that begins `at` so many bytes in."""
+    """Write a page in each of some units, `at` so many bytes from the unit's start."""
     for unit in units:
         store(made.unit(unit) + at, content(unit))
     assert with_entries(made) >= set(units)
@@ -76,7 +76,7 @@ def fill(made: Area, units: Collection[int] = ALL, at: int = 0) -> None:
 def check(
     made: Area, units: Collection[int] = ALL, *, lost: Collection[int] = (), at: int = 0
 ) -> None:
-    """By checksum: every page reads as `fill` wrote it, but for those lost, which read zero."""
+    """Check by checksum that pages read as `fill` wrote them, and those lost as zeros."""
     written, found = hashlib.sha256(), hashlib.sha256()
     for unit in units:
         written.update(bytes(PAGE) if unit in lost else content(unit))
@@ -85,7 +85,7 @@ def check(
 
 
 def with_entries(made: Area, pid: int | str = "self") -> set[int]:
-    """The units of an area in which pagemap shows an entry."""
+    """Return the units of an area in which pagemap shows an entry."""
     fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
         units = oracle.read(fd, [(made.addr, made.addr + made.length)])
@@ -103,10 +103,10 @@ def reclaim(
     ranges: Sequence[tuple[int, int]] = (),
     pid: int | None = None,
 ) -> None:
-    """Free the tables of the emptied units, and find the others kept for these reasons.
+    """Free the tables of the emptied units, and check that others are kept for these reasons.
 
-    The `bare` units had no table left before; `ranges` is asked for instead of the whole area
-    where that has holes; `pid` is the process whose tables they are, if it isn't this one.
+    The `bare` units had no table left before. Where the area has holes, `ranges` name what is
+    mapped of it. The tables are those of the process `pid`, by default this one.
     """
     assert emptied or kept
     assert with_entries(made, pid or "self") == set(range(made.units)) - {*emptied, *bare}
@@ -118,13 +118,13 @@ def reclaim(
         os.close(pidfd)
     assert answer.skipped == kept
     assert (answer.empty, answer.freed) == (len(emptied), len(emptied))
-    # A huge page's unit has no table in the tree.
+    # A unit that a huge page maps has no table in the tree.
     assert answer.tables == made.units - len(bare) - kept.get("thp", 0)
     assert fall == len(emptied) * PAGE
 
 
 def until(done: Callable[[], bool], attempt: Callable[[], None], what: str) -> None:
-    """Try again and again: reclaim passes over what is busy or was used a moment ago."""
+    """Repeat an attempt until it is done: reclaim passes over pages that are busy or just used."""
     deadline = time.monotonic() + 120
     while not done():
         assert time.monotonic() < deadline, f"not within 120 s: {what}"
@@ -132,7 +132,7 @@ def until(done: Callable[[], bool], attempt: Callable[[], None], what: str) -> N
 
 
 def in_memory(made: Area) -> set[int]:
-    """The units whose filled page is in the page cache or mapped, by mincore()."""
+    """Return the units whose filled page is in the page cache or mapped, by mincore()."""
     vector = bytearray(1)
     found = set()
     for unit in range(made.units):
@@ -143,17 +143,17 @@ def in_memory(made: Area) -> set[int]:
 
 
 def page_reclaim(cgroup: Path) -> None:
-    """Have the kernel reclaim what it can of a cgroup."""
+    """Have the kernel reclaim as many pages of a cgroup as it can."""
     try:
         (cgroup / "memory.reclaim").write_text("64M")
     except OSError as error:
-        # It can't get as much, which was to be expected.
+        # The kernel can't reclaim as much as that, which was to be expected.
         assert error.errno == errno.EAGAIN
 
 
 @contextmanager
 def file_on(kind: str, request: pytest.FixtureRequest) -> Iterator[int]:
-    """A file as long as an area, on the scratch ext4 or in memory."""
+    """Make a file as long as an area, on the scratch ext4 or in memory."""
     if kind == "memfd":
         with memfd(UNITS * UNIT) as fd:
             yield fd
@@ -170,7 +170,7 @@ def file_on(kind: str, request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_page_reclaim_of_written_file_pages(cgroup: Path, request: pytest.FixtureRequest) -> None:
-    """Dirty pages written back, then reclaimed: what is read again comes from the disk."""
+    """Dirty pages that were written back and reclaimed leave empty tables, and read from disk."""
     locked = range(0, UNITS, 4)
     emptied = sorted(set(ALL) - set(locked))
 
@@ -197,7 +197,7 @@ def test_page_reclaim_of_written_file_pages(cgroup: Path, request: pytest.Fixtur
 
 
 def test_pages_freed_lazily_once_reclaimed(cgroup: Path) -> None:
-    """MADV_FREE: data until the kernel needs the memory, or for good where written again."""
+    """Pages given to MADV_FREE are data until the kernel reclaims them, or if written again."""
     rewritten = range(0, UNITS, 4)
 
     def target(pause: Callable[[], None]) -> None:
@@ -220,20 +220,20 @@ def test_pages_freed_lazily_once_reclaimed(cgroup: Path) -> None:
 
 
 def page_out(made: Area, units: Collection[int]) -> None:
-    """MADV_PAGEOUT, until mincore() finds none of the filled pages of these units in memory."""
+    """Call MADV_PAGEOUT until mincore() finds no filled page of these units in memory."""
 
     def attempt() -> None:
         left = in_memory(made) & set(units)
-        # 7.3 splits a large folio for this, which unmaps it and leaves it in the page cache.
+        # 7.3 splits large folios first, which only unmaps them: reading maps their pages again.
         check(made, left)
         for unit in left:
-            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # also what faults mapped around it
+            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # faults also mapped pages around it
 
     until(lambda: not in_memory(made) & set(units), attempt, "the units' pages paged out")
 
 
 def swapped_bytes() -> int:
-    """What is in use of all swap devices."""
+    """Return how many bytes of all swap devices are in use."""
     lines = Path("/proc/swaps").read_text().splitlines()[1:]
     return sum(int(line.split()[3]) * 1024 for line in lines)
 
@@ -260,7 +260,7 @@ def test_anonymous_memory_paged_out_to_swap_keeps_its_tables(swap: None) -> None
 
 
 def test_memfd_pages_paged_out_to_swap_leave_nothing_in_the_table(swap: None) -> None:
-    """The file keeps the swap entry, the table none: the data come back by a fault."""
+    """The swap entry is kept by the file, not by the table: a fault brings the data back."""
     with memfd(UNITS * UNIT) as fd, area(UNITS, SHARED, fd) as made:
         fill(made)
         before = swapped_bytes()
@@ -272,20 +272,20 @@ def test_memfd_pages_paged_out_to_swap_leave_nothing_in_the_table(swap: None) ->
 
 
 def by_punching(made: Area, fd: int) -> Collection[int]:
-    """FALLOC_FL_PUNCH_HOLE, page by page."""
+    """Punch holes into the file, page by page, and return which units lose their page."""
     for unit in ODD:
         punch_hole(fd, unit * UNIT, PAGE)
     return ODD
 
 
 def by_truncating(made: Area, fd: int) -> Collection[int]:
-    """A shorter file and back: the VMA stays over what was cut off."""
+    """Halve the file's length, and return which units lose their page; the VMA stays."""
     os.ftruncate(fd, UNITS // 2 * UNIT)
     return range(UNITS // 2, UNITS)
 
 
 def by_removing(made: Area, fd: int) -> Collection[int]:
-    """MADV_REMOVE."""
+    """Call MADV_REMOVE page by page, and return which units lose their page."""
     made.release(*ODD, advice=MADV_REMOVE)
     return ODD
 
@@ -302,7 +302,7 @@ def test_pages_taken_from_the_file(
         lost = release(made, fd)
         reclaim(made, lost, {"mapped": UNITS - len(lost)})
         check(made, [unit for unit in ALL if unit not in lost])
-        os.ftruncate(fd, UNITS * UNIT)  # beyond the end a read is SIGBUS
+        os.ftruncate(fd, UNITS * UNIT)  # a read beyond the end would raise SIGBUS
         check(made, lost=lost)
 
 
@@ -313,8 +313,8 @@ def test_private_copies_outlive_a_punched_hole_and_no_truncation(
     with file_on(kind, request) as fd, area(UNITS, mmap.MAP_PRIVATE, fd) as made:
         for unit in ALL:
             os.pwrite(fd, content(unit), unit * UNIT)
-        check(made)  # mapped by reading
-        fill(made, EVEN)  # copied by writing
+        check(made)  # reading maps the file's pages
+        fill(made, EVEN)  # writing copies them
         for unit in ALL:
             punch_hole(fd, unit * UNIT, UNIT)
         reclaim(made, ODD, {"mapped": len(EVEN)})
@@ -326,12 +326,12 @@ def test_private_copies_outlive_a_punched_hole_and_no_truncation(
 
 
 def pieces(made: Area, units: Collection[int], start: int, end: int) -> list[tuple[int, int]]:
-    """Of each of the units the bytes from start to end, as ranges."""
+    """Return the bytes from start to end of each of the units, as ranges."""
     return [(made.unit(unit) + start, end - start) for unit in units]
 
 
 def test_partial_munmap() -> None:
-    """Of each table half is unmapped: that with the data, or that without."""
+    """A half of each unit is unmapped: its table is freed if that half held the data."""
     with area(UNITS) as made:
         fill(made)
         for addr, length in pieces(made, ODD, 0, HALF) + pieces(made, EVEN, HALF, UNIT):
@@ -344,7 +344,7 @@ def test_partial_munmap() -> None:
 
 
 def test_vma_split_inside_a_table_with_data_in_one_part() -> None:
-    """Three VMAs to a table, by mprotect(); the data in the first, the second or the third."""
+    """Three VMAs share each table, by mprotect(); any one of them may hold its data."""
     offsets = (0, 8 * PAGE, 9 * PAGE)
     with area(UNITS) as made:
         for unit in ALL:
@@ -392,7 +392,7 @@ def test_write_protection_markers_come_and_gone(unregister: bool, series: str) -
             made.release()
             reclaim(made, others, {"uffd": len(tracked)})
         if series == "6.1" and not unregister:
-            # It leaves the markers of a closed descriptor behind; a fault clears them.
+            # 6.1 leaves the markers of a closed descriptor behind; a fault clears them.
             reclaim(made, (), {"marker": len(tracked)}, bare=others)
         else:
             reclaim(made, tracked, {}, bare=others)
@@ -401,7 +401,7 @@ def test_write_protection_markers_come_and_gone(unregister: bool, series: str) -
 
 @pytest.mark.parametrize("stays", [False, True], ids=["unmapped", "MREMAP_DONTUNMAP"])
 def test_entries_moved_out_of_the_table(stays: bool) -> None:
-    """What mremap() moves away by the page leaves the table to the VMA that stays around it."""
+    """A table whose pages mremap() moved away is freed, where a VMA still overlaps it."""
     with area(UNITS) as made, area(UNITS) as there:
         fill(made)
         for unit in ODD:
@@ -419,13 +419,13 @@ THP = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 def by_call(made: Area, units: Collection[int]) -> None:
-    """MADV_COLLAPSE."""
+    """Call MADV_COLLAPSE on each unit."""
     for unit in units:
         madvise(made.unit(unit), UNIT, MADV_COLLAPSE)
 
 
 def by_khugepaged(made: Area, units: Collection[int]) -> None:
-    """The kernel's thread, told not to sleep."""
+    """Have khugepaged, the kernel's thread, collapse the units without sleeping in between."""
     knobs = {"scan_sleep_millisecs": "1", "alloc_sleep_millisecs": "1", "pages_to_scan": "65536"}
     before = {name: (THP / "khugepaged" / name).read_text() for name in knobs}
     for name, value in knobs.items():
@@ -459,7 +459,7 @@ def test_tables_deposited_under_huge_pages_are_not_empty_ones(
         assert anon_huge_bytes(made) == len(EVEN) * UNIT
         check(made, EVEN)
 
-        # Split by giving back a part: the deposited table is in the tree again.
+        # Giving back a part of a huge page splits it: its deposited table is in the tree again.
         split, whole = EVEN[::2], EVEN[1::2]
         before = vmpte()
         for addr, length in pieces(made, split, HALF, UNIT):
@@ -472,7 +472,7 @@ def test_tables_deposited_under_huge_pages_are_not_empty_ones(
         assert vmpte() == before
         reclaim(made, split, {"thp": len(whole)}, bare=ODD)
 
-        # Split by unmapping a part of those that are left.
+        # Unmapping a part of the huge pages that are left splits them, too.
         before = vmpte()
         for addr, length in pieces(made, whole, HALF, UNIT):
             unmap(addr, length)

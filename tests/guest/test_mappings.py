@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every kind of mapping: what is freed in each, and what is skipped, for which reason."""
+"""Tests of every kind of mapping: which tables are freed, and why others are skipped."""
 
 import contextlib
 import fcntl
@@ -45,7 +45,7 @@ def test_shared_anonymous_memory() -> None:
     with area(32, SHARED_ANON) as made:
         made.touch(3)
         made.release(*range(16), advice=MADV_REMOVE)
-        made.release(*range(16, 24))  # DONTNEED: the pages stay, the entries go
+        made.release(*range(16, 24))  # DONTNEED clears the entries; the pages stay
         before = vmpte()
         answer = abi.call(abi.Args([made.span]))
         assert (answer.tables, answer.freed, answer.skipped) == (32, 24, {"mapped": 8})
@@ -62,7 +62,7 @@ def test_file_mapping(scratch: Path, flags: int) -> None:
             os.pwrite(file.fileno(), bytes([index + 1]), index * UNIT)
         with area(16, flags, file.fileno()) as made:
             assert made.values() == bytes(range(1, 17))
-            poke(made.addr, 4, UNIT, 99)  # of a private mapping: copied, data of its own
+            poke(made.addr, 4, UNIT, 99)  # a private mapping gets copies of these pages
             kept = range(4) if flags == mmap.MAP_PRIVATE else ()
             made.release(*(index for index in range(16) if index not in kept))
             answer = abi.call(abi.Args([made.span]))
@@ -72,7 +72,7 @@ def test_file_mapping(scratch: Path, flags: int) -> None:
 
 
 def test_read_only_file_mapping_of_the_page_cache() -> None:
-    """What the page cache still has is mapped again by a fault, around it too."""
+    """After a reclaim a fault maps again what the page cache holds, also around it."""
     with Path(sys.executable).resolve().open("rb") as file, reserved(1) as made:
         map_at(made.addr, UNIT, mmap.MAP_PRIVATE, file.fileno(), prot=mmap.PROT_READ)
         expected = peek(made.addr, 8, 1)
@@ -84,7 +84,7 @@ def test_read_only_file_mapping_of_the_page_cache() -> None:
 
 
 def test_table_shared_by_several_vmas_of_every_kind() -> None:
-    """Anonymous, memfd and shared anonymous side by side in one table."""
+    """A table shared by VMAs of four kinds is freed once the last of them is emptied."""
     quarter = UNIT // 4
     with memfd(UNIT) as file, reserved(8) as made:
         for index in range(8):
@@ -109,7 +109,7 @@ def test_table_shared_by_several_vmas_of_every_kind() -> None:
 
 
 def test_more_vmas_in_a_table_than_one_batch_can_lock(series: str) -> None:
-    """64 files in one table: counted as such on kernels that need their locks, freed on 7.3."""
+    """A table of 64 files is skipped on kernels that need the lock of each, and freed on 7.3."""
     with reserved(1) as made:
         piece = UNIT // 64
         with contextlib.ExitStack() as stack:
@@ -127,9 +127,9 @@ def test_more_vmas_in_a_table_than_one_batch_can_lock(series: str) -> None:
 
 
 def test_memfd_with_punched_holes_in_two_processes_and_three_vmas() -> None:
-    """Half the units punched: every empty table freed in both, one call each; the rest equal."""
+    """One call for each process frees all tables emptied by holes; other bytes are unchanged."""
     units = 96
-    third = units // 3 * UNIT + UNIT // 2  # VMA boundaries in the middle of a unit
+    third = units // 3 * UNIT + UNIT // 2  # so that a VMA ends in the middle of a unit
     contents = bytes(index % 251 + 1 for index in range(units))
     expected = bytes(0 if index % 2 else contents[index] for index in range(units))
 
@@ -138,7 +138,7 @@ def test_memfd_with_punched_holes_in_two_processes_and_three_vmas() -> None:
         for start in (0, third, 2 * third):
             size = min(third, length - start)
             map_at(made.addr + start, size, mmap.MAP_SHARED, fd, start)
-        # Another protection in the middle keeps the kernel from merging them into one.
+        # Another protection in the middle keeps the kernel from merging the three VMAs.
         protect(made.addr + third, third, PROT_RW | mmap.PROT_EXEC)
         madvise(made.addr, length, MADV_NOHUGEPAGE)
 
@@ -232,7 +232,7 @@ def test_userfaultfd_on_any_overlapping_vma_keeps_the_table() -> None:
     with area(4) as made:
         made.touch()
         made.release()
-        # The last page of unit 1 and the first of unit 2: two neighbours' tables.
+        # The last page of unit 1 and the first of unit 2 lie in different tables.
         with userfaultfd(made.unit(2) - PAGE, 2 * PAGE):
             answer = abi.call(abi.Args([made.span]))
             assert (answer.tables, answer.freed, answer.skipped) == (4, 2, {"uffd": 2})
@@ -240,7 +240,7 @@ def test_userfaultfd_on_any_overlapping_vma_keeps_the_table() -> None:
 
 
 def test_pages_poisoned_by_userfaultfd_are_never_touched(series: str) -> None:
-    """UFFDIO_POISON leaves a marker that outlives the registration."""
+    """A table is kept for the marker of UFFDIO_POISON, which outlives the registration."""
     if series == "6.1":
         pytest.skip("UFFDIO_POISON is of Linux 6.6")
     poison = 0xC020AA08
@@ -254,14 +254,14 @@ def test_pages_poisoned_by_userfaultfd_are_never_touched(series: str) -> None:
 
 
 def test_a_device_file_mapping_of_perf_like_kind_does_not_hide_its_neighbours() -> None:
-    """vvar and vdso, special mappings of every process, are walked without harm."""
+    """The special mappings vvar and vdso, which every process has, are walked without harm."""
     answer = abi.call(abi.Args(flags=_uapi.WHOLE_MM))
     assert answer.next_range == 1
-    assert os.times().elapsed > 0  # read through the vdso
+    assert os.times().elapsed > 0  # the clock is read through the vdso
 
 
 def test_the_counts_add_up() -> None:
-    """Each table seen is empty or has a reason; each empty one is freed or has another."""
+    """Each table seen is empty or skipped for a reason; each empty one is freed or skipped."""
     not_empty = {"mapped", "swap", "migration", "marker", "other", "uffd", "pfnmap"}
     not_freed = {"contended", "too_many_locks", "refilled", "changed"}
     with area(128) as made:

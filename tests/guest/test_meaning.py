@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The meaning of the call, line by line of its definition: one test each.
+"""Tests of the meaning of the call: one for each line of its definition.
 
-Each makes a layout whose tables it can count, calls once, and checks what was freed, that every
+A test makes a layout whose tables it can count, calls once, and checks what was freed, that every
 byte left is as it was, and that VmPTE fell by exactly what was freed.
 """
 
@@ -92,7 +92,7 @@ def test_len_0_does_nothing() -> None:
         answer = abi.call(abi.Args([(made.addr, 0)]))
         assert (answer.next_range, answer.tables) == (1, 0)
         assert abi.call(abi.Args([])).tables == 0
-        # Not even complain of what is not mapped there.
+        # An empty range is no hole either, though nothing is mapped there.
         assert abi.call(abi.Args([(0, 0)])).holes == 0
 
 
@@ -225,7 +225,7 @@ def test_kernels_answer_the_madvise_einval() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT], ids=["SIGALRM", "SIGINT"])
 def test_a_pending_signal_ends_the_call_after_its_batch(number: signal.Signals) -> None:
-    """0 is returned early; repeated with the same struct, the calls come to the same total."""
+    """A signal has the call return 0 early; repeated calls with the same struct do the rest."""
     units = 4096
     caught = []
     previous = signal.signal(number, lambda *_: caught.append(1))
@@ -236,7 +236,7 @@ def test_a_pending_signal_ends_the_call_after_its_batch(number: signal.Signals) 
             before = vmpte()
             args = abi.Args([made.span])
             freed = seen = calls = 0
-            # Blocked, the signal stays pending for no one; so it is sent from another thread.
+            # A blocked signal would not end the call, so another thread sends unblocked ones.
             stop = threading.Event()
             sender = threading.Thread(target=_send_until, args=(stop, number))
             sender.start()
@@ -285,7 +285,7 @@ def test_sigkill_in_the_middle_leaves_the_target_intact() -> None:
         if victim == 0:
             pidfd = os.pidfd_open(quiet.pid)
             while True:
-                # One table a call: killed in the middle for certain.
+                # Each call frees one table, so that the kill comes in the middle for certain.
                 abi.call(abi.Args([span], pidfd=pidfd, max_tables=1))
         while vmpte(quiet.pid) == before:
             pass
@@ -301,7 +301,7 @@ def test_sigkill_in_the_middle_leaves_the_target_intact() -> None:
 
 
 def test_everything_blocked_by_contention_is_eagain(series: str) -> None:
-    """The second rmap lock of a table is only tried: hammered by others, it is not to be had."""
+    """The module doesn't wait for a table's second rmap lock, which other processes hold here."""
     if series == "7.3":
         pytest.skip("7.3 needs no rmap lock, so nothing can block a table")
     with memfd(UNIT) as first, memfd(UNIT) as second, reserved(1) as made:
@@ -332,7 +332,7 @@ def test_everything_blocked_by_contention_is_eagain(series: str) -> None:
 
 
 def _hammer(fd: int) -> int:
-    """A process that takes the file's i_mmap lock for writing over and over."""
+    """Fork a process that takes the file's i_mmap lock for writing over and over."""
     pid = os.fork()
     if pid == 0:
         while True:
@@ -348,7 +348,7 @@ def test_work_per_hold_is_bounded_in_time_and_in_tables() -> None:
         features = _uapi.features(fd := _uapi.open_device())
         os.close(fd)
         answer = abi.call(abi.Args([made.span], max_hold_ns=1))
-        # One table, then time is up: a flush for each.
+        # Time is up after each table: each gets a flush of its own.
         assert answer.freed == answer.flushes == 2048
         made.touch()
         made.release()
@@ -387,7 +387,7 @@ def test_a_resumed_call_counts_no_hole_and_no_table_twice() -> None:
         made.touch()
         made.release()
         for index in range(4, 64, 8):
-            unmap(made.unit(index) + PAGE, UNIT)  # the hole begins and ends inside units
+            unmap(made.unit(index) + PAGE, UNIT)  # this hole begins and ends inside units
         refusal = abi.refused(abi.Args([made.span], flags=_uapi.SCAN_ONLY))
         whole = refusal.answer
         assert refusal.errno == errno.ENOMEM
@@ -426,7 +426,7 @@ def test_a_cursor_at_a_level_not_asked_for_ends_with_its_range() -> None:
         ranges = [(made.unit(0), 4 * UNIT), (made.unit(6), UNIT)]
         args = abi.Args(ranges, next_level=1, next_addr=made.unit(2))
         answer = abi.call(args)
-        # Not what lies between the ranges as well.
+        # The tables between the two ranges are left alone.
         assert (answer.tables, answer.freed) == (1, 1)
         assert (answer.next_range, answer.next_level, answer.next_addr) == (2, 0, 0)
         assert abi.call(abi.Args([made.span])).freed == 7
@@ -440,7 +440,7 @@ def test_shared_and_private_maps_of_nothing_touched_have_no_tables() -> None:
 
 
 def test_cost_follows_the_tables_not_the_address_range() -> None:
-    """64 TiB with two tables: a walk by 2 MiB would take minutes."""
+    """64 TiB with two tables are walked at once; in steps of 2 MiB it would take minutes."""
     units = (64 << 40) // UNIT
     with reserved(units) as made:
         map_at(made.addr, made.length, ANON)

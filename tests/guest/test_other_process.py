@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Another process's tables: by pidfd and from the command line, and who may."""
+"""Tests of calls for another process, by pidfd and by command line, and of who may make them."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from guest.others import command, command_in_fork, in_fork
 
 
 def errno_of_call(pid: int) -> int:
-    """What a call on another process answers: 0 or an errno."""
+    """Make a call for another process, and return 0 or its errno."""
     pidfd = os.pidfd_open(pid)
     try:
         abi.call(abi.Args(flags=_uapi.WHOLE_MM, pidfd=pidfd))
@@ -30,7 +30,7 @@ def errno_of_call(pid: int) -> int:
 
 
 def empty_tables(identity: Callable[[], None]) -> Callable[[Callable[[], None]], None]:
-    """Work of a child: 64 empty tables, under another identity."""
+    """Return a child's work: take on an identity, and make 64 empty tables."""
 
     def target(pause: Callable[[], None]) -> None:
         identity()
@@ -52,7 +52,7 @@ def test_root_may() -> None:
 
 
 def test_without_cap_sys_nice_eperm() -> None:
-    """Also of one's own processes, as process_madvise() has it; and before the ptrace check."""
+    """EPERM comes before the ptrace check, even for one's own processes: see process_madvise()."""
     for identity in (dumpable_nobody, lambda: None):
         with child(empty_tables(identity)) as target:
             before = vmpte(target.pid)
@@ -148,7 +148,7 @@ def test_command_line_on_a_process_that_runs_and_touches_memory() -> None:
 
 
 def test_command_line_refusals() -> None:
-    """What a user sees, and exit 1."""
+    """A refused command exits with 1, and names the process and the missing capability."""
     with child(empty_tables(lambda: None)) as target:
         done = command_in_fork(become_nobody, "reclaim", target.pid)
         assert done.returncode == 1
@@ -197,11 +197,11 @@ def test_python_api_on_a_buffer() -> None:
         for offset in range(0, 64 * UNIT, UNIT):
             memory[offset] = 1
         memory.madvise(mmap.MADV_DONTNEED, 0, 32 * UNIT)
-        cleanup.scan(memory)  # what a first call alone imports and allocates
+        cleanup.scan(memory)  # a first call imports and allocates more than others
         before = cleanup.page_tables().vmpte_bytes
         freed = cleanup.reclaim(memory).freed
-        # On 6.14+ the kernel has freed the whole units itself.
+        # From 6.14 on, the kernel itself frees the tables of whole units.
         assert freed.pte <= 33
-        # A PMD table goes, too, where the mapping happens to lie across 1 GiB.
+        # A PMD table is freed, too, if the mapping happens to cross a boundary of 1 GiB.
         assert before - cleanup.page_tables().vmpte_bytes == freed.total * PAGE
         assert memory[63 * UNIT] == 1

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Who may call for whom: every caller on every target under every ptrace scope.
+"""Tests of who may call for whom: every caller on every target under every ptrace scope.
 
-The expected answer is that of `rule`, which knows the documents and not the module.
+The expected answer is that of `rule`, which follows the manual pages and not the module.
 
 A caller is a process that lives through all scopes, calls for one target after another and tells
 on a pipe what went wrong; a call frees one table at most, so that the next caller finds some too.
 
-Cells that can't be or say nothing more:
+Three kinds of targets are left out:
 
-- a target outside the namespace that owns its memory: no process leaves a namespace but for a
-  child of it;
-- a target of another user: what counts is whether its user is the caller's;
-- a thread other than the first on 6.1, where no pidfd names one (PIDFD_THREAD is of 6.9).
+- one outside the namespace that owns its memory is impossible: a process leaves a namespace only
+  for a child of it;
+- one of another user shows nothing new: what counts is whether its user is the caller's;
+- a thread other than the first has no pidfd on 6.1 (PIDFD_THREAD is of 6.9).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ CALLERS = [
             ((), (CAP_SYS_NICE,), (CAP_SYS_PTRACE,), (CAP_SYS_NICE, CAP_SYS_PTRACE)),
         )
     ),
-    # Whose user and group for files, which ptrace access goes by, are not those it has else.
+    # Ptrace access goes by fsuid and fsgid: those of these callers differ from their uid or gid.
     *(
         Identity(uid, frozenset({CAP_SYS_NICE}), namespace, fsuid, fsgid)
         for namespace, (uid, fsuid, fsgid) in itertools.product(
@@ -81,7 +81,7 @@ CALLERS = [
         for namespace, uid in itertools.product((INITIAL, HERS), (ALICE, BOB))
     ),
 ]
-# Forked in the initial namespace and having entered another, or born where they are by exec.
+# Some were forked in the initial namespace and entered another, others exec'ed where they are.
 TARGETS = [
     Identity(ALICE, capabilities, namespace, dumpable=dumpable, memory_namespace=memory)
     for (namespace, memory), dumpable, capabilities in itertools.product(
@@ -92,7 +92,7 @@ TARGETS = [
 ]
 PLAIN = Identity(ALICE)
 
-SCOPES = (0, 1, 2, 3)  # upwards: 3 can't be taken back
+SCOPES = (0, 1, 2, 3)  # in this order, because scope 3 can't be lowered again
 PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 SUID_DUMPABLE = Path("/proc/sys/fs/suid_dumpable")
 
@@ -104,7 +104,7 @@ PTRACE_DETACH, PTRACE_SEIZE, PTRACE_O_TRACEEXIT, PTRACE_EVENT_EXIT = 17, 0x4206,
 
 
 def may(caller: Identity, capability: int, over: Namespace | None) -> bool:
-    """Has the caller a capability in a namespace: user_namespaces(7), "Capabilities"."""
+    """Return whether a caller has a capability in a namespace, by user_namespaces(7)."""
     if over is None:
         return False
     if over == caller.namespace:
@@ -114,11 +114,11 @@ def may(caller: Identity, capability: int, over: Namespace | None) -> bool:
 
 
 def may_read(caller: Identity, target: Identity, series: str) -> bool:
-    """PTRACE_MODE_READ_FSCREDS: ptrace(2), "Ptrace access mode checking".
+    """Return whether a caller has PTRACE_MODE_READ_FSCREDS access to a target, by ptrace(2).
 
     Yama has no part in it: a scope limits who may attach, not who may read.
     """
-    # Not in ptrace(2): of our kernels, this one's mm_access() takes CAP_PERFMON for it, too.
+    # Of our kernels only 7.3 accepts CAP_PERFMON, too, in mm_access(): ptrace(2) doesn't tell.
     if series == "7.3" and may(caller, CAP_PERFMON, INITIAL):
         return True
     fsuid = caller.uid if caller.fsuid is None else caller.fsuid
@@ -131,7 +131,7 @@ def may_read(caller: Identity, target: Identity, series: str) -> bool:
 
 
 def rule(caller: Identity, target: Identity, series: str) -> int:
-    """What a call for another process answers: 0 or an errno."""
+    """Return what a call for another process must answer: 0 or an errno."""
     if not may(caller, CAP_SYS_NICE, target.memory_namespace):
         return errno.EPERM
     return 0 if may_read(caller, target, series) else errno.EACCES
@@ -139,30 +139,30 @@ def rule(caller: Identity, target: Identity, series: str) -> int:
 
 @dataclass(frozen=True)
 class Target:
-    """A target as a call names it."""
+    """A target, and the pidfd by which a call names it."""
 
     pidfd: int
     judged: Identity | int
-    """By `rule`; or what every caller is answered."""
+    """The identity that `rule` judges, or the answer that every caller gets."""
     name: str = ""
     pid: int | None = None
-    """Whose tables a call may free, if they aren't the caller's."""
+    """The process whose tables a call may free, unless it is the caller."""
 
     def expected(self, caller: Identity, series: str) -> int:
-        """What a call answers."""
+        """Return what a call must answer."""
         return self.judged if isinstance(self.judged, int) else rule(caller, self.judged, series)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A process that calls, and tells on a pipe what was answered."""
+    """A process that calls, and tells on a pipe which answers were wrong."""
 
     identity: Identity
     process: Child
     report: int
 
     def call_all(self) -> list[str]:
-        """Call for each target; what went wrong."""
+        """Have the process call for each target, and return what went wrong."""
         self.process.resume()
         self.process.wait_ready()
         return [f"{self.identity}: {cell}" for cell in json.loads(os.read(self.report, 1 << 16))]
@@ -172,7 +172,7 @@ NOTHING = abi.Answer(0, 0, 0, 0, 0, 0, 0, (0, 0), (0, 0), (0, 0), 0, {}, 0, 0)
 
 
 def call(device: int, pidfd: int, flags: int) -> int:
-    """Count or free one table; 0, or an errno that must be all that the caller learns."""
+    """Count or free a table; return 0, or the errno, which must be all that the caller learns."""
     args = abi.Args([EMPTIED.span], flags=flags, pidfd=pidfd, max_tables=1)
     try:
         answer = abi.call(args, device)
@@ -187,7 +187,7 @@ def call(device: int, pidfd: int, flags: int) -> int:
 def calling(
     identity: Identity, enter: int | None, targets: Sequence[Target], series: str, report: int
 ) -> Callable[[Callable[[], None]], None]:
-    """Work of a caller: a round of calls whenever it is resumed."""
+    """Return the work of a caller: a round of calls whenever it is resumed."""
 
     def work(pause: Callable[[], None]) -> None:
         identity.assume(enter)
@@ -210,10 +210,10 @@ def calling(
 
 
 def own_targets(identity: Identity, series: str) -> list[Target]:
-    """The caller itself under all its names, and who descends from it."""
+    """Return targets that are the caller under all its names, or descend from it."""
     born = Child(lambda pause: pause())
     beside = share_memory()
-    # Forked, so the memory of both belongs to the namespace that the tests were started in.
+    # Both were forked, so their memory belongs to the namespace in which the tests were started.
     heir = replace(identity, fsuid=None, fsgid=None)
     by_number = 0 if series == "7.3" else errno.EBADF
     found = [
@@ -229,14 +229,14 @@ def own_targets(identity: Identity, series: str) -> list[Target]:
         thread.start()
         assert thread.native_id
         pidfd = os.pidfd_open(thread.native_id, PIDFD_THREAD)
-        # As process_madvise() has it: only a leader's pidfd leads to a process.
+        # Only the pidfd of a first thread stands for a process, as in process_madvise().
         found.append(Target(pidfd, errno.ESRCH, "its other thread"))
     return found
 
 
 @contextmanager
 def killed(process: Child) -> Iterator[Child]:
-    """A child that isn't asked for a good end."""
+    """Kill a child at the end, instead of letting it end by itself."""
     try:
         yield process
     finally:
@@ -246,7 +246,7 @@ def killed(process: Child) -> Iterator[Child]:
 
 @contextmanager
 def born_in(namespace: int, identities: Sequence[Identity]) -> Iterator[list[int]]:
-    """The pids of processes whose memory belongs to that namespace."""
+    """Make processes whose memory belongs to a namespace, and yield their pids."""
     enter = ["nsenter", f"--user=/proc/self/fd/{namespace}", "--preserve-credentials"]
     with subprocess.Popen(
         [*enter, sys.executable, "-P", "-m", "guest.identity", as_argument(identities)],
@@ -262,7 +262,7 @@ def born_in(namespace: int, identities: Sequence[Identity]) -> Iterator[list[int
 
 @contextmanager
 def exiting() -> Iterator[int]:
-    """The pid of a process inside exit(), that still has its memory."""
+    """Yield the pid of a process that is inside exit() and still has its memory."""
     process = standing(PLAIN)
     syscall(SYS_PTRACE, PTRACE_SEIZE, process.pid, 0, PTRACE_O_TRACEEXIT)
     process.resume()
@@ -270,13 +270,13 @@ def exiting() -> Iterator[int]:
     try:
         yield process.pid
     finally:
-        # Too late for a signal to end it.
+        # The process can't be killed any more: it ends by itself once it is detached.
         syscall(SYS_PTRACE, PTRACE_DETACH, process.pid, 0, 0)
         assert process.reap() == 0
 
 
 def leaderless() -> Child:
-    """A process whose first thread has exited, and with it what its pidfd leads to."""
+    """Fork a process whose first thread has exited, so that its pidfd leads to no memory."""
 
     def work(pause: Callable[[], None]) -> None:
         leader = Path("/proc/self/stat")
@@ -294,7 +294,7 @@ def leaderless() -> Child:
 
 
 def zombie() -> int:
-    """The pid of a process that has exited and is waited for by nobody."""
+    """Return the pid of a process that has exited and was not yet waited for."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -303,7 +303,7 @@ def zombie() -> int:
 
 
 def without_memory(stack: ExitStack) -> list[Target]:
-    """What is no process or has no memory: the same to every caller, whatever it may do."""
+    """Return targets that are no process or have no memory: all callers get the same answer."""
     headless = stack.enter_context(killed(leaderless()))
     unreaped, reaped = zombie(), zombie()
     stack.callback(os.waitpid, unreaped, 0)
@@ -326,7 +326,7 @@ def without_memory(stack: ExitStack) -> list[Target]:
 
 
 def with_memory(stack: ExitStack, enter: Mapping[Namespace, int | None]) -> list[Target]:
-    """All of TARGETS, and one more that has begun to exit."""
+    """Return all of TARGETS, and one more that has begun to exit."""
     targets = [(stack.enter_context(exiting()), PLAIN)]
     for namespace, descriptor in enter.items():
         here = [each for each in TARGETS if each.memory_namespace == namespace]
@@ -346,7 +346,7 @@ def with_memory(stack: ExitStack, enter: Mapping[Namespace, int | None]) -> list
 
 @pytest.fixture(scope="module")
 def callers(series: str) -> Iterator[list[Caller]]:
-    """All of them, each with all the targets."""
+    """Make all of CALLERS, each of which has all the targets."""
     if int(PTRACE_SCOPE.read_text()) == SCOPES[-1]:
         pytest.skip("the last ptrace scope stays until the next boot: no other can be tried")
     assert len(CALLERS) * len(SCOPES) <= EMPTIED.units, "a target may run out of tables"
@@ -371,18 +371,18 @@ def callers(series: str) -> Iterator[list[Caller]]:
 
 
 def open_device() -> int:
-    """A descriptor of the device."""
+    """Return a descriptor of the device."""
     return os.open(_uapi.DEVICE, os.O_RDWR | os.O_CLOEXEC)
 
 
 def attach(pid: int) -> int:
-    """The errno of what needs PTRACE_MODE_ATTACH to a process of Alice's, to herself."""
+    """As Alice, open the memory of a process, which needs PTRACE_MODE_ATTACH; return the errno."""
     become(ALICE)
     return errno_of(partial(os.open, f"/proc/{pid}/mem", os.O_RDONLY))
 
 
 def errno_of(work: Callable[[], object]) -> int:
-    """0, or the errno that it fails with."""
+    """Do some work, and return 0 or the errno that it fails with."""
     try:
         work()
     except OSError as error:
@@ -392,7 +392,7 @@ def errno_of(work: Callable[[], object]) -> int:
 
 
 def test_rule_knows_every_answer(series: str) -> None:
-    """Of a rule that refused everybody, the matrix would be no proof."""
+    """The rule gives each answer to somebody: if it refused everybody, it would prove nothing."""
     pairs = itertools.product(CALLERS, TARGETS)
     assert {rule(*pair, series) for pair in pairs} == {0, errno.EPERM, errno.EACCES}
 
@@ -401,13 +401,13 @@ def test_rule_knows_every_answer(series: str) -> None:
 def test_every_caller_on_every_target(scope: int, callers: Sequence[Caller]) -> None:
     PTRACE_SCOPE.write_text(str(scope))
     with killed(standing(PLAIN)) as target:
-        # It is at work: this it forbids.
+        # The scope is at work: from 1 on it forbids to attach.
         assert in_fork(partial(attach, target.pid)) == (errno.EACCES if scope else 0)
     assert [cell for caller in callers for cell in caller.call_all()] == []
 
 
 def test_a_refusal_tells_nothing_of_the_target() -> None:
-    """Mapped, unmapped or beyond what a process can map: the same errno, and nothing written."""
+    """A refused caller gets the same errno for mapped, unmapped and impossible addresses."""
     with area(1) as made, child(lambda pause: pause()) as target:
         spans = [made.span, (PAGE, PAGE), (1 << 63, PAGE)]
         pidfd = os.pidfd_open(target.pid)
@@ -447,7 +447,7 @@ def test_who_called_counts_and_not_who_opened() -> None:
 
 
 def test_who_may_open() -> None:
-    """Everybody, if root doesn't close the node, by the module's `mode` or later."""
+    """Everybody may open the device, unless root has changed the mode of its node."""
     node = Path(_uapi.DEVICE)
     assert stat.S_IMODE(node.stat().st_mode) == 0o666
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""libpgtable_cleanup.so with the module: tables are freed, and no other file sees the ioctl."""
+"""Tests of libpgtable_cleanup.so with the module: only the device ever sees its ioctl."""
 
 import array
 import errno
@@ -24,7 +24,7 @@ TRACING = Path("/sys/kernel/tracing/instances/pgtable-cleanup-shim")
 MAGIC = 0xB7
 CONF = "stats:exit"
 SYS_PRCTL, SYS_SECCOMP, PR_SET_NO_NEW_PRIVS = 157, 317, 38
-# Of a Python program: bytes of its page tables, and the descriptors that are the device's.
+# Python functions for the programs that run under the library.
 HELPERS = """\
 def vmpte():
     with open("/proc/self/status") as status:
@@ -52,7 +52,7 @@ def churn(base, units):
 
 
 def stopped(why: str) -> str:
-    """What the library says when it gives up."""
+    """Return what the library prints when it gives up."""
     return f"pgtable-cleanup: {why}; empty page tables stay where they are\n"
 
 
@@ -82,7 +82,7 @@ def test_empty_tables_go_and_live_ones_stay() -> None:
 
 
 def test_a_table_that_the_kernel_frees_is_not_looked_for(series: str) -> None:
-    """Where PT_RECLAIM has freed whole units, the library notes the edges alone."""
+    """The library tries no unit whose table the kernel itself has freed (PT_RECLAIM, on 7.3)."""
     ended = run(
         program("""
             base = small(area(512), 512)
@@ -120,7 +120,7 @@ def test_fork_copies_no_empty_tables() -> None:
 
 @pytest.mark.parametrize("preloaded", [True, False], ids=["preloaded", "header"])
 def test_the_proposed_call(preloaded: bool) -> None:
-    """By the library, and by the header alone, which is for C what _libc is here."""
+    """madvise() takes the proposed advice with the library, or by the function in the C header."""
     answered = run(
         f"call = c.{'' if preloaded else 'cleanup_'}madvise\n"
         + program("""
@@ -175,7 +175,7 @@ def test_the_descriptor_is_high_and_ends_with_the_program() -> None:
 
 @contextmanager
 def ioctls_traced() -> Iterator[list[int]]:
-    """Numbers of the descriptors that saw an ioctl of the module's, complete at the end."""
+    """Yield a list that gets, at the end, the descriptors that saw an ioctl of the module's."""
     seen: list[int] = []
     TRACING.mkdir()
     enable = TRACING / "events/syscalls/sys_enter_ioctl/enable"
@@ -228,7 +228,7 @@ def test_a_number_that_is_reused_never_sees_the_ioctl(reuse: str) -> None:
 
 
 def test_another_file_in_its_place_never_sees_the_ioctl() -> None:
-    """dup2() over the number, where no device is to be had any more: in a chroot."""
+    """In a chroot, where the device can't be opened again, a file put over its number is safe."""
     before = """
         base = small(area(64), 64)
         (fd,) = devices()
@@ -286,11 +286,11 @@ def test_what_is_no_module_of_this_version() -> None:
 
 
 def filter_of(action: int) -> bytes:
-    """A seccomp filter that answers so to the module's ioctl, and lets all else pass."""
+    """Return a seccomp filter with this action for the module's ioctl, which lets all else pass."""
     load_number, load_request = (0x20, 0, 0, 0), (0x20, 0, 0, 24)
     instructions = [
         load_number,
-        (0x15, 0, 4, 16),  # ioctl
+        (0x15, 0, 4, 16),  # is it ioctl()?
         load_request,
         (0x54, 0, 0, 0xFF00),
         (0x15, 0, 1, 0xB700),
@@ -323,7 +323,7 @@ def test_under_a_seccomp_filter_from_the_start(action: int, says: str | None) ->
 
 
 def filtered(action: int) -> None:
-    """Install the filter by system calls, as a library for sandboxes does."""
+    """Install the filter by system calls, as a sandbox library does."""
     code = array.array("B", filter_of(action))
     header = array.array("Q", [code.itemsize * len(code) // 8, code.buffer_info()[0]])
     syscall(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -352,7 +352,7 @@ def test_a_filter_by_prctl_ends_it_after_a_last_drain() -> None:
 
 
 def test_hooks_leave_the_tables_to_the_module_where_the_kernel_keeps_them() -> None:
-    """The library's own madvise() must not be what finds out."""
+    """The library's own madvise(), which frees tables, isn't mistaken for the kernel's."""
     ended = run(
         program("""
             from allocator_shim import jemalloc
@@ -403,7 +403,7 @@ def test_hooks_hand_out_zeros_where_memory_was_locked() -> None:
 
 
 def test_what_low_yields_left_goes_by_time() -> None:
-    """However rare drains for the threshold have got."""
+    """Drains by time free all tables, however rare drains for the threshold have got."""
     ended = run(
         program("""
             from allocator_shim import preloaded

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Threads, signals and forks under the preload library, with the module that frees their tables."""
+"""Storms of threads, signals and forks under the preload library, with the module loaded."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_under_jemalloc(storm_seconds: int, storms: Storms, conf: str) -> None:
         storm_seconds,
         f"{storm.CONF}{conf}",
         jemalloc_path(),
-        # Few units are wholly free at a time.
+        # The hooks free few units: a storm seldom leaves one wholly unused.
         above={"hook_units": 0} if "hooks" in conf else {"freed_pte": 10},
         MALLOC_CONF=f"thp:never,{storm.DECAYS[0]}",
     )

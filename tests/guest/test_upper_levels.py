@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""PMD and PUD tables that became empty: freed with what was above them, and nothing else."""
+"""Tests that PMD and PUD tables are freed once they are empty, and that no others are."""
 
 import errno
 import fcntl
@@ -41,12 +41,12 @@ PMD, PUD = _uapi.LEVELS["pmd"], _uapi.LEVELS["pud"]
 
 
 def touch_each(made: Area, stride: int, value: int = 1) -> None:
-    """One page in each `stride` bytes."""
+    """Write to a page in each `stride` bytes."""
     poke(made.addr, made.length // stride, stride, value)
 
 
 def release_each(made: Area, stride: int, advice: int = MADV_DONTNEED) -> None:
-    """The same pages back, by 4 KiB calls."""
+    """Give back the pages that `touch_each` wrote, by a call for each."""
     for offset in range(0, made.length, stride):
         madvise(made.addr + offset, PAGE, advice)
 
@@ -85,7 +85,7 @@ def test_levels_choose() -> None:
     with area(4 * GIB // UNIT, align=GIB) as made:
         touch_each(made, GIB)
         release_each(made, GIB)
-        # Their PTE tables are entries still.
+        # The PMD tables still hold entries, of empty PTE tables.
         answer = abi.call(abi.Args([made.span], levels=PMD | PUD))
         assert (answer.tables, answer.upper_tables[0], answer.upper_empty) == (0, 4, (0, 0))
         assert abi.call(abi.Args([made.span])).freed == 4
@@ -148,7 +148,7 @@ def test_a_forbidding_vma_keeps_the_pmd_table() -> None:
 
 
 def test_memory_that_may_not_expand_keeps_the_pmd_table() -> None:
-    """The ring ends in the next GiB: where it was, its end alone may have shared a PTE table."""
+    """mremap() may make a PTE table for the ring's end alone, which lies in the next GiB."""
     with area(2 * GIB // UNIT, align=GIB) as made:
         touch_each(made, GIB)
         release_each(made, GIB)
@@ -161,7 +161,7 @@ def test_memory_that_may_not_expand_keeps_the_pmd_table() -> None:
 
 
 def test_all_tables_of_a_process_are_seen() -> None:
-    """On a quiescent process the tables of all levels are VmPTE, to the page."""
+    """The tables of all levels of a quiescent process add up to VmPTE, to the page."""
 
     def target(pause: Callable[[], None]) -> None:
         with area(8 * GIB // UNIT, align=GIB) as made:
@@ -174,7 +174,7 @@ def test_all_tables_of_a_process_are_seen() -> None:
         pidfd = os.pidfd_open(quiet.pid)
         args = abi.Args(flags=_uapi.WHOLE_MM | _uapi.SCAN_ONLY, levels=abi.ALL_LEVELS, pidfd=pidfd)
         found = abi.call(args)
-        # khugepaged may have been here: below each anonymous huge page there is a deposited table.
+        # khugepaged may have made anonymous huge pages: each has a deposited table.
         tables = found.tables + found.skipped.get("thp", 0) + sum(found.upper_tables)
         assert tables * PAGE == vmpte(quiet.pid)
         before = vmpte(quiet.pid)
@@ -203,7 +203,7 @@ def test_a_resumed_call_frees_the_same() -> None:
 
 
 def test_threads_that_fault_meanwhile_lose_nothing() -> None:
-    """Two threads go on touching what a third call after call takes the tables from."""
+    """Two threads lose no write while a third frees the empty tables around their pages."""
     rounds, strides = 150, 64
     failures = []
 
@@ -232,7 +232,7 @@ def test_threads_that_fault_meanwhile_lose_nothing() -> None:
 
 
 def test_a_secondary_mmu_is_told(kvm: int) -> None:
-    """With KVM's mmu notifier on the address space: scattered and adjacent tables, all levels."""
+    """Under KVM's mmu notifier, tables of all levels are freed, scattered and adjacent ones."""
     vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
     try:
         with area(4 * GIB // UNIT, align=GIB) as made:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A move by userfaultfd whose source loses its empty tables meanwhile."""
+"""A test that UFFDIO_MOVE moves all pages while the module frees empty tables of its source."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ SECONDS = 5.0
 
 
 def test_a_move_out_of_memory_that_is_not_registered(series: str) -> None:
-    """6.12's goes by VMA locks, which keep the module out; 7.3's may stop, and does no harm."""
+    """All pages arrive; on 7.3 a move may stop early, on 6.12 VMA locks keep the module out."""
     if series == "6.1":
         pytest.skip("UFFDIO_MOVE is of Linux 6.8")
     if (os.cpu_count() or 1) < 2:

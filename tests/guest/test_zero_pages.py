@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tables of zero pages alone: freed when asked for, and when nothing hangs on their entries."""
+"""Tests that tables of zero pages alone are freed when asked for, unless an entry is needed."""
 
 import fcntl
 import mmap
@@ -41,7 +41,7 @@ MREMAP_MAYMOVE_FIXED = 3
 
 
 def read(made: Area) -> bytes:
-    """Read a byte of each unit: where nothing is, that maps the zero page."""
+    """Read a byte of each unit, which maps the zero page where no page is mapped."""
     return made.values()
 
 
@@ -108,13 +108,13 @@ def test_empty_tables_go_in_the_same_call_and_all_levels() -> None:
 
 
 def test_in_a_file_mapping_they_are_data() -> None:
-    """UFFDIO_ZEROPAGE puts one over a private memfd; without it the file would show through."""
+    """Over a private memfd a zero page of UFFDIO_ZEROPAGE stays: it hides what the file holds."""
     zeropage = 0xC020AA04
     with memfd(UNIT) as file, reserved(1) as made:
         os.pwrite(file, b"\5", 0)
         map_at(made.addr, UNIT, mmap.MAP_PRIVATE, file)
         with userfaultfd(made.addr, UNIT) as fd:
-            # Missing pages alone can be filled: of a file, its holes.
+            # Only missing pages can be filled: in a mapping of a file, its holes.
             punch_hole(file, 0, PAGE)
             fcntl.ioctl(fd, zeropage, bytearray(struct.pack("=QQQq", made.addr, PAGE, 0, 0)))
         os.pwrite(file, b"\5", 0)
@@ -129,7 +129,7 @@ def test_in_locked_memory_they_stay() -> None:
         map_at(made.addr, made.length, ANON, prot=mmap.PROT_READ)
         madvise(made.addr, made.length, MADV_NOHUGEPAGE)
         read(made)
-        # One page of the table is enough.
+        # One locked page is enough to keep its table.
         syscall(SYS_MLOCK, made.unit(3) + PAGE, PAGE)
         answer = dropping(made)
         assert (answer.freed, answer.skipped) == (7, {"locked": 1})
@@ -145,12 +145,12 @@ def test_under_userfaultfd_they_stay() -> None:
 
 
 def test_moved_ones_stay() -> None:
-    """mremap() marks what it moves as soft-dirty, for those who look for changes."""
+    """Zero pages moved by mremap() stay: it marked them soft-dirty, as changed since a check."""
     with reserved(1) as source, area(1) as made:
         map_at(source.addr, UNIT, ANON)
         madvise(source.addr, UNIT, MADV_NOHUGEPAGE)
         peek(source.addr, 4, PAGE)
-        # Not a whole table's worth: that would move the table itself.
+        # Half a unit is moved: for a whole one the kernel would move the table itself.
         syscall(SYS_MREMAP, source.addr, UNIT // 2, UNIT // 2, MREMAP_MAYMOVE_FIXED, made.addr)
         if not int.from_bytes(_pagemap(made.addr), "little") >> 55 & 1:
             pytest.skip("this kernel does not track soft-dirty pages")
@@ -166,7 +166,7 @@ def _pagemap(addr: int) -> bytes:
 
 @contextmanager
 def ksm() -> Iterator[None]:
-    """KSM at work, with zero pages for pages of zeros."""
+    """Have KSM run, and replace pages full of zeros by zero pages."""
     before = {name: (KSM / name).read_text() for name in ("run", "sleep_millisecs")}
     (KSM / "use_zero_pages").write_text("1")
     (KSM / "sleep_millisecs").write_text("1")
@@ -175,7 +175,7 @@ def ksm() -> Iterator[None]:
     try:
         yield
     finally:
-        # 2: what it merged is taken apart again.
+        # 2 stops KSM and undoes what it merged.
         (KSM / "run").write_text("2")
         (KSM / "use_zero_pages").write_text("0")
         for name, value in before.items():
@@ -183,11 +183,11 @@ def ksm() -> Iterator[None]:
 
 
 def test_those_of_ksm_stay(series: str) -> None:
-    """KSM counts what it placed (6.6+); before, any in mergeable memory may be its own."""
+    """Zero pages that KSM placed and counts (6.6+) stay; before, all in mergeable memory do."""
     units, kept = 16, 4
     counter = KSM / "ksm_zero_pages"
     with ksm(), area(units) as made:
-        # Pages of zeros, written as such; the rest are the kernel's own zero pages.
+        # These units hold pages written with zeros; the rest get the kernel's zero page.
         poke(made.addr, kept, UNIT, 0)
         madvise(made.addr, kept * UNIT, MADV_MERGEABLE)
         frames = zero_frames(made, kept)
@@ -213,7 +213,7 @@ def test_those_of_ksm_stay(series: str) -> None:
 
 
 def zero_frames(made: Area, units: int) -> list[int]:
-    """Of the first units, those whose first page is the zero page, by /proc/kpageflags."""
+    """Return which of the first units begin with the zero page, by /proc/kpageflags."""
     found = []
     with Path("/proc/kpageflags").open("rb", buffering=0) as flags:
         for index in range(units):
@@ -243,7 +243,7 @@ def test_the_huge_zero_page_is_told_apart() -> None:
 
 
 def test_of_another_process_and_its_children() -> None:
-    """A forked child's zero pages are its own entries; those of the parent stay."""
+    """Dropping zero pages of a forked child leaves those of its parent in place."""
 
     def target(pause: Callable[[], None]) -> None:
         pause()
@@ -268,7 +268,7 @@ def test_of_another_process_and_its_children() -> None:
 
 
 def test_none_is_lost_by_releasing_beside() -> None:
-    """Released pages among zero pages: entries that are none and such as are not, in one table."""
+    """A table is judged rightly where released pages, zero pages and data lie side by side."""
     with area(16) as made:
         for page in range(8):
             poke(made.addr + page * PAGE, 16, UNIT, page + 1)

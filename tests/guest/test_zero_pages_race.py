@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""No CPU reads a dropped zero page any more once another has written there."""
+"""A test that no CPU reads a dropped zero page any more once another CPU has written there."""
 
 import os
 
@@ -12,7 +12,7 @@ ROUNDS = int(os.environ.get("PGTABLE_CLEANUP_ROUNDS", "40000"))
 
 @pytest.mark.parametrize("units", [PAGES, 16], ids=["many-tables", "few-tables"])
 def test_no_zero_is_read_after_a_synchronised_write(units: int) -> None:
-    """Of many tables at a time, all of the TLB is flushed; of few, ranges of it."""
+    """For many tables in a call the kernel flushes the whole TLB, for few only their ranges."""
     if (os.cpu_count() or 1) < CPUS:
         pytest.skip("reader, writer and cleaner need a CPU each: lab run --cpus 3")
     batches = ROUNDS // 2 // PAGES
