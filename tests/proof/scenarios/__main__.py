@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Races with the module that a protection of it must decide; run in a guest, windows widened.
+"""Play races with the module, their windows widened, each of which one protection must decide.
 
     python -m proof.scenarios [--seconds S] faults.no_write_is_lost:1 exits.may_come_any_time:2
 
-Each SCENARIO:SEED passes with the module and fails, or has the kernel complain, where the
-protection that it is about is switched off: see tests/proof/mutations.  What came of it is a line
-of JSON.  With --load the module is replaced first.
+This runs in a guest.  Each SCENARIO:SEED passes with the module and fails, or has the kernel
+complain, where the protection that it tests is switched off: see tests/proof/mutations.  Each
+result is printed as a line of JSON.  With --load the module is replaced first.
 """
 
 import argparse
@@ -25,17 +25,17 @@ from proof.scenarios.races import Delays, Inconclusive, Race, Scenario
 
 READY = "ready"
 KERNEL_COMPLAINED = 3
-# It comes before the line that says what is wrong.
+# The kernel logs this before the line that says what is wrong.
 CUT = "cut here"
 LONGEST_REPORT = 500
-# Beside what a scenario may take, on a busy machine.
+# What a busy machine may add to the time of a scenario.
 SPARE_SECONDS = 130
-# Said when a process ends that lost a page with a table; the kernel itself is sound.
+# The kernel says this when a process ends that lost a page with a table; it is sound itself.
 LOST_PAGE = "Bad rss-counter state"
 
 
 def main() -> int:
-    """See the module."""
+    """Play the jobs that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m proof.scenarios")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each (default: 5)")
     parser.add_argument("--load", metavar="KO", help="replace the module by this build first")
@@ -48,7 +48,7 @@ def main() -> int:
             subprocess.run(["rmmod", "pgtable_cleanup"], check=True)
             subprocess.run(["insmod", given.load], check=True)
         delays = Delays(job.scenario for job in jobs)
-    # From here on what the kernel complains of is a scenario's doing.
+    # From here on, a scenario has caused whatever the kernel complains of.
     say(READY)
     for job in jobs:
         mark = Mark()
@@ -72,13 +72,13 @@ def main() -> int:
 
 
 def say(line: str) -> None:
-    """Tell the host."""
+    """Write a line to the host."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 class Job:
-    """SCENARIO:SEED."""
+    """A scenario and the seed to play it with, parsed from SCENARIO:SEED."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -90,9 +90,9 @@ class Job:
         self.seed = int(seed)
 
     def play(self, seconds: float, delays: Delays) -> tuple[str, str, bool]:
-        """Run it in a process of its own: its outcome, the reason, and whether it ended at all.
+        """Play in a child process; return the outcome, the reason, and whether the child ended.
 
-        Who faults on a table that is something else by now may do so for good.
+        The child may never end: a fault on a table that was freed and reused can repeat forever.
         """
         said, say = os.pipe()
         pid = os.fork()
@@ -107,10 +107,10 @@ class Job:
         if not select.select([said], [], [], limit)[0]:
             os.kill(pid, signal.SIGKILL)
             return "failed", f"the scenario was not done within {limit:g} s", False
-        # At once, as it was written; not to the end, which processes that it left may hold open.
+        # One read gets the whole answer.  EOF may never come: a grandchild may hold the pipe open.
         text = os.read(said, select.PIPE_BUF)
         os.close(said)
-        # Its memory is gone then, and looked through.
+        # When the child is reaped, the kernel has checked its memory and freed it.
         status = os.waitpid(pid, 0)[1]
         if not text:
             return "failed", f"the scenario's process ended with status {status:#x}", True

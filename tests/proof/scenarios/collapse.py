@@ -25,7 +25,7 @@ MAP_SHARED = 1
 
 @delayed("_raw_spin_lock@collapse_pte_mapped_thp:500")
 def of_a_file(race: Race) -> None:
-    """The huge page is in the page cache already: only the table stands in its place."""
+    """No page is lost where MADV_COLLAPSE clears the way for a huge page of the page cache."""
     with memfd(UNIT) as file, reserved(1) as first, reserved(1) as second:
         map_at(first.addr, UNIT, MAP_SHARED, file)
         poke(first.addr, 512, PAGE, 6)
@@ -43,7 +43,7 @@ def of_a_file(race: Race) -> None:
 
 
 def _try_to_collapse(addr: int) -> None:
-    """It gives up where the table has gone meanwhile, which 7.3's mmap lock for reading allows."""
+    """Try to collapse; the kernel may refuse where a table vanished, as one can under mmap read."""
     try:
         madvise(addr, UNIT, MADV_COLLAPSE)
     except OSError as error:

@@ -11,17 +11,17 @@ from cleanup import _uapi
 from guest import abi
 from proof.scenarios.races import Inconclusive, Race, delayed
 
-# Longer than a small process takes to end, and its memory to go.
+# A spin lasts longer than a small process takes to end and to lose its memory.
 SPIN_SECONDS = 1.0
-# Of the spins of a call before it, and of the one that the target is killed in.
+# The target is killed after this many spins of a call, and at this share of the next or later.
 BEFORE, WITHIN = (1, 2), 0.1
 TARGET_CPU = 2
 
 
-# Where a call takes locks of its target: first to have its memory, then to walk it.
+# A call takes locks of its target here: first to get at its memory, then to walk it.
 @delayed(f"down_read_killable:{int(SPIN_SECONDS * 1e6)}")
 def may_come_any_time(race: Race) -> None:
-    """The target is cleaned without end until there is none."""
+    """A target may be killed at any time while it is cleaned: the call then fails with ESRCH."""
     met = 0
     for number in race.rounds():
         with subprocess.Popen(["taskset", "-c", str(TARGET_CPU), "sleep", "1000"]) as target:
@@ -39,7 +39,7 @@ def may_come_any_time(race: Race) -> None:
                         met += 1
             except abi.Refused as refusal:
                 assert refusal.errno == errno.ESRCH, refusal
-                # It had its target, then.
+                # A call that lasted longer than a spin had found its target.
                 met += time.monotonic() - begun > SPIN_SECONDS
             killer.join()
             os.close(pidfd)
@@ -52,5 +52,5 @@ def _kill_in(target: subprocess.Popen[bytes], seconds: float) -> None:
     time.sleep(seconds)
     target.kill()
     target.wait()
-    # An idle CPU keeps the memory of who ran there last, until somebody else does.
+    # An idle CPU keeps the memory of the process that ran there last, until another one runs.
     os.sched_setaffinity(0, {TARGET_CPU})

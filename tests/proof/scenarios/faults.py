@@ -5,7 +5,7 @@ from guest import abi
 from guest.layout import GIB, UNIT, area
 from proof.scenarios.races import Race, cleaned, delayed, write_and_release
 
-# Where a fault takes the table's lock; 6.1 does so in whatever do_anonymous_page() is inlined into.
+# A fault takes the table's lock in one of these: on 6.1, where do_anonymous_page() is inlined.
 LOCKS_TABLE = "|".join(
     (
         "__pte_offset_map_lock",
@@ -32,7 +32,7 @@ def no_write_is_lost_below_an_upper_table(race: Race) -> None:
 def _write_beside_cleaner(
     race: Race, pages: int, stride: int = UNIT, levels: int = abi.LEVEL_PTE
 ) -> None:
-    """The pages lie `stride` apart: no two share a PTE table."""
+    """Write pages beside a cleaner; they lie `stride` apart, so that no two share a PTE table."""
     with (
         area(pages * stride // UNIT) as made,
         cleaned(abi.Args([made.span], levels=levels)),

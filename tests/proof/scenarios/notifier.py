@@ -18,7 +18,7 @@ UNITS = 16
 
 @contextmanager
 def shadow() -> Iterator[int]:
-    """A shadow of this process's memory: see tests/proof/modules/shadow."""
+    """Open a shadow of this process's memory, as the module tests/proof/modules/shadow keeps it."""
     subprocess.run(["insmod", os.environ["PGTABLE_CLEANUP_SHADOW_MODULE"]], check=True)
     fd = os.open("/dev/pgtable_cleanup_shadow", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -29,7 +29,7 @@ def shadow() -> Iterator[int]:
 
 
 def sees_what_is_written_after(race: Race) -> None:
-    """It remembers zero pages; they go; a write must be seen through it, too."""
+    """A shadow must see what is written after the zero pages that it remembers were dropped."""
     with shadow() as fd, area(UNITS) as made:
         places = [made.unit(index) for index in range(UNITS)]
         for _ in race.rounds():

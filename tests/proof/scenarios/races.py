@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a race with the module is made of, and the windows that it needs, widened."""
+"""The parts of races with the module, and the delays that widen the windows of these races."""
 
 import errno
 import os
@@ -20,14 +20,14 @@ DELAY = Path("/sys/module/delay/parameters")
 
 
 class Inconclusive(Exception):
-    """There was no race: that says nothing of the module, whatever else passed or failed."""
+    """There was no race, so that the run says nothing about the module."""
 
 
 class Race:
-    """What a scenario is given: how long it has, and what it leaves to chance.
+    """What a scenario gets: its time, its random numbers and its delays.
 
-    The process is bound to CPU 0: who spins lets nobody else run there, so that the other side of
-    the race must be elsewhere.  `kernel` is the running kernel's series, such as "6.12".
+    The process is bound to CPU 0.  A thread that spins lets no other one run there, so that the
+    other side of the race needs another CPU.  `kernel` is the kernel's series, such as "6.12".
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Race:
         self._end = time.monotonic() + seconds
 
     def rounds(self) -> Iterator[int]:
-        """Count rounds until the time is up; at least one."""
+        """Count rounds until the time is up; there is at least one."""
         yield 0
         number = 1
         while time.monotonic() < self._end:
@@ -55,8 +55,8 @@ POINTS: dict[Scenario, tuple[str, ...]] = {}
 def delayed(*points: str) -> Callable[[Scenario], Scenario]:
     """Declare where `delays` has a thread spin: at `CALLEE[@CALLER]:MICROSECONDS` points.
 
-    Either may have other names on other kernels or where it is inlined, separated by `|`: the
-    first that the running kernel has is meant.
+    CALLEE and CALLER may be several names, separated by `|`, as functions are renamed and inlined:
+    the first one that the running kernel has is used.
     """
 
     def declared(scenario: Scenario) -> Scenario:
@@ -67,11 +67,11 @@ def delayed(*points: str) -> Callable[[Scenario], Scenario]:
 
 
 class Delays:
-    """The points of all scenarios that a command is to play, none of them active yet.
+    """Delays at the points of all scenarios that a command is to play, none of them active yet.
 
-    They replace those of the last command in this guest.  To be made while there is one CPU only,
-    whose code is changed: QEMU's TCG may have another one run into a breakpoint that Linux has
-    taken away again.
+    They replace the last command's.  Only one CPU may be online when they are made, because that
+    changes the kernel's code: under QEMU's TCG another CPU may run into a breakpoint that Linux
+    has removed already.
     """
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
@@ -89,7 +89,7 @@ class Delays:
 
     @contextmanager
     def of(self, scenario: Scenario) -> Iterator[None]:
-        """This thread spins where `scenario` says; Inconclusive where it never came by."""
+        """Have this thread spin at the scenario's points; raise Inconclusive if it missed any."""
         numbers = [self._points.index(point) for point in POINTS[scenario]]
         before = self._hits()
         (DELAY / "active").write_text(str(sum(1 << number for number in numbers)))
@@ -118,7 +118,7 @@ def _resolved(point: str, known: Container[str]) -> str:
 
 @contextmanager
 def repeated(work: Callable[[], None], *, cpu: int = 1) -> Iterator[None]:
-    """Do something without end in a thread on another CPU; its failure is the block's."""
+    """Repeat work in a thread on another CPU while the block runs; what it raises is re-raised."""
     stop = False
     failures: list[BaseException] = []
 
@@ -142,21 +142,21 @@ def repeated(work: Callable[[], None], *, cpu: int = 1) -> Iterator[None]:
 
 
 class Freed:
-    """How many tables `cleaned` freed."""
+    """The number of tables that `cleaned` has freed."""
 
     tables = 0
 
 
 @contextmanager
 def cleaned(args: abi.Args) -> Iterator[Freed]:
-    """Call the module without end beside the block; some table must have been freed."""
+    """Call the module over and over beside the block; raise Inconclusive if it freed no table."""
     freed = Freed()
 
     def clean() -> None:
         try:
             answer = abi.call(args)
         except abi.Refused as refusal:
-            # Locks that were not to be had at once: the next call may get them.
+            # Locks were contended: the next call may get them.
             if refusal.errno != errno.EAGAIN:
                 raise
             answer = refusal.answer
@@ -171,9 +171,9 @@ def cleaned(args: abi.Args) -> Iterator[Freed]:
 def write_and_release(
     addr: int, count: int, stride: int, race: Race, *, full: float = 0.0, empty: float = 0.0
 ) -> None:
-    """Write a page of each, see that it is there, and give it back: its table is empty again.
+    """Write pages, check them, and release them, so that their tables are empty again.
 
-    `full` and `empty` are in seconds: how long it stays so, at least.
+    The tables stay full for `full` seconds and empty for `empty` seconds, or longer.
     """
     value = race.chance.randrange(1, 256)
     poke(addr, count, stride, value)

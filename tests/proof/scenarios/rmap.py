@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Walks from a page to all that map it, through an empty table that is taken away.
+"""Reverse-map walks, from a page to all that map it, through an empty table that is taken away.
 
-A process keeps a page mapped that another one, which is cleaned, has mapped once: the walks go
-through the latter's tables too.  They are those of idle page tracking, which changes nothing, or of
-migration.
+Two processes mapped a page.  One still maps it; the other has released it and is cleaned.  Walks
+from the page, by idle page tracking or for migration, still go through the tables of both.
 """
 
 import os
@@ -34,9 +33,9 @@ from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, write_an
 MAP_SHARED, SYS_MOVE_PAGES, MPOL_MF_MOVE = 1, 279, 2
 IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
 NOTHING_FREED = 2
-# Seconds: for the walk to find the table, and in which it is nothing else yet once freed.
+# In FULL seconds a walk finds the table; for EMPTY seconds a freed one is not used for others yet.
 FULL, EMPTY = 0.04, 0.12
-# On a busy machine few would fit the time, and in most of them the walk comes too late.
+# A busy machine fits few rounds into the time, and in most of them the walk comes too late.
 LEAST_ROUNDS = 60
 # The walk has found the table, and waits before it looks there.
 WALK = (
@@ -50,10 +49,10 @@ WALK_THAT_LOCKS = "_raw_spin_lock@__pte_offset_map_lock|pte_offset_map_lock:1000
 
 
 class Idle:
-    """The idle bit of the page at an address of this process."""
+    """A page of this process, by its address, and its bit in the bitmap of idle page tracking."""
 
     def __init__(self, address: int) -> None:
-        # A page just mapped is not on an LRU list yet, and pages on none are not walked from.
+        # Walks start only from pages on an LRU list, where this call puts those just mapped.
         syscall(SYS_MOVE_PAGES, 0, 0, 0, _uapi.address_of(bytearray(1)), 0, 0)
         with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
             entry = os.pread(pagemap.fileno(), 8, address // PAGE * 8)
@@ -64,20 +63,20 @@ class Idle:
         self._bitmap = IDLE.open("r+b", buffering=0)
 
     def walk(self) -> None:
-        """Have all that map the page looked up: to make it idle, and to see whether it still is."""
+        """Have the kernel walk to all that map the page, to mark it idle and to read the mark."""
         os.pwrite(self._bitmap.fileno(), self._bit, self._place)
         os.pread(self._bitmap.fileno(), 8, self._place)
 
 
 class Migrated:
-    """The page at an address of this process, which moves between two NUMA nodes."""
+    """A page of this process, by its address, that moves between two NUMA nodes."""
 
     def __init__(self, address: int) -> None:
         self._node = 0
         self._address = struct.pack("=Q", address)
 
     def walk(self) -> None:
-        """Have all that may map the page looked up, to put it where its old place was mapped."""
+        """Move the page: the kernel walks to all that may map it, to replace their entries."""
         self._node = 1 - self._node
         buffers = [bytearray(self._address), bytearray(struct.pack("=i", self._node)), bytearray(4)]
         pointers = [_uapi.address_of(buffer) for buffer in buffers]
@@ -86,17 +85,17 @@ class Migrated:
 
 @delayed(WALK)
 def anonymous(race: Race) -> None:
-    """A fork's pages, on one anon_vma with its parent's."""
+    """A walk by the anon_vma of parent and child must survive in the child's empty table."""
     with area(2 * GIB // UNIT, align=GIB) as made:
         _walk_beside_cleaner(made.addr, race)
 
 
 @delayed(WALK_THAT_LOCKS)
 def table_stays_for_who_has_seen_it(race: Race) -> None:
-    """The lock that the walk waits to take is freed with the table.
+    """A table must stay for a walk that has found it and waits for its lock.
 
-    Nothing but RCU keeps it there.  On 6.12 and later no rmap lock is taken for a PTE table of
-    anonymous memory.  Page faults would not show it on 6.12, where VMA locks keep them out.
+    Nothing but RCU keeps it there: since 6.12 the module takes no rmap lock for a PTE table of
+    anonymous memory.  Page faults would not show that on 6.12, where VMA locks keep them out.
     """
     with area(2 * GIB // UNIT, align=GIB) as made:
         _walk_beside_cleaner(made.addr, race, Migrated, levels=abi.LEVEL_PTE)
@@ -104,14 +103,14 @@ def table_stays_for_who_has_seen_it(race: Race) -> None:
 
 @delayed(WALK)
 def file(race: Race) -> None:
-    """Pages of a file in memory, that two processes map."""
+    """A walk from a page of a file that two processes map must survive in an empty table."""
     with memfd(2 * GIB) as fd, area(2 * GIB // UNIT, MAP_SHARED, fd, align=GIB) as made:
         _walk_beside_cleaner(made.addr, race)
 
 
 @delayed(WALK)
 def second_vma_of_a_table(race: Race) -> None:
-    """Where the table is shared by VMAs of two files, the walk is through the second."""
+    """Two files' VMAs share a table: a walk through the second of them must survive, too."""
     with (
         memfd(2 * GIB) as first,
         memfd(2 * GIB) as second,
@@ -128,15 +127,15 @@ def _walk_beside_cleaner(
     walked: type[Idle] | type[Migrated] = Idle,
     levels: int = abi.ALL_LEVELS,
 ) -> None:
-    """The parent walks from its page, the child touches another beside it and is cleaned."""
+    """Walk from a page of the parent, while the child touches the page beside it and is cleaned."""
     poke(addr, 1, PAGE, 5)
-    # 6.1 does not take a table's lock for an idle page that the table has no entry for.
+    # On 6.1 idle page tracking does not lock a table without an entry for the page: migrate it.
     page = Migrated(addr) if race.kernel == "6.1" else walked(addr)
 
     def touched_and_cleaned(pause: Callable[[], None]) -> None:
         beside = addr + PAGE
         span = addr // GIB * GIB, GIB
-        # Who walks is on CPU 0.
+        # CPU 0 is the walker's.
         os.sched_setaffinity(0, {2})
         madvise(addr, PAGE, MADV_DONTNEED)
         pause()
@@ -152,7 +151,7 @@ def _walk_beside_cleaner(
     with race.delays():
         while not other.ended():
             page.walk()
-            # The walk's locks are free for a while.
+            # Leave the walk's locks free for a while.
             time.sleep(race.chance.uniform(0, 0.01))
     code = os.waitstatus_to_exitcode(other.reap())
     if code == NOTHING_FREED:

@@ -19,7 +19,7 @@ POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
 
 @contextmanager
 def hugetlb() -> Iterator[int]:
-    """A file of 1 GiB in huge pages, of which there are none."""
+    """Make a file of 1 GiB in huge pages while the kernel's pool of them is empty."""
     POOL.write_text("0")
     fd = os.memfd_create("hugetlb", os.MFD_HUGETLB)
     os.ftruncate(fd, GIB)
@@ -31,7 +31,7 @@ def hugetlb() -> Iterator[int]:
 
 
 def make_empty_table(made: Area) -> None:
-    """A fault that gets no page has made the table, or shares that of another process, already."""
+    """Fault where there is no page to be had: the fault makes or shares the table, then fails."""
     try:
         madvise(made.addr, UNIT, MADV_POPULATE_WRITE)
     except OSError as error:
@@ -42,7 +42,7 @@ def make_empty_table(made: Area) -> None:
 
 
 def table_of_another_process_stays(race: Race) -> None:
-    """Both processes map all of the table's 1 GiB, and so one table, which is empty."""
+    """An empty table that two processes share, as both map all of its 1 GiB, must stay."""
     with hugetlb() as file, reserved(GIB // UNIT, align=GIB) as made:
         map_at(made.addr, GIB, MAP_SHARED | MAP_NORESERVE, file)
         make_empty_table(made)

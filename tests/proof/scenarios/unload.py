@@ -18,14 +18,14 @@ SYS_DELETE_MODULE = 176
 READER_SECONDS = 4
 
 
-# getpgid() calls it under RCU.
+# getpgid() calls this function in an RCU read-side critical section.
 @delayed(f"find_task_by_vpid:{READER_SECONDS * 1_000_000}")
 def right_after_a_reclaim(race: Race) -> None:
-    """Callbacks in the module's own text must have run before it goes.
+    """RCU callbacks that are code of the module must have run before its code is freed.
 
-    A reader holds the grace period up until the module is about to go.  The callbacks of so many
-    tables come due at once then, and take longer than one more grace period, for which the kernel
-    waits itself before it frees a module's text.
+    A reader holds the grace period up until the module is about to go.  Then thousands of callbacks
+    are due at once, and take longer than the one grace period that the kernel waits for itself
+    before it frees a module's code.
     """
 
     def read(pause: Callable[[], None]) -> None:
@@ -42,7 +42,7 @@ def right_after_a_reclaim(race: Race) -> None:
             reader = Child(read)
             reader.resume()
             time.sleep(READER_SECONDS / 8)
-            # Where its callbacks run; what waits for a grace period is elsewhere.
+            # The callbacks run on the CPU of the call; rmmod, which waits for them, is on another.
             os.sched_setaffinity(0, {1})
             answer = abi.call(abi.Args([made.span]))
             os.sched_setaffinity(0, {2})

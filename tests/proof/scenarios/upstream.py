@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The bugs that Linux itself shipped where it takes page tables away, asked of the module.
+"""The bugs that Linux itself had where it takes page tables away: the module must have none.
 
-One more, break-before-make, is arm64's: x86 has no such rule.
+One more bug, of break-before-make, was arm64's: x86 has no such rule.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from proof.scenarios.races import POINTS, Race, cleaned, delayed, repeated, writ
 
 @delayed(*POINTS[faults.no_write_is_lost])
 def refilled_after_the_check_f39edcf6349a(race: Race) -> None:
-    """PT_RECLAIM let go of the table's lock between its check and the detaching (6.14)."""
+    """PT_RECLAIM (6.14) dropped the table's lock between its check and the detaching."""
     faults.no_write_is_lost(race)
 
 
@@ -26,19 +26,19 @@ def ptlock_used_after_free(race: Race) -> None:
 
 @delayed("_raw_spin_lock@move_pages_ptes|move_pages_pte|move_pages:500")
 def uffdio_move_into_a_vanished_table(race: Race) -> None:
-    """UFFDIO_MOVE did not look at the pmd again once it had the locks of both tables (6.8)."""
+    """UFFDIO_MOVE (6.8) did not recheck the pmd once it had the locks of both tables."""
     userfaultfd_move.moved_page_arrives(race)
 
 
 @delayed("_raw_spin_lock@try_collapse_pte_mapped_thp|collapse_pte_mapped_thp:500")
 def khugepaged_against_a_vanished_table(race: Race) -> None:
-    """collapse_pte_mapped_thp() cleared the pmd without another look."""
+    """collapse_pte_mapped_thp() cleared the pmd without a recheck."""
     collapse.of_a_file(race)
 
 
 @delayed("smaps_pte_range:3000")
 def smaps_pte_range_walks_without_rcu(race: Race) -> None:
-    """Before 6.6 it has nothing but the mmap lock that keeps the table there."""
+    """Before 6.6 nothing but the mmap lock keeps the table there that smaps_pte_range() reads."""
 
     with area(4) as made:
 

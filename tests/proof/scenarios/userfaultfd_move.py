@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""UFFDIO_MOVE, which goes down the tree twice, for its source and for its target."""
+"""UFFDIO_MOVE, which walks down the page tables twice: for its source and for its target."""
 
 from _raw import peek, poke
 
@@ -19,15 +19,16 @@ def moved_page_arrives(race: Race) -> None:
 def table_of_the_target_stays(race: Race) -> None:
     """7.3's move has found the target's table, and waits before it looks for the source's.
 
-    It is wrong for the move to stop, though nothing is lost.
+    The move must not stop, though it would lose nothing.
     """
     _move_beside_cleaner_of_the_target(race)
 
 
 def table_of_the_source_stays(race: Race) -> None:
-    """6.12 warns where it doesn't; userfaultfd need not be registered there.
+    """The source's table must stay: 6.12's move warns where it vanishes.
 
-    No function is entered in that window, which takes a tenth of the time of a move all the same.
+    The source need not be registered with userfaultfd.  The window can't be widened, as no function
+    is entered in it; it is a tenth of a move's time anyway.
     """
     _not_on_6_1(race)
     with (

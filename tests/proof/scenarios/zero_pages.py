@@ -9,15 +9,15 @@ BATCHES = 4
 
 @delayed("flush_tlb_mm_range:1000")
 def no_stale_zero_is_read(race: Race) -> None:
-    """The flush must not miss any of them."""
+    """The TLB flush must not miss any zero page that was dropped."""
     _read_behind_writer(race)
 
 
-# A write to a page that maps zeros still flushes the reader's TLB, maybe all of it: so none comes
-# before the drop, for which the call has a third of the time that the flush waits.
+# A write to a zero page that is still mapped flushes the reader's TLB itself, maybe all of it.  So
+# the first write comes after the drop, for which the call gets a third of the flush's delay.
 @delayed("flush_tlb_mm_range:60000")
 def nothing_is_mapped_before_the_flush(race: Race) -> None:
-    """The flush waits for longer than a fault takes, which must not come before it."""
+    """No fault may map a page before the flush, which is delayed longer than a fault takes."""
     _read_behind_writer(race, wait_us=20_000)
 
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Widens race windows: a thread spins where it enters chosen functions.
- * Interrupts stay on, so that it does not hold up who flushes TLBs; ftrace may
- * have preemption off.
+ * Widen race windows: one thread spins where it enters chosen functions.
+ * Interrupts stay on meanwhile, so that other CPUs' TLB flushes don't wait;
+ * preemption may be off, by ftrace.
  *
  *   insmod delay.ko at=CALLEE[@CALLER]:MICROSECONDS[,...]
  *
- * With @CALLER only calls by that function count.  What was inlined is a caller
- * by the name of what it was inlined into.  Nothing spins before a thread was
- * written to the parameter tid, and then at the points in the mask active.
+ * With @CALLER only calls by that function count.  A caller that was inlined
+ * goes by the name of the function that it was inlined into.  The thread whose
+ * id is written to the parameter tid spins, at the points in the mask active.
  */
 #include <linux/ftrace.h>
 #include <linux/kallsyms.h>
@@ -89,7 +89,7 @@ static int find_caller(struct point *point, const char *name)
 	size = strchr(symbol, '/');
 	if (!size || sscanf(size, "/0x%lx", &length) != 1)
 		return -EINVAL;
-	/* A kprobe may sit behind the ENDBR or the ftrace call. */
+	/* The kprobe may be a few bytes in, behind ENDBR or the ftrace call. */
 	point->caller_end = point->caller + length;
 	return 0;
 }

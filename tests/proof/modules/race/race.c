@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A data race on purpose, for as long as it is loaded: one thread counts, the
- * other reads the count, and nothing orders them.  A KCSAN that does not report
- * it in this module says nothing by its silence on others.
+ * A data race on purpose, for as long as this module is loaded: one thread
+ * counts, the other reads the count, and nothing orders them.  Where KCSAN does
+ * not report this race, its silence about other modules means nothing.
  */
 #include <linux/err.h>
 #include <linux/kthread.h>

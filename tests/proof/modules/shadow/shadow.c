@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A secondary MMU in the small: remembers which page it found at an address, as
- * KVM and devices do, until the mmu notifier of the address space invalidates it.
+ * A small secondary MMU: it remembers which page it found at an address, as do
+ * KVM and devices, until the mmu notifier of the address space invalidates it.
  *
- * Open /dev/pgtable_cleanup_shadow: a shadow of the caller's address space.
- * pread(fd, &byte, 1, address): the byte there, by what the shadow remembers.
+ * Opening /dev/pgtable_cleanup_shadow makes a shadow of the caller's memory.
+ * pread(fd, &byte, 1, address) reads a byte of the page that is remembered.
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -86,7 +86,7 @@ static const struct mmu_notifier_ops notifier_ops = {
 	.free_notifier = free_notifier,
 };
 
-/* Look the page up in the page tables, and remember it if nothing intervened. */
+/* Look a page up, and remember it unless it is invalidated meanwhile. */
 static int fill(struct shadow *shadow, unsigned long addr)
 {
 	struct entry *entry = entry_of(shadow, addr);
@@ -110,7 +110,7 @@ static int fill(struct shadow *shadow, unsigned long addr)
 	return 0;
 }
 
-/* Nobody frees the page of a valid entry before the notifier was called. */
+/* A valid entry's page can't be freed: the notifier would be called before. */
 static bool read_entry(struct shadow *shadow, unsigned long addr, u8 *byte)
 {
 	unsigned long base = addr & PAGE_MASK;
