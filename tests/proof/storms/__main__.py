@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""The guest's side of storms: stressors, each in a process, and cleaners on all of them.
+"""Run a storm in a guest: stressors, each in a process, and cleaners that free their tables.
 
     PYTHONPATH=tests:build/editable python -P -m proof.storms --seconds 60 --seed 1
 
-Prints its figures as JSON.  Exits with 1 where a byte was lost, the kernel complained, or something
-never happened: a step of a stressor, a table freed at each level, a table that had filled again
-when it was locked, a lock that was not to be had.
+It prints figures as JSON, and exits with 1 where a byte was lost, the kernel complained, or
+something never happened that must: a step of each stressor, a table freed at each level, a table
+that had filled again when it was locked, a lock that was contended.
 """
 
 import argparse

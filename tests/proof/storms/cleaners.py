@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Those who free tables, flat out."""
+"""Processes that free empty tables as fast as they can."""
 
 import errno
 import os
@@ -14,21 +14,21 @@ from guest import abi
 from proof.storms.contents import SPAN
 from proof.storms.processes import OWN, Process, Step
 
-# In the order in which cleaners count them.
+# What a cleaner counts, in the order of its numbers in shared memory.
 COUNTS = (
     "calls",
     *(f"freed {level}" for level in _uapi.LEVELS),
     "zero pages dropped",
     *(f"skipped {reason}" for reason in _uapi.SKIP_REASONS.values()),
 )
-# A process that is gone, or a thread of the kernel; all contended; not all of SPAN is mapped.
+# ESRCH: the process is gone, or a kernel thread.  EAGAIN: contended.  ENOMEM: SPAN has holes.
 HARMLESS = (errno.ESRCH, errno.EAGAIN, errno.ENOMEM)
 
 
 class Cleaner:
-    """Takes tables from where stressors have theirs, in the processes of these pidfds.
+    """Frees tables in the memory of stressors, whose pidfds `targets` are.
 
-    If none are given, from everywhere in every process that there is.
+    Without targets it frees tables everywhere in every process that there is.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Cleaner:
         self._pids: list[int] = []
 
     def step(self) -> None:
-        """Go through one process: any of the targets, or the next of all."""
+        """Clean one process: a random target, or the next one of all processes."""
         if self._targets:
             self._clean(self._chance.choice(self._targets), abi.Args([SPAN]))
             return
@@ -89,7 +89,7 @@ class Cleaner:
 
 
 class Cleaners:
-    """Several at a time, that take turns in what they go through: the elements of `targets`."""
+    """Several cleaners at a time; each gets an element of `targets`, in turn."""
 
     def __init__(self, number: int, targets: Sequence[Sequence[int]], seed: int) -> None:
         self._number = number
@@ -100,7 +100,7 @@ class Cleaners:
         self._ended: Counter[str] = Counter()
 
     def start(self) -> None:
-        """Have them begin."""
+        """Start the cleaners."""
         self._starts += 1
         self._running = [self._start(number) for number in range(self._number)]
 
@@ -114,23 +114,23 @@ class Cleaners:
 
     @property
     def at_work(self) -> bool:
-        """Whether each has called the module since it began."""
+        """Return whether each cleaner has called the module since it began."""
         return all(process.numbers[OWN] for process in self._running)
 
     @property
     def failed(self) -> bool:
-        """Whether one has failed already."""
+        """Return whether a cleaner has failed already."""
         return any(process.failed for process in self._running)
 
     def counts(self) -> Counter[str]:
-        """What they did."""
+        """Return the counts of all cleaners, those that have ended included."""
         total = Counter(self._ended)
         for process in self._running:
             total.update(dict(zip(COUNTS, process.numbers[OWN:], strict=False)))
         return total
 
     def stop(self) -> list[str]:
-        """Have them end, and close the device; the failures."""
+        """End the cleaners, which closes the device; return their failures."""
         for process in self._running:
             process.stop()
         ends = [(process.name, process.join()) for process in self._running]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory of a stressor's own, and memory whose contents are known, page by page."""
+"""The memory of a stressor, and a record of what each of its pages must contain."""
 
 import random
 from collections.abc import Iterable, Iterator
@@ -22,21 +22,21 @@ from guest.layout import (
 
 UNITS = 8
 PAGES_A_UNIT = UNIT // PAGE
-# Far from where the kernel puts what Python maps: it can't take a place that a stressor left for a
-# moment, and all tables of an area, the upper ones too, are the stressor's alone.
+# This is far from where the kernel puts what Python maps: nothing takes a place that a stressor
+# left for a moment, and all tables of an area, the upper ones too, are the stressor's alone.
 PLACE = 16 << 40
 MOST_AREAS = 9
 SPAN = (PLACE, MOST_AREAS * PUD_SPAN)
 
 
 def place(index: int, units: int = UNITS) -> Area:
-    """The address space of a process's areas, one PUD table each."""
+    """Return the place of an area, which has a PUD table to itself."""
     return Area(PLACE + index * PUD_SPAN, units)
 
 
 @contextmanager
 def placed(index: int, units: int = UNITS, flags: int = ANON, fd: int = -1) -> Iterator[Area]:
-    """A mapping there without huge pages."""
+    """Map an area at its place, without huge pages, for as long as the block runs."""
     made = place(index, units)
     map_at(made.addr, made.length, flags, fd)
     madvise(made.addr, made.length, MADV_NOHUGEPAGE)
@@ -47,9 +47,9 @@ def placed(index: int, units: int = UNITS, flags: int = ANON, fd: int = -1) -> I
 
 
 class Contents:
-    """A byte of each page of an area: what was written last, or 0.
+    """An area, and the byte that was last written to each of its pages.
 
-    `values` maps the number of a page to its byte, pages that read as zero left out.
+    `values` maps a page's number to its byte; pages that read as zero are left out.
     """
 
     def __init__(self, made: Area, chance: random.Random) -> None:
@@ -58,15 +58,15 @@ class Contents:
         self._chance = chance
 
     def address(self, page: int) -> int:
-        """Where a page begins."""
+        """Return the address of a page."""
         return self.made.addr + page * PAGE
 
     def any_unit(self) -> int:
-        """The number of a unit."""
+        """Return the number of a random unit."""
         return self._chance.randrange(self.made.units)
 
     def any_page(self) -> int:
-        """One of few pages of a unit, so that tables empty and fill."""
+        """Return a random page, one of only 16 a unit, so that tables often empty and fill."""
         return self.any_unit() * PAGES_A_UNIT + self._chance.randrange(16) * 32
 
     def write(self, page: int) -> None:
@@ -76,39 +76,39 @@ class Contents:
         self.values[page] = value
 
     def release(self, first: int, count: int = 1) -> None:
-        """MADV_DONTNEED: they read as zero from now on."""
+        """Release pages by MADV_DONTNEED: they read as zero from now on."""
         madvise(self.address(first), count * PAGE, MADV_DONTNEED)
         self.forget(first, count)
 
     def release_unit(self, unit: int) -> None:
-        """By halves: a whole unit at once is freed with its table by 6.14 and later."""
+        """Release a unit by halves: since 6.14 a whole one would be released with its table."""
         half = PAGES_A_UNIT // 2
         for first in (unit * PAGES_A_UNIT, unit * PAGES_A_UNIT + half):
             self.release(first, half)
 
     def forget(self, first: int, count: int) -> None:
-        """What was there has been dropped."""
+        """Expect pages to read as zero, because they were dropped."""
         for page in range(first, first + count):
             self.values.pop(page, None)
 
     def check(self, page: int, shift: int = 0) -> None:
-        """The page, mapped `shift` bytes further, holds what it should; AssertionError if not."""
+        """Raise AssertionError unless a page, at `shift` bytes further, holds what it must."""
         found = peek(self.address(page) + shift, 1, PAGE)[0]
         wanted = self.values.get(page, 0)
         assert found == wanted, f"page {page} of {self.made}: {found} where {wanted} was written"
 
     def check_pages(self, pages: Iterable[int]) -> None:
-        """All of these hold what they should."""
+        """Check each of these pages."""
         for page in pages:
             self.check(page)
 
     def check_written(self, shift: int = 0) -> None:
-        """All that was written and not dropped is there."""
+        """Check every page that was written and not dropped."""
         for page in self.values:
             self.check(page, shift)
 
     def churn(self, writes: int = 8) -> None:
-        """Write some pages, look at them and another, and empty a table, now and then all."""
+        """Write some pages, check them and another, and empty a table, or now and then all."""
         pages = [self.any_page() for _ in range(writes)]
         for page in pages:
             self.write(page)

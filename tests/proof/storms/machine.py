@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The guest's own settings: what works on memory by itself, and modules."""
+"""Settings of the guest that have its kernel work on memory by itself, and its modules."""
 
 import os
 import time
@@ -30,14 +30,14 @@ SETTINGS = {
 
 
 def prepare() -> None:
-    """Have swap, and KSM, khugepaged and MGLRU at work."""
+    """Add swap, and set KSM, khugepaged and MGLRU to work."""
     swap_on_zram("256M")
     for name, value in SETTINGS.items():
         Path("/sys/kernel/mm", name).write_text(value)
 
 
 def watchpoints() -> int | None:
-    """How many accesses KCSAN has watched for a race; None on a kernel without it."""
+    """Return how many accesses KCSAN has watched for a race, or None on a kernel without it."""
     try:
         lines = Path("/sys/kernel/debug/kcsan").read_text().splitlines()
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def watchpoints() -> int | None:
 
 
 def finds_races(race: Path) -> bool:
-    """Whether KCSAN reports the race that the module of tests/proof/modules/race has."""
+    """Return whether KCSAN reports the race that tests/proof/modules/race makes on purpose."""
     mark = Mark()
     insert(race)
     end = time.monotonic() + RACE_SECONDS
@@ -61,13 +61,13 @@ def finds_races(race: Path) -> bool:
 
 
 def insert(module: Path) -> None:
-    """insmod."""
+    """Load a module."""
     no_arguments = bytearray(1)
     with module.open("rb") as file:
         syscall(SYS_FINIT_MODULE, file.fileno(), _uapi.address_of(no_arguments), 0)
 
 
 def remove(module: str) -> None:
-    """rmmod; BlockingIOError while it is in use."""
+    """Unload a module; raise BlockingIOError while it is in use."""
     name = bytearray(module.encode() + b"\0")
     syscall(SYS_DELETE_MODULE, _uapi.address_of(name), os.O_NONBLOCK)

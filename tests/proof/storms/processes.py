@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proof.storms.stressors import Unavailable
 
-# Shared with the parent; the rest are the process's own counts.
+# Indexes of the numbers shared with the parent; from OWN on they are the process's own counts.
 STOP, STEPS, OWN = range(3)
 # A step takes seconds on a debug kernel with a dozen others beside it.
 LONGEST_STEP = 120
@@ -24,16 +24,16 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: `reason` says why it failed, or could not begin."""
+    """The end of a process; `reason` says why it failed, or could not begin."""
 
     failed: bool
     reason: str
 
 
 class Process:
-    """Forks a process that calls what `make` returns, over and over.
+    """A forked process that calls the step that `make` returns, over and over.
 
-    `make` gets what closes at the end, and the process's numbers to count in.
+    `make` gets a stack that is closed at the end, and the process's numbers to count in.
     """
 
     def __init__(self, name: str, make: Callable[[ExitStack, memoryview], Step]) -> None:
@@ -47,7 +47,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.pid)
 
     def _run(self, make: Callable[[ExitStack, memoryview], Step]) -> int:
-        # What ps and the kernel's reports call it, and its children.
+        # ps and the kernel's reports call the process and its children by this name.
         Path("/proc/self/comm").write_text(self.name)
         try:
             with ExitStack() as stack:
@@ -65,17 +65,17 @@ class Process:
 
     @property
     def steps(self) -> int:
-        """Steps done."""
+        """Return the number of steps done."""
         return self.numbers[STEPS]
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended with a failure already."""
+        """Return whether the process has ended with a failure already."""
         return self._ended_with() not in (None, 0, UNAVAILABLE)
 
     @property
     def unavailable(self) -> bool:
-        """Whether it has ended already because it could not begin."""
+        """Return whether the process has ended already because it could not begin."""
         return self._ended_with() == UNAVAILABLE
 
     def _ended_with(self) -> int | None:
@@ -85,11 +85,11 @@ class Process:
         return None if end is None else end.si_status
 
     def stop(self) -> None:
-        """Have it end after its step."""
+        """Tell the process to end after its current step."""
         self.numbers[STOP] = 1
 
     def join(self) -> End:
-        """Wait for its end; one that hangs is killed, and has failed."""
+        """Wait for the process to end; one that hangs is killed, and has failed."""
         stuck = ""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
@@ -106,7 +106,7 @@ class Process:
 
 
 def _blocked() -> str:
-    """The kernel's stacks of all processes that wait for something other than a signal."""
+    """Return the kernel stacks of all processes in uninterruptible sleep."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

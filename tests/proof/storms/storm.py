@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stressors and cleaners at work, and what came of it."""
+"""A storm: stressors and cleaners at work, and the figures and failures that it has."""
 
 import os
 import random
@@ -30,7 +30,7 @@ class Storm:
         each = [process.pidfd for process in self.stressors]
         in_the_way = [pidfd for pidfd, kind in zip(each, kinds, strict=True) if kind in IN_THE_WAY]
         self.cleaners = Cleaners(cleaners, [everything, each, in_the_way or each], seed)
-        # Among so many stressors cleaners would hardly run.
+        # Without a higher priority, cleaners would hardly run among so many stressors.
         os.nice(-10)
         self.cleaners.start()
         self.reloads = 0
@@ -40,7 +40,7 @@ class Storm:
 
     @property
     def _failed(self) -> bool:
-        """Whether there is no use in going on."""
+        """Return whether something has failed, so that it is no use going on."""
         return (
             bool(self.failures)
             or self.cleaners.failed
@@ -50,9 +50,10 @@ class Storm:
     def run(
         self, seconds: float, reloads: int, module: Path, required: Collection[str] = ()
     ) -> None:
-        """Have the cleaners work for so long, unless something fails, and replace the module.
+        """Let the storm last so many seconds, unless something fails, and replace the module.
 
-        For up to as long again, or ten minutes, while something is `missing`, as on a busy machine.
+        While something is `missing`, as on a busy machine, it lasts up to as long again, or up to
+        ten minutes if that is longer.
         """
         self._work(seconds / (reloads + 1))
         while self.reloads < reloads and not self._failed:
@@ -76,7 +77,7 @@ class Storm:
                 log(self.progress())
 
     def _reload(self, module: Path) -> None:
-        """rmmod, refused while cleaners have the device open, then not; and insmod."""
+        """Replace the module; rmmod must be refused while cleaners have the device open."""
         try:
             machine.remove(MODULE)
         except BlockingIOError:
@@ -92,7 +93,7 @@ class Storm:
         log(f"{self.reloads} times replaced")
 
     def _end(self) -> None:
-        """Have all end, the cleaners last."""
+        """End all processes, the cleaners last."""
         for each in self.stressors:
             each.stop()
         for each in self.stressors:
@@ -104,7 +105,7 @@ class Storm:
         self.failures += self.cleaners.stop()
 
     def figures(self) -> results.Figures:
-        """What was done."""
+        """Return the counts of all that was done."""
         return {
             "steps": self.steps(),
             "unavailable": self.unavailable,
@@ -113,17 +114,17 @@ class Storm:
         }
 
     def steps(self) -> dict[str, int]:
-        """Of each stressor that there is here."""
+        """Return the number of steps of each stressor that can run on this machine."""
         return {each.name: each.steps for each in self.stressors if not each.unavailable}
 
     def missing(self, required: Iterable[str]) -> list[str]:
-        """The stressors that never took a step, and what the cleaners were to count and did not."""
+        """Return the stressors without a step, and the `required` counts that are still zero."""
         counts = self.cleaners.counts()
         never = [name for name, number in self.steps().items() if not number]
         return [*never, *(name for name in required if not counts[name])]
 
     def progress(self) -> str:
-        """What has been done so far."""
+        """Return a line that says what has been done so far."""
         counts = self.cleaners.counts()
         done = [f"{counts[name]} {name}" for name in SHOWN]
         return ", ".join([f"{sum(self.steps().values())} steps", *done])
@@ -137,6 +138,6 @@ def _stressor(kind: type[Stressor], seed: int) -> Process:
 
 
 def log(line: str) -> None:
-    """Tell on standard error."""
+    """Write a line to standard error."""
     sys.stderr.write(f"storms: {line}\n")
     sys.stderr.flush()

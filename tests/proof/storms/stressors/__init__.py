@@ -44,5 +44,5 @@ STRESSORS: tuple[type[Stressor], ...] = (
     Readers,
     Shadows,
 )
-# Made for what a cleaner can meet between its scan and its locks.
+# These bring about what a cleaner can meet between its scan and its locks.
 IN_THE_WAY: tuple[type[Stressor], ...] = (Refills, Neighbours)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a stressor is."""
+"""What all stressors have in common."""
 
 import errno
 import os
@@ -15,16 +15,16 @@ from proof.storms.contents import Contents, placed
 
 
 class Unavailable(Exception):
-    """This kernel or machine has no such thing; the message says which."""
+    """This kernel or machine lacks what a stressor needs; the message says what."""
 
 
 class Stressor(Protocol):
-    """Made in its own process, with the resources that `stack` closes at the end."""
+    """Something that works on memory in a process of its own; `stack` is closed at the end."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None: ...
 
     def step(self) -> None:
-        """Do one thing, and see that no byte was lost.  AssertionError where one was."""
+        """Do one thing; raise AssertionError if a byte was lost."""
 
 
 class Anonymous:
@@ -40,7 +40,7 @@ class Anonymous:
 
 
 def forked(work: Callable[[], object]) -> int:
-    """The pid of a process that does some work and exits: with 0, or 1 where it raised."""
+    """Fork a process that does some work and exits, with 1 if it raised; return its pid."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -55,18 +55,18 @@ def forked(work: Callable[[], object]) -> int:
 
 
 def ended(pid: int) -> int:
-    """Wait for a process; its exit code, or the signal that killed it, negative."""
+    """Wait for a process; return its exit code, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def killed(pid: int) -> None:
-    """End a process."""
+    """Kill a process, and wait for it."""
     os.kill(pid, signal.SIGKILL)
     ended(pid)
 
 
 def tried(advice: int, address: int, length: int) -> None:
-    """madvise() where a refusal, for now, is no failure."""
+    """Call madvise(), where a temporary refusal is no failure."""
     try:
         madvise(address, length, advice)
     except OSError as error:

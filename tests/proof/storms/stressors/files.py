@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Files in memory, mapped more than once."""
+"""Stressors of files in memory that are mapped more than once."""
 
 import mmap
 import os
@@ -25,7 +25,7 @@ READERS = 4
 
 
 class FileCollapses:
-    """Huge pages of a file that is mapped twice: tables of both mappings go."""
+    """A file that is mapped twice gets huge pages, which replace tables of both mappings."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         self._file = stack.enter_context(memfd(UNITS * UNIT))
@@ -61,13 +61,13 @@ class SharedFiles:
         self._readers = [self._reader(stack) for _ in range(READERS)]
 
     def _reader(self, stack: ExitStack) -> tuple[int, int]:
-        """Starts a process; where to tell it what was written, and where it answers."""
+        """Start a reader; return the pipes to tell it what was written, and to read its answers."""
         told, tell = os.pipe()
         answered, answer = os.pipe()
         pid = forked(lambda: self._read(told, answer, unused=(tell, answered)))
         for end in (told, answer):
             os.close(end)
-        # In reverse: it ends when nobody can tell it anything any more.
+        # Callbacks run in reverse: the pipes are closed first, which ends the reader.
         stack.callback(ended, pid)
         for end in (answered, tell):
             stack.callback(os.close, end)
@@ -124,7 +124,7 @@ class Neighbours:
         map_at(addr, self.HALF, mmap.MAP_SHARED, file, unit * UNIT)
 
     def _busy(self, file: int) -> None:
-        """Drop a page from many mappings of the file, over and over: locked for all of that."""
+        """Drop a page from many mappings of the file, over and over: that keeps its lock busy."""
         parent = os.getppid()
         copies = place(UNITS, self.COPIES)
         for index in range(copies.units):

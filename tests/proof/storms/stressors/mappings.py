@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults, and system calls that change mappings and processes."""
+"""Stressors that fault, and that change mappings and processes by system calls."""
 
 import mmap
 import os
@@ -28,12 +28,12 @@ from proof.storms.contents import PAGES_A_UNIT, Contents, place, placed
 from proof.storms.stressors.base import Anonymous, ended, forked
 
 MREMAP_MAYMOVE_FIXED = 3
-# Twice what one batch of the module takes.
+# Twice as many tables as the module takes in one batch.
 MANY_UNITS = 256
 
 
 class Faults(Anonymous):
-    """Pages come and go."""
+    """Faults fill tables, and MADV_DONTNEED empties them."""
 
     def step(self) -> None:
         self.contents.churn()
@@ -41,7 +41,7 @@ class Faults(Anonymous):
 
 
 class Refills:
-    """Many tables at once are emptied and filled again: between a scan and its recheck, too."""
+    """Many tables are emptied and filled again, also between a cleaner's scan and its recheck."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         self._chance = chance
@@ -80,7 +80,7 @@ class Mremaps(Anonymous):
     def step(self) -> None:
         self.contents.churn()
         here, length = self.made.addr, self.made.length
-        # By whole units, tables move; otherwise entries.
+        # A distance of whole units has the kernel move tables, any other one entries.
         there = place(1).addr + self.chance.choice((0, PAGE))
         for source, destination in ((here, there), (there, here)):
             syscall(SYS_MREMAP, source, length, length, MREMAP_MAYMOVE_FIXED, destination)
@@ -88,7 +88,7 @@ class Mremaps(Anonymous):
 
 
 class Unmaps(Anonymous):
-    """Parts are unmapped and mapped again, others split off by mprotect()."""
+    """Parts of the memory are unmapped and mapped again; mprotect() splits off others."""
 
     def step(self) -> None:
         self.contents.churn()
@@ -107,7 +107,7 @@ class Unmaps(Anonymous):
 
 
 class Ends:
-    """Processes exit, exec and are killed in the middle, their tables full."""
+    """Processes whose tables are full exit, exec or are killed."""
 
     def __init__(self, _stack: ExitStack, chance: random.Random) -> None:
         self._chance = chance
@@ -134,10 +134,10 @@ def _live_and_end(chance: random.Random) -> None:
 
 
 class OutOfMemory:
-    """The OOM killer ends a process, and its reaper empties the tables meanwhile."""
+    """The OOM killer ends a process, and the OOM reaper empties its tables meanwhile."""
 
     LIMIT = 4 << 20
-    UNITS = 4096  # with their tables well above the limit
+    UNITS = 4096  # their pages and tables take far more than the limit
 
     def __init__(self, stack: ExitStack, _chance: random.Random) -> None:
         root = Path("/sys/fs/cgroup")
@@ -158,7 +158,7 @@ class OutOfMemory:
             self._fill(made)
 
     def _fill(self, made: Area) -> None:
-        """A page in each unit; every fourth is given back, and leaves an empty table."""
+        """Fill a page in each unit; every fourth one is released, and leaves an empty table."""
         for unit in range(0, self.UNITS, 4):
             poke(made.unit(unit), 4, UNIT, 1)
             made.release(unit)

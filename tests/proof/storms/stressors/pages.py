@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the kernel does to pages: collapse, reclaim, migrate, merge, age."""
+"""Stressors that have the kernel collapse, reclaim, migrate, merge and age pages."""
 
 import errno
 import random
@@ -31,7 +31,7 @@ CONTROL = Path("/sys/kernel/debug/lru_gen")
 
 
 class Collapses(Anonymous):
-    """Huge pages made by MADV_COLLAPSE and by khugepaged, and broken up again."""
+    """MADV_COLLAPSE and khugepaged make huge pages, which are broken up again."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         super().__init__(stack, chance)
@@ -44,7 +44,7 @@ class Collapses(Anonymous):
 
 
 class Pageouts(Anonymous):
-    """To swap and back; what MADV_FREE gave up goes by reclaim."""
+    """Pages go to swap and back, and reclaim drops those that MADV_FREE gave up."""
 
     def step(self) -> None:
         self.contents.churn()
@@ -64,8 +64,8 @@ class Pageouts(Anonymous):
 class Migrations(Anonymous):
     """Pages move between two NUMA nodes: those with known contents, and all of another process.
 
-    Not all of this one: 6.1 holds the mmap lock meanwhile, and finds the entries of a page by going
-    through the mappings of all the forks of one process that stressors are, for a minute or more.
+    On 6.1 to move all of this one would take a minute or more under the mmap lock, as each page is
+    looked for in all forks of one process, which the stressors are.
     """
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
@@ -100,7 +100,7 @@ class Migrations(Anonymous):
 
 
 class Merges(Anonymous):
-    """KSM makes one page of equal ones, and the zero page of those that hold zeros."""
+    """KSM merges equal pages into one, and replaces pages full of zeros by the zero page."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         super().__init__(stack, chance)
@@ -152,7 +152,7 @@ class Ages(Anonymous):
 
 
 def _done(order: str) -> bool:
-    """Give MGLRU an order: whether it could be, the generations being what they were."""
+    """Give MGLRU an order; return False if its generations have changed, so that it refused."""
     try:
         CONTROL.write_text(order)
     except OSError as error:

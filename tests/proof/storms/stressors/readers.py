@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Those who walk the tables of a process, with locks and without."""
+"""Stressors that walk the tables of a process, with locks and without."""
 
 import os
 import random
@@ -19,7 +19,7 @@ SYS_PREAD64, SYS_PWRITE64, SYS_VMSPLICE, SYS_PROCESS_VM_READV = 17, 18, 278, 310
 
 
 class FastGups(Anonymous):
-    """Lockless walks: vmsplice() and O_DIRECT; and process_vm_readv(), which takes the lock."""
+    """vmsplice() and O_DIRECT walk tables without locks, process_vm_readv() with the mmap lock."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         super().__init__(stack, chance)
@@ -54,7 +54,7 @@ class FastGups(Anonymous):
         assert os.read(self._pipe[0], PAGE)[0] == wanted, "vmsplice() gave what is not there"
 
     def _by_direct_io(self, page: int, address: int) -> None:
-        """Out to a file, and back into a table that may have gone."""
+        """Write a page to a file, and read it back when its table may have been freed."""
         assert syscall(SYS_PWRITE64, self._direct, address, PAGE, 0) == PAGE
         value = self.contents.values[page]
         self.contents.release_unit(page // PAGES_A_UNIT)
@@ -64,7 +64,7 @@ class FastGups(Anonymous):
 
 
 class Readers(Anonymous):
-    """/proc walks the tables: smaps, numa_maps, pagemap and the referenced bits."""
+    """Files of /proc walk the tables: smaps, numa_maps, pagemap and clear_refs."""
 
     def step(self) -> None:
         self.contents.churn()
@@ -77,7 +77,7 @@ class Readers(Anonymous):
 
 
 class Shadows(Anonymous):
-    """An mmu notifier's user sees what the process does: see tests/proof/modules/shadow."""
+    """A user of mmu notifiers, tests/proof/modules/shadow, must see what the process writes."""
 
     DEVICE = Path("/dev/pgtable_cleanup_shadow")
 
@@ -94,7 +94,7 @@ class Shadows(Anonymous):
         unit = self.contents.any_unit()
         self.contents.release_unit(unit)
         pages = [unit * PAGES_A_UNIT + self.chance.randrange(PAGES_A_UNIT) for _ in range(4)]
-        # Of zero pages, which the module may drop before they are written.
+        # The shadow remembers zero pages now, which the module may drop before they are written.
         self._compare(pages)
         for page in pages:
             self.contents.write(page)

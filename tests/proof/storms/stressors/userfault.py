@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""userfaultfd: pages moved into a range, and a range protected from writes."""
+"""Stressors with userfaultfd, which protects a range from writes, and moves pages into one."""
 
 import errno
 import fcntl
@@ -16,7 +16,7 @@ UFFDIO_MOVE, UFFDIO_WRITEPROTECT = 0xC028AA05, 0xC018AA06
 
 
 class WriteProtections(Anonymous):
-    """Units are protected from writes, and no longer: their tables are not the module's to take."""
+    """Units are protected from writes for a while; the module must not free their tables."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         super().__init__(stack, chance)
@@ -31,7 +31,7 @@ class WriteProtections(Anonymous):
 
 
 class Moves(Anonymous):
-    """UFFDIO_MOVE takes pages from where they were, and empties tables there."""
+    """UFFDIO_MOVE moves pages away, which empties the tables that mapped them."""
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
         if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 8):
@@ -61,7 +61,7 @@ class Moves(Anonymous):
                 move = struct.pack("=QQQQq", *addresses, PAGE, 0, 0)
                 fcntl.ioctl(self._fd, UFFDIO_MOVE, bytearray(move))
             except OSError as error:
-                # Reclaim, for one, may have had the page at the time.
+                # Reclaim, for example, may have isolated the page.
                 if error.errno not in (errno.EAGAIN, errno.EBUSY):
                     raise
             else:
