@@ -14,7 +14,7 @@ from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress
 from cleanup.lab.sources import newest_source, unpack_source
 
-# In an entry of the cache, beside make's output.
+# The programs' directory in an entry of the cache, beside make's output.
 PROGRAMS = "programs"
 LIBRARIES = ("libcap-dev", "libnuma-dev")
 # Statically, because the guest has the host's libc and not the build root's. Linux 6.12.117's
@@ -28,9 +28,9 @@ FLAGS = (
 
 
 def get_programs(kernel: Kernel, progress: Progress) -> Path:
-    """A directory of the programs alone, built the first time: a few minutes on one processor.
+    """Return a directory of the programs, which takes some minutes to build the first time.
 
-    Raises LabError if they can't be built, or Debian has the source of this kernel no more.
+    Raises LabError if they can't be built, or Debian no longer has the source of this kernel.
     """
     if kernel.name not in SOURCES:
         raise LabError(f"selftests are built of {', '.join(SOURCES)}, not of {kernel.name!r}")
@@ -49,7 +49,7 @@ def get_programs(kernel: Kernel, progress: Progress) -> Path:
 
 
 def _package_version(kernel: Kernel) -> str:
-    """The version of the Debian source that a kernel was built from, as its headers say."""
+    """Return the version of the Debian source that a kernel was built from, as its headers say."""
     headers = kernel.tree / "usr/src" / f"linux-headers-{kernel.release}"
     found = re.search(r'"\s*Debian (\S+)"', (headers / "include/generated/package.h").read_text())
     if found is None:

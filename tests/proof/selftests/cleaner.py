@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reclaims in all processes without pause, as root, while something else runs."""
+"""A process that frees the empty tables of all processes, as root and without pause."""
 
 import errno
 import mmap
@@ -17,26 +17,26 @@ from cleanup.result import Levels
 
 
 class Cleaner:
-    """What a cleaner, a process of its own, has done so far."""
+    """A cleaner, which works in a process of its own, and its counts."""
 
     def __init__(self) -> None:
-        # Shared with that process.
+        # The cleaner's process shares this memory.
         self._counts = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         self._pid = 0
 
     @property
     def rounds(self) -> int:
-        """How often it went over all processes."""
+        """Return how often the cleaner went over all processes."""
         return self._counts[0]
 
     @property
     def freed(self) -> tuple[int, ...]:
-        """Tables that it freed, by level: PTE, PMD, PUD."""
+        """Return how many tables the cleaner freed, by level: PTE, PMD, PUD."""
         return tuple(self._counts[1 : 1 + len(_uapi.LEVELS)])
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Have it work meanwhile."""
+        """Have the cleaner work while the block runs."""
         self._pid = os.fork()
         if self._pid == 0:
             try:
@@ -52,7 +52,7 @@ class Cleaner:
                 os.waitpid(self._pid, 0)
 
     def check(self) -> None:
-        """Raise RuntimeError if it was to work and stopped."""
+        """Raise RuntimeError if the cleaner was started and has stopped by itself."""
         if self._pid and os.waitpid(self._pid, os.WNOHANG)[0]:
             self._pid = 0
             raise RuntimeError("the cleaner stopped by itself")
@@ -69,7 +69,7 @@ class Cleaner:
 
 
 def _reclaim(opened: device.Device, pid: int) -> Levels:
-    """Free every empty table of a process; none if it is gone."""
+    """Free every empty table of a process, and return how many: none if it is gone."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
@@ -100,7 +100,7 @@ def _processes() -> set[int]:
 
 
 def _without_memory() -> set[int]:
-    """The kernel's threads."""
+    """Return the pids of the kernel's threads, which have no page tables of their own."""
     threads = set()
     for pid in _processes():
         try:

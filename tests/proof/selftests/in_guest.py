@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs the programs in a guest, with a cleaner beside them or without: JSON on standard output."""
+"""Run selftests in a guest, with a cleaner beside them or without; print the results as JSON."""
 
 import argparse
 import json
@@ -19,12 +19,12 @@ from proof.selftests.cleaner import Cleaner
 from proof.selftests.programs import PROGRAMS, Program
 
 SETTINGS = Path("/proc/sys")
-# For the tests of entries that are swapped out.
+# Swap space for the tests of entries that are swapped out.
 SWAP = "256M"
 
 
 def run(program: Program, directory: Path) -> dict[str, Any]:
-    """One run of a program: its exit code, None if it ran out of time, its output and seconds."""
+    """Run a program; return its output, seconds and exit code, None if it ran out of time."""
     with ExitStack() as stack:
         for name, value in program.settings.items():
             stack.enter_context(setting(SETTINGS / name, value))
@@ -50,7 +50,7 @@ def run(program: Program, directory: Path) -> dict[str, Any]:
         with suppress(subprocess.TimeoutExpired):
             code = process.wait(program.limit)
         seconds = time.monotonic() - begun
-        # Its children too, which may have outlived it.
+        # This kills the program's children, too, which may have outlived it.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -65,20 +65,20 @@ def run(program: Program, directory: Path) -> dict[str, Any]:
 
 
 def say(message: str) -> None:
-    """Tell how far it is."""
+    """Write a line of progress to standard error."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 
 
 def main() -> None:
-    """This program."""
+    """Run the programs that the command line names."""
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("commands", nargs="+")
     parser.add_argument("--cleaner", action="store_true")
     parser.add_argument("--times", type=int, default=1)
     options = parser.parse_args()
-    # On a file system of the guest's own, as some of them make files or map what they are.
+    # Some programs make files or map their own, which takes a file system of the guest's own.
     scratch = Path(os.environ["PGTABLE_CLEANUP_SCRATCH"]) / "programs"
     shutil.copytree(options.directory, scratch)
     chosen = [program for program in PROGRAMS if program.command in options.commands]

@@ -1,31 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""What is run of selftests/mm, in the order, with the arguments and under the settings of its
-run_vmtests.sh.
-"""
+"""The programs of selftests/mm to run, with the arguments and settings of its run_vmtests.sh."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# What run_vmtests.sh reserves of huge pages of 2 MiB: 256 MiB.
+# run_vmtests.sh reserves so many huge pages of 2 MiB: 256 MiB.
 POOL = 128
 
 
 @dataclass(frozen=True)
 class Program:
-    """One run of a program."""
+    """A program with its arguments, and what a run of it needs."""
 
     command: str
     limit: float = 120.0
-    """Seconds that it may take."""
+    """Seconds that the program may take."""
     hugepages: int = 0
-    """Huge pages reserved for it."""
+    """Huge pages that are reserved for the program."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Values of files below /proc/sys."""
     user: str | None = None
 
     @property
     def executable(self) -> str:
-        """The program's file."""
+        """Return the name of the program's file."""
         return self.command.split()[0]
 
 
@@ -43,13 +41,13 @@ PROGRAMS = (
     Program("gup_test -a"),
     Program("gup_test -ct -F 0x1 0 19 0x1000"),
     Program("gup_longterm", hugepages=POOL),
-    # In parts: each of them is given its time.
+    # uffd-unit-tests runs in parts, each of which has the time limit to itself.
     Program("uffd-unit-tests -f register-ioctls", hugepages=POOL),
     Program("uffd-unit-tests -f zeropage", hugepages=POOL),
     Program("uffd-unit-tests -f move", hugepages=POOL),
     Program("uffd-unit-tests -f wp-", hugepages=POOL),
     Program("uffd-unit-tests -f sigbus", hugepages=POOL),
-    # Half as many rounds as run_vmtests.sh asks for, an eighth of those over huge pages.
+    # run_vmtests.sh asks for twice as many rounds, and over huge pages for eight times as many.
     Program("uffd-stress anon 20 8"),
     Program("uffd-stress hugetlb 128 4", hugepages=POOL),
     Program("uffd-stress hugetlb-private 128 4", hugepages=POOL),
@@ -78,13 +76,13 @@ PROGRAMS = (
     Program("pagemap_ioctl", hugepages=POOL),
     Program("cow", hugepages=POOL),
     Program("khugepaged"),
-    # A quarter of the time that run_vmtests.sh gives it.
+    # run_vmtests.sh gives this program four times as long.
     Program("transhuge-stress -d 5"),
-    # Two of six, which take 20 s each.
+    # These are two of six tests, which take 20 s each.
     Program("migration -t private_anon -t shared_anon_thp"),
     Program("mkdirty"),
     Program("mdwe_test"),
-    # These have no place in run_vmtests.sh.
+    # run_vmtests.sh does not run the following programs.
     Program("mseal_test"),
     Program("seal_elf"),
     Program("droppable"),

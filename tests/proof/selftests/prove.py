@@ -16,7 +16,7 @@ from proof.selftests.sides import Side, both, executed, found
 from proof.selftests.verdicts import TIMEOUT, Difference, Report
 from proof.task import Figures, Outcome, ProofFailed, Task
 
-# Different programs that must have run on both sides.
+# So many different programs at least must have run on both sides.
 FEWEST = 25
 # Lines of a program's output that are shown where it differs.
 LAST_LINES = 20
@@ -54,7 +54,7 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def table(without: Side, beside: Side) -> Table:
-    """A line for each program, of its first run on both sides."""
+    """Return a table with a line for each program, about its first run on both sides."""
     shown = Table("program", "without", "beside it", "its tests", "freed", "seconds", box=None)
     for command, (first, *_) in without.reports.items():
         other = beside.reports[command][0]
@@ -71,7 +71,7 @@ def table(without: Side, beside: Side) -> Table:
 
 
 def described(difference: Difference, beside: Side) -> str:
-    """What varies, and the last that the program said where that was new."""
+    """Return which verdict varies, and the last output of a run whose verdict was new."""
     text = (
         f"{'unstable' if difference.unstable else 'DIFFERENT'}: {difference.command}: "
         f"{difference.test or 'as a whole'}: {', '.join(difference.without)} without a cleaner, "
@@ -85,11 +85,11 @@ def described(difference: Difference, beside: Side) -> str:
 
 
 def complaints(without: Side, beside: Side, differences: Sequence[Difference]) -> list[str]:
-    """What the proof fails for."""
+    """Return the reasons why the proof fails."""
     told = []
     if changed := sum(not difference.unstable for difference in differences):
         told.append(f"{changed} verdicts differ beside a cleaner")
-    # What such a program did not get to can't be compared.
+    # The tests that a program had no time for can't be compared.
     runs = [run for side in (without, beside) for each in side.reports.values() for run in each]
     if late := sorted({run.command for run in runs if run.verdict == TIMEOUT}):
         told.append(f"out of time: {', '.join(late)}")

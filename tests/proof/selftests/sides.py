@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The programs in guests: without a cleaner, and beside one."""
+"""Runs selftests in guests, without a cleaner and beside one."""
 
 import json
 from collections.abc import Sequence
@@ -19,9 +19,9 @@ from proof.selftests.verdicts import (
 )
 from proof.task import PYTHON, PYTHONPATH, pass_on
 
-# Of a program whose verdicts differ, on each side.
+# A program whose verdicts differ is run so many more times on each side.
 MORE_RUNS = 3
-# The tests of migration take three processors on two nodes at least.
+# The tests of migration need at least three processors on two NUMA nodes.
 MACHINE = lab.Machine(memory="3G", disk="1G", cpus=3, numa=2)
 # Seconds for what a guest does between programs.
 BESIDES = 180.0
@@ -40,10 +40,10 @@ class Side:
         """How often the cleaner went over all processes."""
         self.accelerator = ""
         self.reports: dict[str, list[Report]] = {}
-        """By command, run by run."""
+        """The reports of each command, run by run."""
 
     def run(self, commands: Sequence[str], times: int = 1) -> None:
-        """Run each of these so many times, in one guest.
+        """Run each command so many times, all in one guest.
 
         Raises LabError if the guest does not come up, or its kernel reports a bug.
         """
@@ -79,7 +79,7 @@ class Side:
 
     @property
     def freed(self) -> dict[str, int]:
-        """Tables that the cleaner freed while programs ran, by level."""
+        """Return how many tables the cleaner freed while programs ran, by level."""
         reports = [report for runs in self.reports.values() for report in runs]
         return {
             level: sum(report.freed[number] for report in reports)
@@ -88,7 +88,7 @@ class Side:
 
 
 def both(kernel: lab.Kernel, programs: Path) -> tuple[Side, Side]:
-    """All the programs that this kernel has, on both sides; those that differ MORE_RUNS more."""
+    """Run this kernel's programs on both sides, and those whose verdicts differ MORE_RUNS more."""
     without, beside = (Side(kernel, programs, cleaner=cleaner) for cleaner in (False, True))
     commands = [each.command for each in PROGRAMS if (programs / each.executable).exists()]
     for side in (without, beside):
@@ -106,7 +106,7 @@ def both(kernel: lab.Kernel, programs: Path) -> tuple[Side, Side]:
 
 
 def found(without: Side, beside: Side) -> list[Difference]:
-    """Every verdict that was not the same in all runs."""
+    """Return every verdict that was not the same in all runs."""
     return [
         difference
         for command, reports in without.reports.items()
@@ -115,7 +115,7 @@ def found(without: Side, beside: Side) -> list[Difference]:
 
 
 def executed(without: Side, beside: Side) -> list[str]:
-    """The different programs that ran to their end and tried something, on both sides."""
+    """Return the different programs that ran to their end and tried something, on both sides."""
     return sorted(
         {
             command.split()[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a program says of itself, read from its exit code and its output, and compared."""
+"""Verdicts on selftests, read from a program's exit code and its output, and compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 PASS, FAIL, SKIP, XFAIL, TIMEOUT, ABSENT = "pass", "fail", "skip", "xfail", "timeout", "absent"
-# kselftest.h's; every other one is a failure.
+# These are the exit codes of kselftest.h; every other one is a failure.
 EXIT_CODES = {0: PASS, 2: XFAIL, 4: SKIP}
 
 WHOLE = ""
@@ -33,7 +33,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Report:
-    """What came of one run of a program."""
+    """The result of one run of a program."""
 
     command: str
     verdict: str
@@ -46,32 +46,32 @@ class Report:
 
     @property
     def verdicts(self) -> Mapping[str, str]:
-        """Those of the program and of its tests."""
+        """Return the verdicts of the program and of its tests."""
         return {WHOLE: self.verdict, **self.tests}
 
     @property
     def tried(self) -> bool:
-        """Whether it ran to its end, and skipped less than all."""
+        """Return whether the program ran to its end, and did not skip all its tests."""
         skipped = self.tests and set(self.tests.values()) == {SKIP}
         return self.verdict in (PASS, FAIL) and not skipped
 
     def verdict_of(self, test: str) -> str:
-        """That of one test, or of the program; ABSENT if the program did not tell."""
+        """Return the verdict of one test, or of the program; ABSENT if there is none."""
         return self.verdicts.get(test, ABSENT)
 
 
 def of_program(code: int | None, tests: Mapping[str, str]) -> str:
-    """The verdict of a program as a whole, by its exit code; None: it ran out of time."""
+    """Return the verdict of a whole program by its exit code: None says it ran out of time."""
     if code is None:
         return TIMEOUT
     if code < 0:
         return signal.Signals(-code).name
-    # That of khugepaged.c counts failures.
+    # The exit code of khugepaged.c is its number of failures.
     return FAIL if FAIL in tests.values() else EXIT_CODES.get(code, FAIL)
 
 
 def of_tests(output: str) -> dict[str, str]:
-    """The verdicts of the tests that a program's output names; of a name's second, `name (2)`."""
+    """Return the verdicts of the tests in a program's output; `name (2)` is a name's second."""
     found: dict[str, str] = {}
     for name, verdict in _told(output):
         key, number = name, 1
@@ -117,7 +117,7 @@ def _khugepaged(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def differing(one: Report, other: Report) -> list[str]:
-    """The names of the tests with another verdict; WHOLE for the program's own."""
+    """Return the names of the tests with another verdict; WHOLE stands for the program."""
     names = dict.fromkeys([*one.verdicts, *other.verdicts])
     return [name for name in names if one.verdict_of(name) != other.verdict_of(name)]
 
@@ -131,16 +131,16 @@ class Difference:
     without: tuple[str, ...]
     """Its verdicts without a cleaner, run by run."""
     beside: tuple[str, ...]
-    """Those with one."""
+    """Its verdicts beside a cleaner, run by run."""
 
     @property
     def unstable(self) -> bool:
-        """Whether it varies without a cleaner too, and does nothing else beside one."""
+        """Return whether the verdict varies without a cleaner, and is no new one beside it."""
         return len(set(self.without)) > 1 and set(self.beside) <= set(self.without)
 
 
 def differences(without: Sequence[Report], beside: Sequence[Report]) -> list[Difference]:
-    """What differs between all runs of one program, without a cleaner and beside one."""
+    """Return what differs between all runs of one program, without a cleaner and beside one."""
     reports = (*without, *beside)
     found = []
     for name in dict.fromkeys(name for report in reports for name in report.verdicts):
