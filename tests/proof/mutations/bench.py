@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every protection of the module off, one at a time: is it noticed?
+"""Judges mutations, each of which switches one protection of the module off: is it noticed?
 
 A mutation is caught where its scenario fails with the protection off, and passes with the module
 as it is.  A verdict stands until the module, the mutation or its scenario changes.
@@ -18,14 +18,14 @@ from proof.mutations.catalog import MUTATIONS, Mutation
 from proof.mutations.mutate import mutate
 from proof.task import ProofFailed
 
-# The seeds of the runs, which are the same at every proof.
+# The seeds of the runs begin here: they are the same at every proof.
 FIRST_SEED = 1
-# Of all runs with a mutation, so many must fail where all of them are made.
+# Where all runs with a mutation are made, this share of them must fail.
 CAUGHT_SHARE = 0.8
 
 
 class Verdict(TypedDict):
-    """What was seen of one mutation on one kernel."""
+    """The verdict on one mutation on one kernel, and the runs that it comes from."""
 
     name: str
     kernel: str
@@ -40,7 +40,7 @@ class Verdict(TypedDict):
 
 
 def wanted(kernel: str, only: str = "") -> list[Mutation]:
-    """Return the mutations that matter on kernels of that line, if their names have that text."""
+    """Return the mutations that matter on a line of kernels, and have a text in their names."""
     return [one for one in MUTATIONS if kernel in one.kernels and only in one.name]
 
 
@@ -55,7 +55,7 @@ def made_of(mutation: Mutation, kernel: str) -> str:
 
 
 def standing(kernel: lab.Kernel, line: str, verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    """Return the verdicts that still stand, by mutation; what was not caught is tried again."""
+    """Return the verdicts that still stand, by mutation; only one that was caught ever does."""
     current = {one.name: made_of(one, line) for one in wanted(line)}
     return {
         one["name"]: one
@@ -91,7 +91,7 @@ class Bench:
                 yield judge(stage, mutation, build)
 
     def _look(self, stage: Stage, mutation: Mutation, build: Path) -> Verdict:
-        """Play its scenario until it is caught."""
+        """Play a mutation's scenario until the mutation is caught."""
         jobs = self._jobs_of(mutation)
         usual = self._usual(stage, jobs, until="passed")
         outcomes = {one.outcome for one in usual}
@@ -101,7 +101,7 @@ class Bench:
         return self._verdict(mutation, [one for one in usual if one.outcome == "passed"], seen)
 
     def _judge(self, stage: Stage, mutation: Mutation, build: Path) -> Verdict:
-        """Play its scenario with each seed, with the module as it is and with the mutation."""
+        """Play the scenario with each seed, with the module as it is and with the mutation."""
         jobs = self._jobs_of(mutation)
         usual = self._usual(stage, jobs)
         if any(one.outcome != "passed" for one in usual):
@@ -114,7 +114,7 @@ class Bench:
         return [Job(mutation.scenario, seed) for seed in self._seeds]
 
     def _usual(self, stage: Stage, jobs: Sequence[Job], until: str | None = None) -> list[Seen]:
-        """Play jobs with the module as it is, unless they were."""
+        """Return what came of jobs with the module as it is; play those not played before."""
         if until and any(
             one in self._unmutated and self._unmutated[one].outcome == until for one in jobs
         ):
@@ -123,7 +123,7 @@ class Bench:
         mutated = stage.mutated
         seen = stage.play(missing, until=until) if missing else {}
         if mutated and any(one.outcome == "failed" for one in seen.values()):
-            # What a mutation left behind in this guest says nothing of the module.
+            # A mutation may have left damage behind in this guest: the module needs another one.
             stage.leave()
             seen = stage.play(missing, until=until)
         self._unmutated |= seen

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each protection of the module, switched off alone: edits of its source, never shipped."""
+"""The mutations: edits of the module's source that each switch one protection off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Mutation:
     elsewhere: str = ""
 
 
-# Of PTE tables: upper ones still have the lock for writing.
+# Takes the mmap lock for reading for PTE tables; upper tables still have it for writing.
 FOR_READING = [
     Edit(
         "hold.c",
@@ -41,7 +41,8 @@ FOR_READING = [
         "hold_begin(call, call->exclusive)",
     )
 ]
-# Of PTE tables without zero pages to drop, on a kernel where they need the lock for writing.
+# Takes no VMA locks for PTE tables, except to drop zero pages.  This matters only on a kernel where
+# PTE tables need the mmap lock for writing.
 NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
     "reclaim.c",
     "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
@@ -132,7 +133,7 @@ MUTATIONS = (
     Mutation(
         "freeing after RCU",
         [
-            # What pte_free_defer() has called after a grace period, called at once.
+            # Call at once what pte_free_defer() has called after a grace period.
             Edit(
                 "compat/unexported.c",
                 "\treturn PGTC_FIND(pgtc_pte_free_defer, pte_free_defer);\n",

@@ -11,7 +11,7 @@ from proof.task import Outcome, ProofFailed, Task
 def prove(task: Task) -> Outcome:
     """Judge each mutation that matters on the kernel; verdicts that stand are taken over.
 
-    Verdicts are kept one by one, so that whoever interrupts this goes on from there.
+    Verdicts are kept one by one, so that an interrupted proof goes on from the last.
     """
     mutations = wanted(task.line, task.only)
     kernel = task.guests_kernel

@@ -13,7 +13,7 @@ HEAD = """\
 
 
 def markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """The table, with a line for each kernel on which a protection does not matter."""
+    """Return the table, with a line for each kernel on which a protection does not matter."""
     rows = []
     for mutation in MUTATIONS:
         for kernel in ALL:
