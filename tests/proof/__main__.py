@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Prove the module: python -m proof NAME --kernel K, or `all` that was not proved yet.
+"""Prove the module: python -m proof NAME --kernel K, or `all` for what was not proved yet.
 
 A proof that passed is stored in evidence/proofs, with hashes of the module and of the proof.  While
 these stay the same, `all` does not run it again.  Ctrl-C ends it; what has passed is kept.
@@ -25,7 +25,7 @@ from proof.proofs import HOST, KERNELS, PROOFS, Proof
 from proof.standing import standings
 from proof.task import Figures, ProofFailed, Task
 
-# What guests write, and what an interrupted proof goes on from.
+# Guests write here, and an interrupted proof goes on from what it finds here.
 WORK = Path("build/proofs")
 FAILED = 2
 
@@ -158,7 +158,7 @@ def _say(line: str) -> None:
 
 
 def _command(proof: Proof) -> click.Command:
-    """Make the command that runs one proof; it has all flags, so that no other place needs any."""
+    """Make the command that runs one proof, with all flags that any proof may need."""
 
     @click.command(proof.name, help=f"{proof.description}", short_help=proof.description)
     @click.option("--kernel", "line", type=click.Choice(proof.kernels), required=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Proofs: what runs longer than a test, in a guest too; their length and seed are parameters."""
+"""Options and fixtures of the proofs that pytest runs: their length, their seed, their figures."""
 
 import secrets
 import time
@@ -14,7 +14,7 @@ __all__ = ["clean_log"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long, and from which seed."""
+    """Add the options that say how long a proof runs, and from which seed."""
     group = parser.getgroup("proofs")
     group.addoption("--calls", type=int, default=10_000, help="ioctls that each fuzzer makes")
     group.addoption("--seed", type=int, help="repeat a run; a new one by default")
@@ -22,13 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def calls(request: pytest.FixtureRequest) -> int:
-    """How many calls a fuzzer is to make."""
+    """Return how many calls a fuzzer is to make."""
     return int(request.config.getoption("--calls"))
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """Where all that is random comes from: shown if the test fails."""
+    """Return the seed of all that is random; pytest shows it if the test fails."""
     given = request.config.getoption("--seed")
     chosen = secrets.randbits(32) if given is None else int(given)
     request.node.add_report_section("setup", "seed", f"--seed {chosen}")
@@ -40,7 +40,7 @@ Record = Callable[..., None]
 
 @pytest.fixture
 def record(request: pytest.FixtureRequest, seed: int) -> Iterator[Record]:
-    """Take a fuzzer's figures, which are kept once it has passed."""
+    """Yield a function that takes a fuzzer's figures, which are kept after the test."""
     figures: results.Figures = {}
     begun = time.monotonic()
     yield figures.update

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Hashes of what a proof is about: two are equal where nothing that counts has changed.
 
-Comments, docstrings and white space don't count.  Of the module, neither does what is compiled for
+Comments, docstrings and white space don't count, nor does code of the module that is compiled for
 other kernels only: a change for the newest kernel leaves the proofs on the others standing.
 """
 
@@ -113,7 +113,7 @@ def _c(path: Path) -> list[str]:
 
 @cache
 def _preprocessed(text: str) -> list[str]:
-    """Return the lines of C code as the preprocessor leaves them that only takes comments out."""
+    """Return the lines of C code without comments; gcc's preprocessor does nothing else here."""
     done = subprocess.run(
         ["gcc", "-w", "-fpreprocessed", "-dD", "-E", "-P", "-x", "c", "-"],
         input=text,
@@ -121,7 +121,7 @@ def _preprocessed(text: str) -> list[str]:
         capture_output=True,
         text=True,
     )
-    # How it breaks and indents lines differs between versions of gcc.
+    # Versions of gcc differ in how they break and indent lines.
     return _squeezed(done.stdout.replace("\\\n", " "))
 
 
@@ -137,7 +137,7 @@ def _python(text: str) -> list[str]:
         match node:
             case ast.Expr(value=ast.Constant(value=str()), end_lineno=int(end)):
                 lines[node.lineno - 1 : end] = [""] * (end - node.lineno + 1)
-    # Indentation has a meaning here.
+    # Indentation has a meaning in Python, so that only trailing white space goes.
     return [line.rstrip() for line in lines if line.strip()]
 
 
@@ -151,7 +151,7 @@ def _squeezed(text: str) -> list[str]:
 
 
 def _for_kernel(lines: Iterable[str], kernel: str) -> Iterator[str]:
-    """Leave out what conditions on the kernel's version keep from a kernel.
+    """Yield the lines of C code, without those that a condition on the version keeps from a kernel.
 
     Other conditions stay, with all that depends on them.
     """
@@ -195,9 +195,9 @@ class _Branches:
 
 
 def _holds(condition: str, kernel: str) -> bool | None:
-    """Whether a condition on the version alone holds for kernels of that line; None of others.
+    """Return whether a condition holds for a line of kernels; None if that does not decide it.
 
-    What asks for a version's third number is such another: a line has many of those.
+    A line does not decide a condition on the third number of a version either, as it has many.
     """
     major, minor = map(int, kernel.split("."))
     text = VERSION.sub(lambda match: str(int(match[1]) * 1000 + int(match[2])), condition)

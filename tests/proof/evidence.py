@@ -21,7 +21,7 @@ Scale = Literal["short", "long"]
 SCALES: tuple[Scale, ...] = ("short", "long")
 STORED = Path(__file__).parents[2] / "evidence/proofs"
 STAMP = re.compile(r"^\[ *[0-9.]+\](\[ *[CT][0-9]+\])? ?")
-# The log of one guest; what lies between its two halves is left out.
+# Of a longer log, the first half and the last half of so many lines are stored.
 MOST_LOG_LINES = 400
 
 Document = dict[str, Any]
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class About:
-    """What a proof is a proof of."""
+    """The hashes of what a proof is about: it counts for as long as these stay the same."""
 
     module: str
     """The hash of the module as it is for that kernel."""
@@ -60,7 +60,7 @@ def read_all(stored: Path = STORED) -> list[Document]:
 def store(document: Document, log: str, stored: Path = STORED) -> Path:
     """Write the document of a proof that passed, and its kernel's log; return the document's path.
 
-    It takes the place of the older one of the same proof, kernel and scale.
+    They replace the older ones of the same proof, kernel and scale.
     """
     place = path(document["proof"], document["line"], document["scale"], stored)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def store(document: Document, log: str, stored: Path = STORED) -> Path:
 
 
 def replace(file: Path, content: object) -> None:
-    """Write JSON to a file; whoever interrupts that finds the file as it was before."""
+    """Write JSON to a file, which an interruption leaves as it was before."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(json.dumps(content, indent=1) + "\n")
@@ -89,9 +89,9 @@ def obstacle(document: Document | None, about: About) -> str | None:
 
 
 def other_kernel(document: Document | None, release: str) -> str | None:
-    """Say that the kernel is another than the proved one, or return None.
+    """Say that the kernel is not the proved one, or return None if it is.
 
-    That fails nothing: Debian may release a kernel at any time.
+    Another kernel is no failure: Debian may release one at any time.
     """
     if document is None or document["kernel"] == release:
         return None
@@ -99,7 +99,7 @@ def other_kernel(document: Document | None, release: str) -> str | None:
 
 
 def configuration(kernel: Kernel) -> str | None:
-    """Hash a kernel's .config; None where its packages have none."""
+    """Hash a kernel's .config, or return None if its packages have none."""
     for file in (
         kernel.tree / f"usr/src/linux-headers-{kernel.release}/.config",
         kernel.tree / f"boot/config-{kernel.release}",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Scenarios played in guests of the lab, with this build of the module or that."""
+"""Plays scenarios in guests of the lab, with the module as it is or another build of it."""
 
 import json
 import sys
@@ -17,12 +17,12 @@ from proof.scenarios.__main__ import CUT, KERNEL_COMPLAINED, READY
 
 PROOF = Path(__file__).parent
 MODULES = PROOF / "modules"
-# The modules that help scenarios; `mutations` has one more of each mutation.
+# Modules that scenarios need beside the module itself or a mutation of it.
 HELPERS = ("delay", "shadow")
 SCENARIOS = PROOF / "scenarios"
-# Beside what a scenario may take: to start Python and end, on a busy machine.
+# What a busy machine may take, beside the scenarios themselves, to start Python and to end.
 SPARE_SECONDS = 300
-# The scenarios bring up the other CPUs: see Delays.  What comes after a report says nothing more.
+# Scenarios bring up the other CPUs: see Delays.  What follows a kernel's report proves nothing.
 MACHINE = lab.Machine(cpus=3, numa=2, append="maxcpus=1 panic_on_warn=1")
 
 
@@ -39,31 +39,31 @@ class Job:
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of a job: `outcome` is passed, failed or inconclusive; `report` says why."""
+    """The result of a job: `outcome` is passed, failed or inconclusive; `report` says why."""
 
     outcome: str
     report: str
     complained: bool = False
-    """Whether the kernel is not to be trusted since."""
+    """Whether the kernel complained, and is not to be trusted since."""
 
 
 @dataclass
 class Stage:
     """Plays scenarios in one guest, and in another once the kernel of the first complained.
 
-    `builds` are the modules that it may be told to play with beside the module as it is: a guest
-    sees what was named when it booted.
+    `builds` are the other builds of the module that it may be told to play with: a guest sees only
+    what was named when it booted.
     """
 
     kernel: lab.Kernel
     builds: Sequence[Path] = ()
     seconds: float = 5.0
-    """How long a job takes that does not fail."""
+    """How long a job takes, unless it fails."""
     progress: Progress | None = None
     logs: list[str] = field(default_factory=list)
     """What the kernels logged, command by command."""
     mutated: bool = False
-    """Whether another build than the module as it is was loaded in the open guest."""
+    """Whether the open guest has had another build loaded than the module as it is."""
     _guest: lab.Guest | None = None
     _loaded: Path | None = None
 
@@ -87,12 +87,12 @@ class Stage:
         if self._guest is None:
             return
         if error is None and not self.mutated:
-            # The dmesg gate has a last look.
+            # This checks the kernel's log for a last time.
             self._guest.close()
         self.leave()
 
     def leave(self) -> None:
-        """End the guest: the next job has one that was just booted."""
+        """End the guest, so that the next job gets one that was just booted."""
         if self._guest is not None:
             self._guest.end("another is to be played in")
         self._guest = None
@@ -103,9 +103,9 @@ class Stage:
     ) -> dict[Job, Seen]:
         """Play jobs one after the other with a build, until the outcome of one is `until`.
 
-        A complaint of the kernel fails the job that was being played: the next one has a guest
-        that was just booted.  Raises LabError where a guest does not come up or dies without a
-        word, which says nothing of the module.
+        A complaint of the kernel fails the job that was being played, and the next one gets a guest
+        that was just booted.  Raises LabError if a guest does not come up or dies without a word,
+        which says nothing about the module.
         """
         seen: dict[Job, Seen] = {}
         while len(seen) < len(jobs):
@@ -120,7 +120,7 @@ class Stage:
     def _play_in_one_guest(
         self, jobs: Sequence[Job], build: Path, until: str | None
     ) -> dict[Job, Seen]:
-        """As `play`; at least one job, and no more once the kernel complained."""
+        """Play at least one of the jobs, and no more once the kernel has complained."""
         said = bytearray()
         ready = f"{READY}\n".encode()
         report = ""
@@ -150,7 +150,7 @@ class Stage:
             for job, answer in zip(jobs, answers, strict=False)
         }
         if report and not any(one.complained for one in seen.values()):
-            # In the job that was being played, or after the last.
+            # The report is about the job that was being played, or came after the last one.
             seen[jobs[min(len(seen), len(jobs) - 1)]] = Seen("failed", report, complained=True)
         return seen
 

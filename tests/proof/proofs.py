@@ -19,14 +19,14 @@ from proof.upstream import prove as upstream
 
 KERNELS = tuple(lab.SOURCES)
 HOST = "host"
-# By default KCSAN has an access in 4000 wait for 80 us: emulated CPUs hardly ever meet in that.
+# By default KCSAN delays one access in 4000 for 80 us: emulated CPUs hardly ever meet in that.
 RACES_APPEND = "kcsan.skip_watch=2000 kcsan.udelay_task=4000"
-# With that check, who allocates or frees a page flushes the TLB, and each fault takes longer.
+# debug_pagealloc flushes the TLB for each page allocated or freed, and makes faults slower.
 ZEROS_APPEND = "debug_pagealloc=off"
-# What is played in the guests of mutations and of upstream's bugs.
+# The sources of the scenarios, which the proofs `mutations` and `upstream` play.
 SCENARIOS = ("proof/scenarios", "proof/modules/delay", "proof/modules/shadow")
 RELOADS = 2
-# Beside what a storm or a scenario is to last: see LEAST_PATIENCE in storms.storm.
+# A storm may last so much longer than it was asked to: see LEAST_PATIENCE in storms.storm.
 SPARE_SECONDS = 1800
 
 
@@ -41,12 +41,12 @@ class Proof:
     amounts: Mapping[Scale, int]
     """How much of the unit is done at each scale; a scale that is missing has no such proof."""
     sources: tuple[str, ...]
-    """What it is made of, below tests/; what those import counts as well."""
+    """The files that the proof is made of, below tests/; what those import counts as well."""
     kernels: tuple[str, ...] = KERNELS
     build: str | None = "debug"
     """The build of the kernel; None for Debian's."""
     builds: Mapping[Scale, str | None] = field(default_factory=dict)
-    """The builds of the kernel that are others at a scale."""
+    """At these scales, the builds of the kernel that replace `build`."""
 
     def build_at(self, scale: Scale) -> str | None:
         """Return the build of the kernel at a scale."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How what runs in a guest hands its figures to the proof that runs it."""
+"""How a command in a guest hands its figures to the proof that runs it."""
 
 import json
 import os

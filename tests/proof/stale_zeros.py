@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""In a guest of three CPUs: is a zero ever read where another CPU has written, a page long since?
+"""In a guest with three CPUs: does one ever read zero after another CPU has written there?
 
     PYTHONPATH=tests:build/editable python -P -m proof.stale_zeros --rounds 1000000
 
-The race of tests/guest/stale_zeros.py for as long as is asked for, by calls over many tables and
-over few in turn.  Prints its figures as JSON.  Exits with 1 where a zero was stale, a page was not
-zero before, the kernel complained, or there were too few zero pages dropped for a race.
+This repeats the race of tests/guest/stale_zeros.py for so many rounds, by calls over many tables
+and over few in turn.  It prints figures as JSON, and exits with 1 where a zero was stale, a page
+was not zero before, the kernel complained, or too few zero pages were dropped for a race.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from cleanup.lab.dmesg import Mark
 from guest.stale_zeros import CPUS, PAGES, race
 from proof import results
 
-# Between two lines of progress.
+# The number of batches between two lines of progress.
 BATCHES = 64
-# In one range of a call: of many tables all of the TLB is flushed, of few ranges of it.
+# The tables in one range of a call: for many the kernel flushes the whole TLB, for few a range.
 UNITS = (PAGES, 16)
 
 
 def main() -> int:
-    """See the module."""
+    """Run the race, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m proof.stale_zeros", description=__doc__)
     parser.add_argument("--rounds", type=int, default=1_000_000)
     wanted: int = parser.parse_args().rounds

@@ -15,14 +15,14 @@ from proof.proofs import HOST, PROOFS, Proof
 
 @dataclass(frozen=True)
 class Standing:
-    """Whether a proof counts on a kernel."""
+    """A proof on a line of kernels, and whether it counts for the module as it is."""
 
     proof: Proof
     line: str
     obstacle: str | None
-    """Why it has to be made again, or None."""
+    """Why the proof has to be made again, or None if it counts."""
     remark: str | None = None
-    """That the kernel in the cache is another than the proved one, which fails nothing."""
+    """A note that the kernel in the cache is not the proved one, which is no failure."""
 
     def __str__(self) -> str:
         """Name the proof and the kernel, and say how it stands."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One proof on one kernel: what it is given, how it runs a command in a guest, what it returns."""
+"""What a proof is given to run on a kernel, how it runs a command in a guest, what it returns."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ class ProofFailed(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a proof that passed came to."""
+    """The result of a proof that passed."""
 
     figures: Figures
     log: str
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Task:
-    """What a proof is given."""
+    """What a proof is given to run on one kernel."""
 
     line: str
     """The line of kernels, such as ``6.12``, or ``host``."""
@@ -55,15 +55,15 @@ class Task:
     """An empty directory for what the guest writes."""
     progress: Progress
     only: str = ""
-    """Of several parts, those with this text in their names; nothing is stored then."""
+    """Run only the parts with this text in their names; nothing is stored then."""
     hardware: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the machine that are to be others than the proof's."""
+    """Fields of the machine that replace those of the proof."""
     known: Mapping[str, Any] = field(default_factory=dict)
     """What this proof stored before, or kept when it was interrupted."""
 
     @property
     def guests_kernel(self) -> lab.Kernel:
-        """The kernel, of a proof that runs in guests."""
+        """Return the kernel, which every proof has that runs in guests."""
         assert self.kernel is not None
         return self.kernel
 
@@ -103,7 +103,7 @@ class Task:
         return Outcome(self.left(), done.dmesg)
 
     def left(self) -> Figures:
-        """Read the figures that were kept: those of the name "figures", and parts by name."""
+        """Return the figures that were kept: those of "figures", and those of parts by name."""
         files = sorted(self.work.glob("*.json"))
         found: Figures = {file.stem: json.loads(file.read_text()) for file in files}
         return {**found.pop("figures", {}), **found}
@@ -121,6 +121,6 @@ class Task:
 
 
 def pass_on(data: bytes) -> None:
-    """Show what a guest says as it comes."""
+    """Write what a guest says to standard error as it comes."""
     sys.stderr.buffer.write(data)
     sys.stderr.buffer.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The proof that the module has none of the bugs that Linux itself had here: a scenario each."""
+"""The proof that the module has none of the bugs that Linux had where it frees page tables."""
 
 import inspect
 import sys
@@ -15,12 +15,12 @@ BUGS = [
     for name, function in inspect.getmembers(upstream, inspect.isfunction)
     if function.__module__ == upstream.__name__ and function in POINTS
 ]
-# A busy machine may keep a race from coming about: such a run is made again, with another seed.
+# A race may not come about on a busy machine: such a run is repeated with another seed.
 ATTEMPTS = 3
 NOT_ON = {
     # 6.8 brought UFFDIO_MOVE.
     "uffdio_move_into_a_vanished_table": ("6.1",),
-    # Before 6.6 it holds the mmap lock for writing, as does who frees a table there.
+    # Before 6.6 khugepaged holds the mmap lock for writing, as does the module there.
     "khugepaged_against_a_vanished_table": ("6.1",),
 }
 
@@ -38,7 +38,7 @@ def prove(task: Task) -> Outcome:
 
 
 def _not_passed(jobs: Sequence[Job], runs: int, stage: Stage) -> list[Job]:
-    """Play jobs, and those that decided nothing again; return what failed or never decided."""
+    """Play jobs, inconclusive ones again; return those that failed or stayed inconclusive."""
     failed: list[Job] = []
     for _ in range(ATTEMPTS):
         seen = stage.play(jobs)
