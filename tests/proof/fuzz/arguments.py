@@ -44,7 +44,7 @@ from proof.fuzz.model import (
     wrong_answers,
 )
 
-# Far below everything that the kernel places, so that a run can be repeated to the byte.
+# These are far below addresses that the kernel chooses, so that a run can be repeated exactly.
 STAGE = 1 << 42
 POOL = STAGE + (1 << 32)
 ARENA = Arena(base=1 << 44, plan="-edezndh-fsznen-")
@@ -53,12 +53,12 @@ PAGES_OF_STAGE = 3 + 2 * FLIPPED_BATCH
 DATA = 0x5A
 READ_ONLY_OFFSET = 1 << 30
 ROWS = 2048
-PROPER_ROWS = 1536  # the first ones of a pool: ranges that nothing is wrong with
+PROPER_ROWS = 1536  # the valid ranges, which come first in a pool
 BATCH = 2048
 MAP_FIXED_NOREPLACE = 0x100000
-# Since Linux 6.14 these stand for the caller and its process, where a pidfd is asked for.
+# Since Linux 6.14 these numbers stand for the caller and its process, in place of a pidfd.
 PIDFD_SELF = (-10000, -20000, -10002, -10003)
-# Of these ioctls the VFS answers some itself, whatever the file.
+# The VFS itself answers some ioctls of these types, whatever the file.
 VFS_MAGICS = (0x00, 0x12, 0x15, 0x54, 0x58, 0x66, 0x94)
 
 STRANGE_32 = (*(1 << bit for bit in range(32)), 0, 3, 5, 6, 7, 1023, 1024, 1025, 0xFFFF_FFFF)
@@ -86,13 +86,13 @@ class Batch:
     pool: NDArray[Any]
 
     def one(self, index: int) -> Batch:
-        """A single call of it."""
+        """Return a batch of a single call of this one."""
         return Batch(self.calls[index : index + 1], self.images[index : index + 1], self.pool)
 
     def changed(self) -> tuple[Batch, Batch]:
-        """With the bytes of the structs, and with those of the ranges, as they are in between.
+        """Return the batch with the flipped bytes in the structs, and with those in the ranges.
 
-        Not with both: a call may read the ranges of others, that don't change meanwhile.
+        No batch has both: a call may read ranges of other calls, which don't change meanwhile.
         """
         images, pool = self.images.copy(), self.pool.copy()
         at = self.calls["flip_at"].astype("i8")
@@ -105,12 +105,12 @@ class Batch:
 
 
 def pool_addr(pool: NDArray[Any]) -> int:
-    """Where the ranges are, so that unmapped memory follows them."""
+    """Return where the ranges are put, so that unmapped memory follows them."""
     return POOL - pool.nbytes
 
 
 class Module:
-    """The module, in a process whose arena the model knows."""
+    """The module under test, called by a process whose memory the model knows."""
 
     def __init__(self, stack: ExitStack) -> None:
         """Map everything, and start a child to be a target as well."""
@@ -123,7 +123,7 @@ class Module:
         self._pool = np.zeros(ROWS, RANGE)
         self._map(pool_addr(self._pool), self._pool.nbytes, SHARED_ANON)
         self._map_arena()
-        # The child has the data alone: what its parent empties from now on it never had.
+        # The child has tables with data only: its parent makes the empty ones after the fork.
         quiet = stack.enter_context(child(_hold_data))
         self._empties = np.array(ARENA.units("efh"), np.uint64)
         self._zeros = np.array(
@@ -192,7 +192,7 @@ class Module:
         )
 
     def wrong(self, batch: Batch) -> Column:
-        """Make the calls; which of them got a wrong answer."""
+        """Make the calls, and return which of them got a wrong answer."""
         return self.try_out(batch).wrong
 
     def try_out(self, batch: Batch) -> Tried:
@@ -214,7 +214,7 @@ class Module:
         verdict, wrong = self._compare(batch, numbers, after)
         changed = np.zeros_like(wrong)
         if batch.calls["flips"].any():
-            # As it was before a change or as it was after it, and nothing between.
+            # An answer must suit all bytes before the change or all bytes after it, not a mixture.
             for told in batch.changed():
                 changed |= wrong & ~self._compare(told, numbers, after)[1]
             wrong &= ~changed
@@ -231,9 +231,9 @@ class Module:
 
     @contextmanager
     def flipper(self) -> Iterator[None]:
-        """Another process that changes a byte while calls with `flips` are made.
+        """Have another process change a byte while calls with `flips` are made.
 
-        Not a thread: each flush of this address space would interrupt its CPU and wait for it.
+        A thread would not do: each TLB flush of its memory would interrupt its CPU and wait for it.
         """
 
         def flip(pause: Callable[[], None]) -> None:
@@ -250,33 +250,33 @@ class Module:
 
 @dataclass(frozen=True)
 class Tried:
-    """What a batch came to."""
+    """The answers to the calls of a batch, and the model's verdict on them."""
 
     wrong: Column
-    changed: Column  # whether the answer is to what was changed meanwhile
-    first_spoilt: int  # the first call that wrote beside its struct, or -1
+    changed: Column  # whether the answer suits only the bytes as changed meanwhile
+    first_spoilt: int  # the first call for which the module wrote beside the struct, or -1
     numbers: NDArray[np.int32]
     after: NDArray[np.uint8]
     verdict: Verdict
 
 
 def _hold_data(pause: Callable[[], None]) -> None:
-    """The child: data where its parent has some, in tables of its own."""
+    """Be the child: write data where the parent has some, so that it has tables of its own."""
     for addr in ARENA.units("ds"):
         poke(addr, 1, 1, DATA)
     pause()
 
 
 class Generator:
-    """Batches from a seed; each is the same again by its index alone."""
+    """Makes batches from a seed; the seed and an index always give the same batch."""
 
     def __init__(self, world: World, seed: int) -> None:
-        """Any seed gives other calls."""
+        """Prepare to make batches for a world, other ones from each seed."""
         self._world = world
         self._seed = seed
 
     def batch(self, index: int, size: int = BATCH, *, flips: bool = False) -> Batch:
-        """Calls with a few strange fields; with `flips` one byte changes while each is made."""
+        """Make calls with a few strange fields, or with `flips` valid calls and a byte to flip."""
         self._rng = np.random.default_rng([self._seed, index])
         pool = self._ranges()
         images = self._proper_structs(pool, size, rows_each=ROWS // size if flips else 0)
@@ -290,7 +290,7 @@ class Generator:
             self._add_flips(calls, images, pool)
         else:
             self._make_strange(calls, images, args)
-        # Whoever says that the struct is longer than it is can't complain of what is written there.
+        # If `size` is more than the struct's length, the module may write behind the struct.
         calls["slack"][(args["size"] > calls["length"]) | flips] = 0
         return Batch(calls, images, pool)
 
@@ -305,7 +305,7 @@ class Generator:
         return self._rng.integers(256, size=size, dtype=np.uint8)
 
     def _ranges(self) -> NDArray[Any]:
-        """Ranges in and around the arena, then such as nobody should ask for."""
+        """Make valid ranges in and around the arena, then ranges with strange numbers."""
         pool = np.zeros(ROWS, RANGE)
         end = ARENA.base + (len(ARENA.plan) + 4) * UNIT
         pages = self._rng.integers(ARENA.base // PAGE, end // PAGE, size=ROWS)
@@ -322,7 +322,7 @@ class Generator:
         return pool
 
     def _proper_structs(self, pool: NDArray[Any], size: int, rows_each: int) -> NDArray[np.uint8]:
-        """Calls that nothing is wrong with; each with ranges of its own if `rows_each`."""
+        """Make valid structs; each has so many ranges to itself if `rows_each` is not 0."""
         args = np.zeros(size, ARGS)
         args["size"] = self._pick((*[SIZE] * 8, SIZE_MIN, 72, 200, SIZE + 8, 512, PAGE), size)
         args["flags"] = self._pick(
@@ -353,7 +353,7 @@ class Generator:
         return args.view(np.uint8).reshape(size, SIZE)
 
     def _resume_some(self, args: Column, pool: NDArray[Any], first: Column) -> None:
-        """Cursors somewhere inside the ranges."""
+        """Set the cursors of some calls to somewhere inside their ranges."""
         size = len(args)
         at = (self._rng.random(size) * args["nr_ranges"]).astype("i8")
         resumed = self._rarely(size, 5) & (args["nr_ranges"] > 0)
@@ -365,12 +365,12 @@ class Generator:
         args["next_addr"] = np.where(inside, row["addr"] // PAGE * PAGE + pages * PAGE, 0)
 
     def _make_strange(self, calls: Column, images: NDArray[np.uint8], args: Column) -> None:
-        """Each field of some calls, and all of a few."""
+        """Make each field strange in some calls, and all fields in a few."""
         size = len(calls)
 
         def change(table: Column, name: str, values: Sequence[int], one_in: int = 20) -> None:
             changed = self._rarely(size, one_in)
-            # As C converts: modulo the field's width.
+            # C converts a number in the same way: modulo the field's width.
             table[name][changed] = self._pick(values, size)[changed].astype(table[name].dtype)
 
         targets = [fd for fds in self._world.targets.values() for fd in fds]
@@ -406,7 +406,7 @@ class Generator:
     def _change_requests(self, calls: Column) -> None:
         size = len(calls)
         request = calls["request"]
-        # The size in the number says nothing; the number and the type do.
+        # The module ignores the size in a request; another number or type is another request.
         resized = self._rarely(size, 10)
         request[resized] ^= self._rng.integers(1, 1 << 16, size=resized.sum()).astype("u8") << 16
         renumbered = self._rarely(size, 60)
@@ -435,7 +435,7 @@ class Generator:
 
 
 def smallest(module: Module, batch: Batch) -> Batch:
-    """A single wrong call with every field reset that its answer is wrong without."""
+    """Reset the fields of a single wrong call that do not matter to its wrong answer."""
     args = batch.images.view(ARGS)
     plain = {"size": SIZE, "levels": 1, "pidfd": -1, "inode_fd": -1}
     for name in reversed(ARGS.names or ()):
@@ -451,7 +451,7 @@ def smallest(module: Module, batch: Batch) -> Batch:
 
 
 def described(batch: Batch, tried: Tried, index: int) -> str:
-    """A call for people: its fields, its ranges, its answer and the model's."""
+    """Describe a call for people: its fields, its ranges, its answer and the model's."""
     args = batch.images.view(ARGS).reshape(-1)[index]
     after = tried.after.view(ARGS).reshape(-1)[index]
     allowed = [number for number in range(64) if int(tried.verdict.allowed[index]) >> number & 1]

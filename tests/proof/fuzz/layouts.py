@@ -63,7 +63,7 @@ from proof.fuzz.tables import (
     Space,
 )
 
-# Far below everything that the kernel places: nobody else has tables there.
+# This is far below addresses that the kernel chooses: nothing else has tables there.
 BASE = 1 << 45
 SPANS = 3
 END = BASE + SPANS * PUD_SPAN
@@ -73,11 +73,11 @@ MAP_HUGETLB = 0x40000
 PRESENT, SWAPPED, GUARD, MARKER = (1 << bit for bit in (63, 62, 58, 57))  # of a pagemap entry
 FRAME = (1 << 55) - 1
 MOST_PIECES = 14
-TRIES = 3  # of a layout whose tables drift
-FILE_PAGES = 8 * 512  # a file's, so that mappings meet
+TRIES = 3  # how often a layout is tried where the count of tables drifts
+FILE_PAGES = 8 * 512  # the most in one mapping; mappings of the one file share pages
 
 Op = tuple[str, int]
-"""A verb, and the seed of what it chooses from what is there."""
+"""A verb, and the seed of its random choices."""
 
 
 class Mismatch(Exception):
@@ -85,12 +85,12 @@ class Mismatch(Exception):
 
 
 class Drift(Mismatch):
-    """So many tables there should not be; one of them may be new outside the layout, though."""
+    """VmPTE differs from the model's count, maybe only by a new table outside the layout."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is the same for every layout."""
+    """Descriptors and facts that are the same for every layout."""
 
     device: int
     pagemap: int
@@ -101,7 +101,7 @@ class Machine:
 
     @staticmethod
     def here(stack: ExitStack) -> Machine:
-        """The guest's, until the stack is closed."""
+        """Open the guest's descriptors until the stack is closed, and find out its facts."""
         return Machine(
             device=opened(stack, _uapi.DEVICE),
             pagemap=opened(stack, "/proc/self/pagemap"),
@@ -113,14 +113,14 @@ class Machine:
 
 
 def opened(stack: ExitStack, path: str) -> int:
-    """A descriptor until the stack is closed."""
+    """Open a file for reading until the stack is closed."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, fd)
     return fd
 
 
 def opened_file(stack: ExitStack) -> int:
-    """The file in memory that a layout's mappings share."""
+    """Make the file in memory that mappings of a layout share."""
     return stack.enter_context(memfd(2 * FILE_PAGES * PAGE))
 
 
@@ -128,7 +128,7 @@ class Layout:
     """One layout from its first mapping to its end."""
 
     def __init__(self, machine: Machine) -> None:
-        """Nothing is mapped yet."""
+        """Begin with nothing mapped."""
         self._machine = machine
         self._space = Space()
         self._seen: dict[int, tuple[Entries, NDArray[np.uint64]]] = {}
@@ -139,7 +139,7 @@ class Layout:
         self.trace: list[str] = []
 
     def run(self, ops: Sequence[Op]) -> None:
-        """Do them all; Mismatch where an answer is not the model's."""
+        """Do all operations; raise Mismatch where an answer is not the model's."""
         unmap(BASE, END - BASE)
         self._baseline = vmpte()
         try:
@@ -151,7 +151,7 @@ class Layout:
             self._stack.close()
             unmap(BASE, END - BASE)
 
-    # What happens to the memory.
+    # Operations that change the memory and the model alike.
 
     def _map(self, rng: Random) -> None:
         kind = rng.choice(KINDS) if rng.random() < 0.3 else rng.choice(KINDS[:4])
@@ -229,7 +229,7 @@ class Layout:
         self._note(f"write {piece.kind}", piece.start, piece.end)
         self._forget()
         poke(piece.start, 1, 1, 7)
-        # Of small pages only the first is there now.
+        # If the fault mapped a small page instead, only the first is present.
         if piece.kind == HUGETLB or self._present(piece.end - PAGE):
             self._space.map_huge(piece.start, piece.kind)
         else:
@@ -250,7 +250,7 @@ class Layout:
         madvise(start, end - start, MADV_DONTNEED)
         if not self._machine.pt_reclaim:
             return
-        # This kernel frees the tables of the whole units itself.
+        # This kernel frees the tables of whole units itself.
         for unit in list(self._space.tables[tables.PTE]):
             covered = start <= unit * UNIT and (unit + 1) * UNIT <= end
             if covered and self._entries(unit) == Entries():
@@ -285,7 +285,7 @@ class Layout:
         start, end = self._part(rng, piece, most=3 * UNIT)
         self._note("guard", start, end)
         self._forget()
-        with suppress(OSError):  # of Linux 6.13
+        with suppress(OSError):  # before Linux 6.13 there are no guards
             madvise(start, end - start, MADV_GUARD_INSTALL)
             self._space.change(start, end, guarded=True)
             self._space.populate(start, end)
@@ -353,7 +353,7 @@ class Layout:
         new_end = to + end - start
         apart = new_end <= start or end <= to
         whole = all(_is_whole(other, to, new_end) for other in self._space.within(to, new_end))
-        # Moved zero pages are marked as soft-dirty, which no observer tells from others.
+        # mremap() marks zero pages as soft-dirty: no observer can tell these from others.
         if not apart or not whole or new_end > END or self._zero_pages_within(start, end):
             return
         self._note(f"move to {to:#x}", start, end)
@@ -371,7 +371,7 @@ class Layout:
         self._tracker = self._stack.enter_context(userfaultfd(start, end - start, unregister=False))
         self._space.change(start, end, tracked=True)
 
-    # Calls, and what must be so afterwards.
+    # Calls of the module, and checks of what they did.
 
     def _scan(self, rng: Random) -> None:
         self._call(rng, _uapi.SCAN_ONLY)
@@ -410,7 +410,7 @@ class Layout:
             raise Mismatch("a page that was there has changed")
 
     def _answers(self, args: abi.Args) -> Outcome:
-        """Call until all is done; the sum of the answers."""
+        """Call until all is done, and return the sum of the answers."""
         total = Outcome()
         more = True
         while more:
@@ -444,7 +444,7 @@ class Layout:
         return total
 
     def _ranges(self, rng: Random) -> list[tuple[int, int]]:
-        """What a call goes over: everything, pieces, or what begins and ends anywhere."""
+        """Choose the ranges of a call: everything, pieces, or what begins and ends anywhere."""
         if rng.random() < 0.3:
             return [(BASE, END - BASE)]
         found = []
@@ -459,14 +459,14 @@ class Layout:
             found.append((start, end - start))
         return found
 
-    # What is there.
+    # Look-ups in the model and in the pagemap.
 
     def _pick(self, rng: Random, suits: Callable[[Piece], bool] = lambda _: True) -> Piece | None:
         pieces = [piece for piece in self._space.pieces if suits(piece)]
         return rng.choice(pieces) if pieces else None
 
     def _part(self, rng: Random, piece: Piece, most: int = END) -> tuple[int, int]:
-        """Some of a piece, or all of it; of a huge page always all."""
+        """Choose a part of a piece, or all of it; a huge page is never divided."""
         pages = (piece.end - piece.start) // PAGE
         if not piece.mapped_by_pages or (rng.random() < 0.3 and pages * PAGE <= most):
             return piece.start, piece.end
@@ -477,14 +477,14 @@ class Layout:
         return start, min(start + length, piece.end)
 
     def _forget(self) -> None:
-        """What was seen of the entries holds no more."""
+        """Forget what was seen of the entries, as they are about to change."""
         self._seen.clear()
 
     def _entries(self, unit: int) -> Entries:
         return self._look(unit)[0]
 
     def _look(self, unit: int) -> tuple[Entries, NDArray[np.uint64]]:
-        """What the pagemap shows of a unit, and which of its pages are in memory."""
+        """Return what the pagemap shows of a unit, and the addresses of its pages with data."""
         if unit not in self._seen:
             entries = np.frombuffer(os.pread(self._machine.pagemap, PAGE, unit * PAGE), np.uint64)
             present = entries & np.uint64(PRESENT) != 0
@@ -502,7 +502,7 @@ class Layout:
         return self._seen[unit]
 
     def _survivors(self) -> NDArray[np.uint64]:
-        """All pages that hold data and may be read."""
+        """Return the addresses of all pages that hold data and may be read."""
         huge = np.array(sorted(self._space.leaves), np.uint64) * np.uint64(UNIT)
         held = [self._look(unit)[1] for unit in sorted(self._space.tables[tables.PTE])]
         pages = np.concatenate([huge, *held])
@@ -534,7 +534,7 @@ WEIGHTS = {"write": 6, "release": 6, "map": 3, "read": 3, "scan": 8, "reclaim": 
 
 
 def operations(seed: str) -> list[Op]:
-    """A layout: some mappings, whatever comes to them, and a reclaim of all at the end."""
+    """Make a layout from a seed: some mappings, random operations on them, and a last reclaim."""
     rng = Random(seed)
     verbs = list(VERBS)
     weights = [WEIGHTS.get(verb, 1) for verb in verbs]
@@ -543,7 +543,7 @@ def operations(seed: str) -> list[Op]:
 
 
 def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
-    """What is wrong with these operations and all that was done until then; the totals."""
+    """Do operations; return what went wrong, with all steps up to there, and the totals."""
     found: Mismatch
     totals: Counter[str] = Counter()
     for _ in range(TRIES):
@@ -561,7 +561,7 @@ def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
 
 
 def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list[Op]:
-    """The operations without those that it fails without, in ever smaller stretches."""
+    """Leave out operations that the failure does not need, in ever shorter stretches."""
     left = list(ops)
     size = len(left)
     while size := size // 2:
@@ -576,12 +576,12 @@ def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list
 
 
 def _is_whole(piece: Piece, start: int, end: int) -> bool:
-    """May a stretch that overlaps this piece be unmapped?  Of a huge page all or nothing."""
+    """Return whether unmapping a stretch that overlaps the piece does not split a huge page."""
     return piece.mapped_by_pages or (start <= piece.start and piece.end <= end)
 
 
 def _place(rng: Random) -> int:
-    """An address near where tables of some level begin."""
+    """Choose an address near where tables of some level begin."""
     pud = rng.choice((0, 0, 0, 1, 2))
     pmd = rng.choice((0, 0, 0, 1, 2, 511))
     unit = rng.choice((0, 1, 2, 3, 4, 5, 6, 7, 511))

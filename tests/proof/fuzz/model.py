@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What the documented ABI answers: the errnos that a call may get, its counts and its cursor.
+"""A model of the documented ABI: the errnos that a call may get, its counts and its cursor.
 
-By columns, a batch of calls at a time: a guest without a fast processor makes thousands a second.
-Where several errors apply, the ABI does not say which is told: any of them may be.
+It computes in columns, a batch of calls at a time, so that even a slow guest checks thousands a
+second.  Where several errors apply, any of them is right: the ABI does not say which is told.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FEATURES = np.dtype(
         ("default_max_hold_ns", "u8"),
     ]
 )
-# One call: where its struct is and what surrounds it; _fuzz.pyx has the same in C.
+# One call: where its struct is, and what surrounds it.  _fuzz.pyx has the same layout in C.
 CALL = np.dtype(
     [
         *[(name, "u8") for name in ("request", "pointer", "flip_at")],
@@ -70,27 +70,27 @@ ENOMEM, EAGAIN, EFAULT, EINVAL, EBADF = (
 
 @dataclass(frozen=True)
 class Arena:
-    """Memory with tables that the model knows, a unit of 2 MiB for each letter of the plan.
+    """Memory with tables that the model knows: the plan has a letter for each unit of 2 MiB.
 
-    ``-`` unmapped, ``n`` mapped only; tables: ``d`` data, ``s`` data of a shared file, ``z`` zero
-    pages, ``e`` empty, ``f`` empty, of a shared file, ``h`` empty, its second half unmapped.
-    Nothing else is mapped in the 512 GiB from `base` on.
+    A unit without a table is ``-`` unmapped or ``n`` mapped.  A table has ``d`` data, ``s`` data of
+    a shared file, ``z`` zero pages, or is empty: ``e``, ``f`` of a shared file, ``h`` with its
+    second half unmapped.  Nothing else is mapped in the 512 GiB from `base` on.
     """
 
     base: int
     plan: str
 
     def units(self, letters: str) -> list[int]:
-        """Addresses of the units of these kinds."""
+        """Return the addresses of the units of these kinds."""
         return [self.base + i * UNIT for i, letter in enumerate(self.plan) if letter in letters]
 
     def mask(self, letters: str) -> int:
-        """The same as bits."""
+        """Return the units of these kinds as bits: bit N is the plan's letter N."""
         return sum(1 << (addr - self.base) // UNIT for addr in self.units(letters))
 
     @cached_property
     def gaps(self) -> tuple[Column, Column]:
-        """Where unmapped stretches begin, and where they end."""
+        """Return where unmapped stretches begin, and where they end."""
         begins, ends = [0], []
         mapped_to = 0
         for addr in self.units("ndszefh"):
@@ -117,7 +117,7 @@ class World:
 
 @dataclass(frozen=True)
 class Walks:
-    """Of ranges: the units of the arena they reach, whether its upper tables, and holes."""
+    """What walks of ranges meet: units of the arena as bits, its PMD and PUD table, and holes."""
 
     units: Column
     pmd: Column
@@ -126,11 +126,11 @@ class Walks:
 
     @staticmethod
     def over(arena: Arena, start: Column, end: Column, begin: Column) -> Walks:
-        """The walk of each range from `begin` on."""
+        """Return what the walk of each range meets from `begin` on."""
         base = arena.base
 
         def reached(span: int, size: int) -> tuple[Column, Column]:
-            """First and last of the arena's `size` bytes in whole tables that map `span`."""
+            """Return from where to where in the arena a walk of tables of `span` bytes goes."""
             first = np.clip(begin // span * span, base, base + size) - base
             last = np.clip(-(-end // span) * span, base, base + size) - base
             return first, np.where(start < end, np.maximum(first, last), first)
@@ -149,10 +149,10 @@ class Walks:
 
 
 class Ranges:
-    """The ranges of a pool, as they read from wherever a pointer leads."""
+    """The ranges of a pool, as the module reads them from a pointer, which may be misaligned."""
 
     def __init__(self, world: World, pointers: Column) -> None:
-        """Judge them all, once for each misalignment of a pointer."""
+        """Judge all ranges, once for each misalignment of a pointer."""
         raw = world.pool.tobytes()
         offsets = (pointers - np.uint64(world.pool_addr)).astype("i8")
         inside = (offsets >= 0) & (offsets < len(raw))
@@ -185,7 +185,7 @@ class Ranges:
         np.cumsum(np.stack([columns[name] for name in SUMMED], 1), 0, out=self._sums[1:])
 
     def locate(self, pointer: Column) -> tuple[Column, Column]:
-        """Index of the range that a pointer leads to, and how many there are from it on."""
+        """Return the index of the range at a pointer, and the number of ranges from it on."""
         offset = (pointer - np.uint64(self._world.pool_addr)).astype("i8")
         index = np.zeros(len(pointer), "i8")
         room = np.zeros(len(pointer), "i8")
@@ -198,12 +198,12 @@ class Ranges:
         return index, room
 
     def sums(self, first: Column, last: Column) -> dict[str, Column]:
-        """What ranges `first` up to `last` come to together."""
+        """Return the sums of the SUMMED counts over the ranges `first` up to `last`."""
         total = self._sums[last] - self._sums[first]
         return {name: total[:, column] for column, name in enumerate(SUMMED)}
 
     def union(self, first: Column, last: Column) -> Column:
-        """The units that they reach together."""
+        """Return the units that the ranges `first` up to `last` reach together."""
         bounds = np.stack([first, np.maximum(last, first + 1)], 1).ravel()
         reached = np.bitwise_or.reduceat(self.walks.units, np.minimum(bounds, len(self.start) - 1))
         return np.where(first < last, reached[::2], 0)
@@ -213,7 +213,7 @@ SUMMED = ("data", "zero", "empty", "pmd", "pud", "holes", "invalid", "unknown")
 
 
 def counted(arena: Arena, walks: Walks) -> dict[str, Column]:
-    """The tables by what they hold."""
+    """Return how many tables of each kind walks meet, and how many holes."""
     return {
         "data": np.bitwise_count(walks.units & arena.mask("ds")),
         "zero": np.bitwise_count(walks.units & arena.mask("z")),
@@ -226,23 +226,23 @@ def counted(arena: Arena, walks: Walks) -> dict[str, Column]:
 
 @dataclass
 class Verdict:
-    """What each call may answer."""
+    """The answers that the ABI allows to each call of a batch."""
 
     allowed: Column  # bit N: errno N; bit 0: success
     image: Column  # ARGS after a call that was carried out to its end
-    exact: Column  # whether it is known in full
-    limited: Column  # whether max_tables may have ended it early
-    known_bytes: Column  # of the struct, those that are written
-    features: Column  # whether it asked for the features
+    exact: Column  # whether the image is known in full
+    limited: Column  # whether max_tables may have ended the call early
+    known_bytes: Column  # how many bytes of the struct the module writes
+    features: Column  # whether the call asks for the features
 
     @property
     def sharp(self) -> Column:
-        """Whether one answer alone is right."""
+        """Return whether one answer alone is right."""
         return np.asarray((self.allowed & (self.allowed - 1)) == 0)
 
 
 def answers(calls: Column, images: NDArray[np.uint8], world: World) -> Verdict:
-    """What the ABI says of a batch: `calls` of CALL, each with the bytes of its struct."""
+    """Return what the ABI says of a batch: `calls` of CALL, each with the bytes of its struct."""
     return _Judge(calls, images, world).verdict()
 
 
@@ -298,7 +298,7 @@ class _Judge:
         )
 
     def _sized(self, known: int, least: int) -> Column:
-        """The rule of `size`: what is wrong with the struct as such."""
+        """Return the errors of structs whose `size` does not fit them or the ABI."""
         calls, size = self.calls, self.args["size"].astype("i8")
         length = calls["length"].astype("i8")
         beyond = self.images[:, known:] != 0
@@ -312,7 +312,7 @@ class _Judge:
         )
 
     def _fields(self) -> Column:
-        """What is wrong with the fields of a reclaim's struct."""
+        """Return the errors that the fields of a reclaim's struct may get."""
         args, ranges, targets = self.args, self.ranges, self.world.targets
         whole = args["flags"] & _uapi.WHOLE_MM != 0
         count = args["nr_ranges"].astype("i8")
@@ -350,7 +350,7 @@ class _Judge:
         )
 
     def _carried_out(self) -> tuple[Column, Column, Column, Column]:
-        """Of valid calls: what they return, their structs, and how far that is known."""
+        """Return what valid calls return, their structs, and how far these are known."""
         args, arena, ranges = self.args, self.world.arena, self.ranges
         whole = args["flags"] & _uapi.WHOLE_MM != 0
         scans = args["flags"] & _uapi.SCAN_ONLY != 0
@@ -401,7 +401,7 @@ class _Judge:
         return returned, image, ~unknown & ~limited, limited & ~unknown
 
     def _walk_from_cursor(self, at: Column, there: Column) -> Walks:
-        """Of the ranges that the cursors are in: the levels left, the first of them in part."""
+        """Return what is left to walk of the ranges in which the cursors are."""
         args = self.args
         level = args["next_level"]
         start = np.where(there, self.ranges.start[at], 0)
@@ -418,13 +418,13 @@ class _Judge:
 
 
 def _either(*errors: tuple[int, Column]) -> Column:
-    """All the errors that apply."""
+    """Return all the errors that apply."""
     told = [np.where(applies, error, 0) for error, applies in errors]
     return np.asarray(np.bitwise_or.reduce(told))
 
 
 def _first(*stages: Column) -> Column:
-    """Of each call, what the first stage that has something to say does."""
+    """Return for each call the answer of the first stage that has one."""
     *before, last = stages
     result = last
     for stage in reversed(before):
@@ -440,7 +440,7 @@ def wrong_answers(
     verdict: Verdict,
     world: World,
 ) -> Column:
-    """Which calls got an errno, a count or a byte that they should not have."""
+    """Return which calls got an errno, a count or a byte that they should not have."""
     told = np.uint64(1) << numbers.astype("u8")
     right = verdict.allowed & told != 0
     written = np.isin(numbers, (0, errno.ENOMEM, errno.EAGAIN))
@@ -452,7 +452,7 @@ def wrong_answers(
     asked, got = (table.view(ARGS).reshape(-1) for table in (images, after))
     wanted = verdict.image.copy()
     freed = got["freed"].sum(1)
-    # What no model knows, it only bounds.
+    # No model knows the flushes, which are bounded below, nor how long the longest hold was.
     wanted["flushes"], wanted["longest_hold_ns"] = got["flushes"], got["longest_hold_ns"]
     whole_counts = verdict.known_bytes == SIZE
     flushes_right = ((got["flushes"] > 0) == (freed > 0)) & (got["flushes"] <= freed)
@@ -471,7 +471,7 @@ def wrong_answers(
 
 
 def _bounded(asked: Column, got: Column, verdict: Verdict, whole_counts: Column) -> Column:
-    """Of calls that the model knows in part: what holds nevertheless."""
+    """Return whether calls that the model knows only in part keep within its bounds."""
     full = verdict.image
     scans = asked["flags"] & _uapi.SCAN_ONLY != 0
     done = np.where(scans, got["tables"].sum(1), got["freed"].sum(1))

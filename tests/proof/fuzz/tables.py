@@ -37,11 +37,11 @@ class Piece:
 
     @property
     def mapped_by_pages(self) -> bool:
-        """Whether it has PTE tables."""
+        """Return whether PTE tables map the piece."""
         return self.kind not in (HUGE, HUGETLB)
 
     def within(self, start: int, end: int) -> Piece:
-        """The part of it there."""
+        """Return the part of the piece that lies in a stretch."""
         return replace(self, start=max(start, self.start), end=min(end, self.end))
 
 
@@ -54,7 +54,7 @@ class Entries:
     markers: bool = False
 
     def found(self, drops_zero_pages: bool) -> str:
-        """What the table counts as."""
+        """Return what the table counts as."""
         if self.mapped or (self.zero_pages and not drops_zero_pages):
             return "mapped"
         if self.markers:
@@ -64,7 +64,7 @@ class Entries:
 
 @dataclass
 class Outcome:
-    """The counts of a call, or of several that end where one would."""
+    """The counts of a call, or the sums of several calls that together do the same."""
 
     holes: int = 0
     tables: list[int] = field(default_factory=lambda: [0, 0, 0])
@@ -78,27 +78,27 @@ class Space:
     """Pieces and tables of a part of the address space that nobody else uses."""
 
     def __init__(self) -> None:
-        """Nothing is mapped."""
+        """Begin with nothing mapped."""
         self.pieces: list[Piece] = []
         self.tables: tuple[set[int], ...] = (set(), set(), set())  # by address / span
         self.leaves: dict[int, str] = {}  # units that a huge page maps, by its kind
 
     @property
     def pages(self) -> int:
-        """All tables, those deposited under huge pages too."""
+        """Return the number of all tables, those included that huge pages have deposited."""
         return sum(map(len, self.tables)) + list(self.leaves.values()).count(HUGE)
 
     def within(self, start: int, end: int) -> list[Piece]:
-        """Pieces that overlap a stretch."""
+        """Return the pieces that overlap a stretch."""
         return [piece for piece in self.pieces if piece.start < end and start < piece.end]
 
     def map(self, piece: Piece) -> None:
-        """mmap() of a piece, over whatever is there."""
+        """Map a piece over whatever is there, as mmap() does."""
         self.unmap(piece.start, piece.end)
         self._put(piece)
 
     def unmap(self, start: int, end: int) -> None:
-        """munmap(): tables go with the last piece that overlaps what they map."""
+        """Unmap a stretch: a table goes with the last piece that overlaps what it maps."""
         for piece in self._cut(start, end):
             for span, tables in zip(SPANS, self.tables, strict=True):
                 for index in _indexes(piece.start, piece.end, span, tables):
@@ -113,9 +113,9 @@ class Space:
             self._put(replace(piece, **attributes))  # type: ignore[arg-type]
 
     def move(self, start: int, end: int, to: int) -> None:
-        """mremap(): each old table gets new ones where its part goes, empty or not.
+        """Move a stretch as mremap() does, which makes tables at `to` for each table, empty or not.
 
-        Step by step, as one step's new table may hold what a later one moves.
+        It goes step by step, because a step may make a table from which a later step moves.
         """
         moved = [
             replace(piece.within(start, end), start=to, end=to + end - start)
@@ -140,17 +140,17 @@ class Space:
         self.unmap(start, end)
 
     def populate(self, start: int, end: int, lowest: int = PTE) -> None:
-        """Tables of a level and all above it for a stretch."""
+        """Add tables for a stretch, of the level `lowest` and of all above it."""
         for span, tables in list(zip(SPANS, self.tables, strict=True))[lowest:]:
             tables.update(range(start // span, -(-end // span)))
 
     def map_huge(self, unit: int, kind: str) -> None:
-        """A huge page at an address."""
+        """Map a huge page at an address."""
         self.populate(unit, unit + UNIT, PMD)
         self.leaves[unit // UNIT] = kind
 
     def call(self, args: Args, observe: Callable[[int], Entries]) -> Outcome:
-        """What a call over ranges comes to; unless it only scans, its tables go."""
+        """Return what a call over ranges comes to; unless it only scans, take its tables away."""
         outcome = Outcome()
         for addr, length in args.ranges:
             end = addr + -(-length // PAGE) * PAGE
@@ -202,7 +202,7 @@ class Space:
             self.tables[level].remove(index)
 
     def _without_tables(self, start: int, end: int) -> Iterator[str]:
-        """The reason for each unit there that no PTE table maps."""
+        """Yield the skip reason of each unit in a stretch that a huge page maps."""
         for unit in _indexes(start, end, UNIT, self.leaves):
             if self.leaves[unit] == HUGE:
                 yield "thp"
@@ -222,7 +222,7 @@ class Space:
         self.pieces = sorted([*self.pieces, piece], key=lambda piece: piece.start)
 
     def _cut(self, start: int, end: int) -> list[Piece]:
-        """Take out what lies in a stretch, and leave what sticks out."""
+        """Take out the pieces in a stretch and return them, but leave what sticks out of it."""
         overlapping = self.within(start, end)
         for piece in overlapping:
             self.pieces.remove(piece)
@@ -234,12 +234,12 @@ class Space:
 
 
 def _indexes(start: int, end: int, span: int, tables: Iterable[int]) -> list[int]:
-    """Those tables that overlap a stretch, in order."""
+    """Return the tables that overlap a stretch, in order."""
     return sorted(index for index in tables if start // span <= index < -(-end // span))
 
 
 def _step(at: int, end: int, away: int, span: int) -> int:
-    """How far mremap() gets from there within one table's span, of the old ones and the new."""
+    """Return how far mremap() gets from `at` before an old or a new table's span ends."""
     return min(end - at, span - at % span, span - (at + away) % span)
 
 

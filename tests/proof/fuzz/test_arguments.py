@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Random arguments: every answer is one that the ABI documents, and no byte beside it is written.
 
-`--seed` repeats a run, `--calls` is its length, or an eighth of it with changes meanwhile.
+`--seed` repeats a run; `--calls` is its length, of which runs with changes get an eighth.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import pytest
 from proof.conftest import Record
 from proof.fuzz.arguments import BATCH, FLIPPED_BATCH, Generator, Module, described, smallest
 
-# On a busy host the guest's CPUs seldom run at once: so many times as long may pass until a call
-# meets a change.
+# On a busy host the guest's CPUs seldom run at once: a run may take so many times as long until a
+# call meets a change.
 PATIENCE = 64
 
 
@@ -25,7 +25,7 @@ def module() -> Iterator[Module]:
 
 @pytest.mark.parametrize("flips", [False, True], ids=["alone", "changed-meanwhile"])
 def test_arguments(module: Module, seed: int, calls: int, record: Record, flips: bool) -> None:
-    """Alone, and while another process changes a byte of the struct or the ranges to and fro."""
+    """Every answer is right, also while another process flips a byte of the struct or ranges."""
     generator = Generator(module.world, seed)
     size = FLIPPED_BATCH if flips else BATCH
     made = succeeded = changed = 0

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Random layouts: each answer equals the model's count, each table freed is missing from VmPTE, and
-what holds data keeps it.
+"""Random layouts: each answer equals the model's, VmPTE falls by the tables freed, data stay.
 
 `--seed` repeats a run; an eighth of `--calls` is its length.
 """
