@@ -61,7 +61,7 @@ def of_sources(*names: str, tests: Path = TESTS) -> str:
 
 
 def combined(*hashes: str) -> str:
-    """Make one hash of several, or of other texts."""
+    """Combine several hashes, or other texts, into one hash."""
     return hashlib.sha256("\0".join(hashes).encode()).hexdigest()[:16]
 
 

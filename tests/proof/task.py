@@ -46,7 +46,7 @@ class Task:
     line: str
     """The line of kernels, such as ``6.12``, or ``host``."""
     kernel: lab.Kernel | None
-    """None on the host."""
+    """The kernel of the guests, or None for a proof on the host."""
     scale: Scale
     amount: int
     """How much is to be done, in the proof's own unit."""

@@ -86,7 +86,7 @@ class Batch:
     pool: NDArray[Any]
 
     def one(self, index: int) -> Batch:
-        """Return a batch of a single call of this one."""
+        """Return a batch with a single call of this batch."""
         return Batch(self.calls[index : index + 1], self.images[index : index + 1], self.pool)
 
     def changed(self) -> tuple[Batch, Batch]:

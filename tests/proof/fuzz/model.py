@@ -53,8 +53,8 @@ CALL = np.dtype(
         *[(name, "u1") for name in ("tail_value", "place", "flips", "flip_to")],
     ]
 )
-STAGED, READ_ONLY, UNMAPPED = range(3)  # CALL's place
-NO_FLIP, FLIPS_STRUCT, FLIPS_MEMORY = range(3)  # CALL's flips
+STAGED, READ_ONLY, UNMAPPED = range(3)  # values of CALL's field `place`
+NO_FLIP, FLIPS_STRUCT, FLIPS_MEMORY = range(3)  # values of CALL's field `flips`
 
 FLAGS = _uapi.SCAN_ONLY | _uapi.WHOLE_MM | _uapi.ZERO_PAGES
 LEVELS = tuple(_uapi.LEVELS.values())

@@ -33,7 +33,7 @@ class Piece:
     prot: int = PROT_RW
     locked: bool = False
     guarded: bool = False
-    tracked: bool = False  # by userfaultfd
+    tracked: bool = False  # whether userfaultfd tracks writes to it
 
     @property
     def mapped_by_pages(self) -> bool:
@@ -54,7 +54,7 @@ class Entries:
     markers: bool = False
 
     def found(self, drops_zero_pages: bool) -> str:
-        """Return what the table counts as."""
+        """Return the skip reason of the table, or "zero" or "empty" if it can be freed."""
         if self.mapped or (self.zero_pages and not drops_zero_pages):
             return "mapped"
         if self.markers:
@@ -80,7 +80,7 @@ class Space:
     def __init__(self) -> None:
         """Begin with nothing mapped."""
         self.pieces: list[Piece] = []
-        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by address / span
+        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by level: address / span
         self.leaves: dict[int, str] = {}  # units that a huge page maps, by its kind
 
     @property
@@ -129,8 +129,8 @@ class Space:
         while at < end:
             step = _step(at, end, away, GIB)
             if at // GIB in self.tables[PMD]:
-                lowest = PMD  # The kernel moves a PMD table as such,
-                if step < GIB:  # or makes one where a PTE table goes.
+                lowest = PMD  # The kernel moves a whole PMD table as it is;
+                if step < GIB:  # from a part of one it moves each PTE table.
                     step, lowest = _step(at, end, away, UNIT), PUD
                 self.populate(at + away, at + away + step, lowest)
                 for unit in _indexes(at, at + step, UNIT, self.tables[PTE]):

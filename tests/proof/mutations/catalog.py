@@ -20,7 +20,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutation:
-    """One protection switched off.
+    """One protection of the module switched off, and the scenario that must notice.
 
     `scenario` is the test below scenarios/ that must fail then, and must pass otherwise;
     `kernels` are those on which the protection matters, `elsewhere` says why on no others.

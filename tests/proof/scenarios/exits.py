@@ -13,7 +13,7 @@ from proof.scenarios.races import Inconclusive, Race, delayed
 
 # A spin lasts longer than a small process takes to end and to lose its memory.
 SPIN_SECONDS = 1.0
-# The target is killed after this many spins of a call, and at this share of the next or later.
+# A target is killed after so many spins of a call, once or twice this share into the next spin.
 BEFORE, WITHIN = (1, 2), 0.1
 TARGET_CPU = 2
 
@@ -52,5 +52,5 @@ def _kill_in(target: subprocess.Popen[bytes], seconds: float) -> None:
     time.sleep(seconds)
     target.kill()
     target.wait()
-    # An idle CPU keeps the memory of the process that ran there last, until another one runs.
+    # An idle CPU keeps the memory of its last process until another one runs there: this one does.
     os.sched_setaffinity(0, {TARGET_CPU})

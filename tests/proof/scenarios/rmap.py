@@ -33,18 +33,18 @@ from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, write_an
 MAP_SHARED, SYS_MOVE_PAGES, MPOL_MF_MOVE = 1, 279, 2
 IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
 NOTHING_FREED = 2
-# In FULL seconds a walk finds the table; for EMPTY seconds a freed one is not used for others yet.
+# Seconds that a table stays full, for a walk to find it, then empty, to be freed and not reused.
 FULL, EMPTY = 0.04, 0.12
 # A busy machine fits few rounds into the time, and in most of them the walk comes too late.
 LEAST_ROUNDS = 60
-# The walk has found the table, and waits before it looks there.
+# At these points a walk has found the table, and has not looked into it yet.
 WALK = (
     "pte_offset_map_rw_nolock|pte_offset_map_nolock|_raw_spin_lock"
     "@map_pte|map_pte.isra.0|page_vma_mapped_walk:100000"
 )
 
 
-# The walk has found the table, and waits before it takes the table's lock.
+# At these points a walk has found the table, and has not taken the table's lock yet.
 WALK_THAT_LOCKS = "_raw_spin_lock@__pte_offset_map_lock|pte_offset_map_lock:100000"
 
 

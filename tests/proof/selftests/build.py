@@ -17,8 +17,8 @@ from cleanup.lab.sources import newest_source, unpack_source
 # The programs' directory in an entry of the cache, beside make's output.
 PROGRAMS = "programs"
 LIBRARIES = ("libcap-dev", "libnuma-dev")
-# Statically, because the guest has the host's libc and not the build root's. Linux 6.12.117's
-# khugepaged.c uses KSFT_SKIP and lacks the header that defines it as this.
+# The programs are static, because the guest has the host's libc and not the build root's.  Linux
+# 6.12.117's khugepaged.c uses KSFT_SKIP, and lacks the header that defines it as 4.
 FLAGS = (
     "-static",
     "-DKSFT_SKIP=4",
