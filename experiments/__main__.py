@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Measures one part on this machine: what the host starts in a guest.
+"""Measures one part on this machine; the host starts this program in a guest.
 
     python -P -m experiments PART SCALE
 

@@ -51,7 +51,7 @@ cdef extern from "<sys/prctl.h>" nogil:
 
 
 class Failed(Exception):
-    """errno is its argument."""
+    """A call failed; the errno is the argument."""
 
 
 cdef int check(bint failed) except -1:
@@ -63,7 +63,7 @@ cdef int check(bint failed) except -1:
 
 
 def mmap(uintptr_t addr, size_t length, int prot, int flags, int fd=-1, off_t offset=0) -> int:
-    """Where it was mapped."""
+    """Return the address that mmap() returns. Raises Failed."""
     cdef void *made
     libc_errno.errno = 4711
     made = c_mmap(<void *>addr, length, prot, flags, fd, offset)
@@ -72,13 +72,13 @@ def mmap(uintptr_t addr, size_t length, int prot, int flags, int fd=-1, off_t of
 
 
 def munmap(uintptr_t addr, size_t length) -> None:
-    """munmap()."""
+    """Call munmap(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_munmap(<void *>addr, length) != 0)
 
 
 def mremap(uintptr_t old, size_t old_length, size_t length, int flags, uintptr_t wanted=0) -> int:
-    """Where it is now."""
+    """Return the address that mremap() returns. Raises Failed."""
     cdef void *made
     libc_errno.errno = 4711
     made = c_mremap(<void *>old, old_length, length, flags, <void *>wanted)
@@ -87,24 +87,24 @@ def mremap(uintptr_t old, size_t old_length, size_t length, int flags, uintptr_t
 
 
 def madvise(uintptr_t addr, size_t length, int advice) -> None:
-    """madvise()."""
+    """Call madvise(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_madvise(<void *>addr, length, advice) != 0)
 
 
 def cleanup_madvise(uintptr_t addr, size_t length, int advice) -> None:
-    """The header's."""
+    """Call pgtable_cleanup_madvise() of the public header. Raises Failed."""
     libc_errno.errno = 4711
     check(pgtable_cleanup_madvise(<void *>addr, length, advice) != 0)
 
 
 def posix_madvise(uintptr_t addr, size_t length, int advice) -> int:
-    """The errno that it returns."""
+    """Return the errno that posix_madvise() returns."""
     return c_posix_madvise(<void *>addr, length, advice)
 
 
 def process_madvise(int pidfd, list ranges, int advice) -> int:
-    """Bytes advised, of at most 8 ranges."""
+    """Advise up to 8 ranges; return the number of bytes advised. Raises Failed."""
     cdef iovec vector[8]
     cdef ssize_t done
     for i, (addr, length) in enumerate(ranges):
@@ -117,52 +117,52 @@ def process_madvise(int pidfd, list ranges, int advice) -> int:
 
 
 def fallocate(int fd, int mode, off_t offset, off_t length) -> None:
-    """fallocate()."""
+    """Call fallocate(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_fallocate(fd, mode, offset, length) != 0)
 
 
 def mlock(uintptr_t addr, size_t length) -> None:
-    """mlock()."""
+    """Call mlock(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_mlock(<void *>addr, length) != 0)
 
 
 def munlock(uintptr_t addr, size_t length) -> None:
-    """munlock()."""
+    """Call munlock(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_munlock(<void *>addr, length) != 0)
 
 
 def malloc(size_t length) -> int:
-    """Where it is."""
+    """Return the address that malloc() returns."""
     return <uintptr_t>c_malloc(length)
 
 
 def calloc(size_t length) -> int:
-    """Where it is."""
+    """Return the address that calloc() returns."""
     return <uintptr_t>c_calloc(1, length)
 
 
 def free(uintptr_t addr) -> None:
-    """free()."""
+    """Call free()."""
     c_free(<void *>addr)
 
 
 def prctl(int option, unsigned long first, unsigned long second) -> None:
-    """prctl(), of which there are no more arguments."""
+    """Call prctl() with two arguments and zeros for the others. Raises Failed."""
     libc_errno.errno = 4711
     check(c_prctl(option, first, second, <unsigned long>0, <unsigned long>0) < 0)
 
 
 def drain() -> None:
-    """The library's own, if it is preloaded."""
+    """Have the library drain, if it is preloaded."""
     if <void *>pgtable_cleanup_drain:
         pgtable_cleanup_drain()
 
 
 def stats() -> tuple[int, int, int] | None:
-    """Notes, drains, and PTE tables freed; None without the library."""
+    """Return the library's counts of notes, drains and freed PTE tables; None without it."""
     cdef pgtable_cleanup_stats found
     if not <void *>c_stats:
         return None
@@ -172,17 +172,17 @@ def stats() -> tuple[int, int, int] | None:
 
 
 def fill(uintptr_t addr, size_t length, int value) -> None:
-    """memset()."""
+    """Call memset()."""
     memset(<void *>addr, value, length)
 
 
 def byte(uintptr_t addr) -> int:
-    """What is there."""
+    """Return the byte at an address."""
     return (<unsigned char *>addr)[0]
 
 
 def bytes_not(uintptr_t addr, size_t length, int value) -> int:
-    """How many are another value."""
+    """Return how many bytes have another value."""
     cdef size_t i
     cdef size_t found = 0
     cdef unsigned char *at = <unsigned char *>addr

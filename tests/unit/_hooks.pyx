@@ -79,7 +79,7 @@ WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
 
 def start(str way, bint is_old_kernel=False) -> int:
-    """Two units of memory, uncommitted."""
+    """Reserve two units of uncommitted memory, and return the address of the first."""
     global dontneed_locked
     if is_old_kernel:
         dontneed_locked = 4711
@@ -89,27 +89,27 @@ def start(str way, bint is_old_kernel=False) -> int:
 
 
 def commit(uintptr_t addr, size_t length) -> bool:
-    """Whether that failed."""
+    """Commit pages; tell whether that failed."""
     return commit_pages(<void *>addr, length)
 
 
 def decommit(uintptr_t addr, size_t length) -> bool:
-    """Whether that failed: jemalloc takes the memory for committed, and not for zero."""
+    """Decommit pages; tell whether that failed, after which they count as committed."""
     return decommit_pages(<void *>addr, length)
 
 
 def destroy(uintptr_t addr, size_t length) -> None:
-    """The end of committed memory."""
+    """Give committed memory back for good."""
     destroy_pages(<void *>addr, length)
 
 
 def count(uintptr_t addr) -> int:
-    """Committed pages of a unit."""
+    """Return the number of committed pages of a unit."""
     return count_at(<void *>addr)
 
 
 def use(uintptr_t addr, size_t length, size_t rounds, int value) -> tuple[int, int]:
-    """Commit, fill, check and decommit; how often it was not zero at first, and not whole later."""
+    """Commit, fill, check and decommit; count the rounds with old bytes, and with lost ones."""
     cdef size_t turn, i
     cdef int stale = 0
     cdef int lost = 0
@@ -131,6 +131,6 @@ def use(uintptr_t addr, size_t length, size_t rounds, int value) -> tuple[int, i
 
 
 def stats() -> tuple[int, int]:
-    """Units given back, and waits."""
+    """Return how many units were given back, and how often a thread waited."""
     cdef c_stats found = hooks_stats()
     return found.units, found.waits

@@ -56,14 +56,14 @@ cdef class Units:
         self._runs = bytearray(SHIM_RUNS_ROOM * sizeof(shim_run))
 
     def mark(self, uint64_t first, uint64_t count) -> int:
-        """How many are new, or -1."""
+        """Mark units; return how many were not marked before, or -1."""
         cdef int64_t fresh
         with nogil:
             fresh = shim_units_mark(self._units, first, count)
         return fresh
 
     def take(self) -> list[tuple[int, int]]:
-        """All runs, as first and count."""
+        """Take all runs of marked units out; return the first unit and the length of each."""
         cdef shim_run *runs = <shim_run *><char *>self._runs
         cdef size_t nr
         with nogil:
@@ -71,7 +71,7 @@ cdef class Units:
         return [(runs[i].first, runs[i].count) for i in range(nr)]
 
     def mark_each(self, uint64_t first, uint64_t count, uint64_t stride) -> int:
-        """Mark single units without the GIL; how many there was no room for."""
+        """Mark single units without the GIL; return how many found no room."""
         cdef uint64_t i
         cdef int full = 0
         with nogil:
@@ -81,7 +81,7 @@ cdef class Units:
 
 
 def read_conf(bytes given, bint told=False) -> tuple[str, int]:
-    """The conf as it is written, and how many entries were wrong."""
+    """Read a conf; return it as the library writes it, and the number of wrong entries."""
     cdef shim_conf conf
     cdef shim_text text
     cdef unsigned int wrong
