@@ -42,7 +42,7 @@ class Stage:
         raise NotImplementedError
 
     def clean(self, mapped: Bounds, empty: Sequence[Bounds], seconds: float = 0.0) -> None:
-        """Take the figures of `released`, free page tables, and take those of `cleaned`.
+        """Measure the phase `released`, then free page tables, then measure the phase `cleaned`.
 
         `mapped` are the addresses of the mapping, every GiB of which has held a page; `empty` are
         the runs of 2 MiB units, counted from the first whole one, that hold no data. The release

@@ -412,7 +412,7 @@ def test_no_network_leaves_no_broken_cache(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hung_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    """Boot a guest whose first boot does not end in time."""
+    """Boot a guest whose first boot is made to hang, so that the lab boots it a second time."""
     limits = iter([0.1, guest.BOOT_SECONDS])
     start = Guest.start
 
@@ -428,7 +428,7 @@ def hung_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
 
 @pytest.fixture
 def crashed_at_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[Guest]:
-    """Boot a guest in whose first boot QEMU crashes, as by a bug of its own."""
+    """Boot a guest whose QEMU is made to crash once, so that the lab boots it a second time."""
     crashes = iter([True, False])
     wait = Guest._wait
 

@@ -13,7 +13,8 @@ from proof.scenarios.races import Inconclusive, Race, delayed
 
 # A spin lasts longer than a small process takes to end and to lose its memory.
 SPIN_SECONDS = 1.0
-# A target is killed after so many spins of a call, once or twice this share into the next spin.
+# The call is delayed by a spin wherever it locks its target. A target is killed once BEFORE whole
+# spins have passed, and 0.1 to 0.2 of the next.
 BEFORE, WITHIN = (1, 2), 0.1
 TARGET_CPU = 2
 
