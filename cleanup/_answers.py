@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The answers of the module's ioctls, in the types that `cleanup._uapi` returns."""
+"""Types in which `cleanup._uapi` returns the answers of the module's ioctls."""
 
 import os
 from typing import NamedTuple

@@ -208,7 +208,7 @@ def _open_pidfd(pid: int) -> int:
     except ProcessLookupError as error:
         raise no_such_process(pid) from error
     except OSError as error:
-        # A process that ends during the call and a thread give the same errno.
+        # pidfd_open() fails alike for a thread and for a process that ends meanwhile.
         if not Path(f"/proc/{pid}").exists():
             raise no_such_process(pid) from error
         raise CallFailed(

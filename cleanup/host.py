@@ -28,7 +28,7 @@ class HostKernel:
         return cls(uname.release, uname.version, uname.machine)
 
     def paging_levels(self) -> int | None:
-        """Return how many levels its page-table tree has, 4 or 5; None if that can't be told."""
+        """Return how many levels the page tables have, 4 or 5; None if that can't be told."""
         for line in _text(self.root / "proc/cpuinfo").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "flags":
@@ -37,7 +37,7 @@ class HostKernel:
         return None
 
     def is_proved(self) -> bool:
-        """Say whether the module is proved on it. On any other kernel it refuses to load."""
+        """Say whether the module is proved on this kernel. On any other it refuses to load."""
         if self.machine != "x86_64" or "PREEMPT_RT" in self.version.split():
             return False
         if self.release.endswith(LAB_SUFFIX):

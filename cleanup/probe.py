@@ -43,7 +43,7 @@ def kernel_knows_advice() -> bool:
 def _frees_tables(release: Callable[[mmap.mmap, int], None]) -> bool:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, (UNITS + 1) * UNIT_BYTES, flags=flags) as memory:
-        with suppress(OSError):  # EINVAL: a kernel without transparent huge pages
+        with suppress(OSError):  # a kernel without huge pages gives EINVAL
             memory.madvise(mmap.MADV_NOHUGEPAGE)
         start = -_uapi.address_of(memory) % UNIT_BYTES
         for offset in range(start, start + UNITS * UNIT_BYTES, UNIT_BYTES):

@@ -14,9 +14,9 @@ from cleanup import _uapi
 from cleanup.errors import from_errno
 from cleanup.result import Result, of_call
 
-Cursor = tuple[int, int, int]  # range, level, address
+Cursor = tuple[int, int, int]  # where a call begins: range, level, address
 Progress = Callable[[Result], None]
-Call = Callable[..., _uapi.Counts]  # `_uapi.call`, with its device bound to it
+Call = Callable[..., _uapi.Counts]  # `_uapi.call` for one device
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def carry_out(
             cursor = (counts.next_range, counts.next_level, counts.next_addr)
             result += of_call(counts)
             blocked = blocked or number == errno.EAGAIN
-            # A call that failed where it began would fail there again and again.
+            # A call that failed without getting any further would fail there for ever.
             if number not in (0, errno.ENOMEM, errno.EAGAIN) or (number and cursor == before):
                 raise from_errno(number, request.what, result)
             if progress is not None:
@@ -85,7 +85,7 @@ def carry_out(
 def _vectors(
     request: Request, max_ranges: int
 ) -> Iterator[tuple[int, Sequence[tuple[int, int]], int]]:
-    """Yield the flags and ranges of each series of calls, and the next_range that ends it."""
+    """Yield flags and ranges to call with, and the `next_range` that says they are done."""
     if request.ranges is None:
         yield request.flags | _uapi.WHOLE_MM, (), 1
         return

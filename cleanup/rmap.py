@@ -60,7 +60,7 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
                 if refused is not None:
                     refused(pid, error)
                 continue
-            except OSError:  # gone, or a kernel thread
+            except OSError:  # it has ended, or is a kernel thread
                 continue
             spans = [(int(start, 16), int(end, 16)) for start, end in pattern.findall(maps)]
             if not exact:
@@ -96,12 +96,12 @@ def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
 
 
 def _maps_it(fd: int, pid: int, start: int, end: int) -> bool:
-    """Say whether a mapping is of the file; assume so where map_files may not be read."""
+    """Say whether a mapping maps the file; assume so where map_files may not be read."""
     try:
         mapped = Path(f"/proc/{pid}/map_files/{start:x}-{end:x}").stat()
     except PermissionError:
         return True
-    except OSError:  # unmapped meanwhile
+    except OSError:  # it was unmapped meanwhile
         return False
     return os.path.samestat(mapped, os.fstat(fd))
 

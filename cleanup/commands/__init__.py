@@ -9,7 +9,7 @@ import click
 from cleanup.commands._output import PROGRAM, print_failure
 from cleanup.errors import CleanupError
 
-# In the order in which --help lists them: as a new user meets them.
+# --help lists the verbs in this order, in which a new user needs them.
 VERBS = {
     "features": "features:features",
     "scan": "_targets:scan",
@@ -21,7 +21,7 @@ VERBS = {
 
 
 class Failure(click.ClickException):
-    """An expected failure, shown as the Unix tools do."""
+    """An expected failure, shown behind the program's name, as Unix tools do."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message, on stderr unless told otherwise."""

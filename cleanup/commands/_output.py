@@ -19,7 +19,7 @@ _JSON, _PRINTED = f"{__name__}.json", f"{__name__}.printed"
 
 
 def _remember_json(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
-    # The group that shows failures shares `meta` with the verb below it.
+    # click shares `meta` between a verb and its group, which reads this when the verb fails.
     ctx.meta[_JSON] = value
     return value
 
@@ -45,7 +45,7 @@ def print_failure(
     """Print the document of a command that failed, if --json was given and none is printed yet.
 
     A verb that has printed its report says there why it failed. Where the arguments can't be
-    parsed, --json is looked for in `arguments`, but not behind a --, which ends this command's own.
+    parsed, --json is looked for in `arguments`, up to a --, behind which another program's begin.
     """
     wanted = isinstance(error, click.UsageError) and "--json" in itertools.takewhile(
         lambda argument: argument != "--", arguments
@@ -61,7 +61,7 @@ def print_document(content: Any) -> None:  # noqa: ANN401 -- JSON
 
 
 def print_message(message: str) -> None:
-    """Print a line on standard error, as the Unix tools do."""
+    """Print a line on standard error, behind the program's name."""
     click.echo(f"{PROGRAM}: {message}", err=True)
 
 

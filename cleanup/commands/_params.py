@@ -11,7 +11,7 @@ from cleanup.cleaning import level_mask
 
 
 def size_in(unit: int, because: str) -> Callable[[str], int]:
-    """Return a parser of sizes that are multiples of `unit`; `because` says why of no others.
+    """Return a parser of sizes. It refuses all but multiples of `unit`, and says `because`.
 
     A size is written for `cleanup.units.parse_size`, such as 64g; a bare number is bytes.
     """

@@ -16,10 +16,10 @@ from cleanup.commands._selection import Gauge, Selection
 from cleanup.errors import CallFailed, ProcessGone
 from cleanup.result import Result, reasons
 
-# The most processes that a table shows, and that a message names.
+# A table shows at most MOST_ROWS processes, and a message names at most MOST_NAMES.
 MOST_ROWS = 20
 MOST_NAMES = 8
-# The version of the JSON document. Since 2, it has an `error` of the same shape as processes have.
+# The version of the JSON document. 2 added the command's `error`, in the shape of a process's.
 SCHEMA = 2
 
 
@@ -111,7 +111,7 @@ class Report:
         }
 
     def show(self) -> None:
-        """Print the table, the processes with most freed tables first, and the gauges."""
+        """Print the table, most freed tables first, then the page tables of the host or cgroup."""
         console = Console(highlight=False, markup=False)
         if (table := self._table()).rows:
             console.print(table)
@@ -122,7 +122,7 @@ class Report:
             console.print(figure, soft_wrap=True)
 
     def messages(self) -> Iterator[str]:
-        """Yield the lines for stderr: a line for each failure, or of many for each reason."""
+        """Yield the lines for stderr. Unless pids were named, equal failures share a line."""
         if not self.outcomes and not self.not_reached:
             yield self.selection.nobody
         errors = [(outcome, outcome.error) for outcome in self.outcomes if outcome.error]

@@ -80,7 +80,7 @@ class Selection:
 
     @property
     def explicit(self) -> bool:
-        """Whether the processes were named one by one. The command then fails if one does."""
+        """Whether the processes were named one by one. If so, one failure fails the command."""
         return self.kind == "pids"
 
 
@@ -118,7 +118,7 @@ def of_cgroup(name: str) -> Selection:
 
 
 def mapping_file(path: str) -> Selection:
-    """Select the processes that map a file, only there, and those that can't be looked into."""
+    """Select the processes that map a file, and where; those that may not be read get an error."""
     refused: list[Target] = []
 
     def refuse(pid: int, error: PermissionError) -> None:

@@ -217,7 +217,7 @@ class _Run:
     status: Status
 
     def all(self) -> None:
-        """Work on each process until a bound, a Ctrl-C, or an error that all others would give."""
+        """Work on each process. A bound, Ctrl-C or EINVAL, which all would give, ends the work."""
         report, left, ended = self.report, self.work.max_tables, False
         targets = report.selection.targets
         number = length_hint(targets)
@@ -268,7 +268,7 @@ class _Run:
 
 
 def _read_again(report: Report) -> None:
-    """Read the gauges once they have settled, as tables that were freed take a while to show."""
+    """Read the page-table figures again, once they have settled: freed tables show late."""
     freed = report.total.freed.total * mmap.PAGESIZE
     for gauge in report.selection.gauges:
         try:

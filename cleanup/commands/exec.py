@@ -21,7 +21,7 @@ PT_INTERP = 3
 class CannotExec(Failure):
     """The program can't be run under the library."""
 
-    exit_code = 126  # as env(1) has it
+    exit_code = 126  # as env(1) exits if it can't run a program
 
 
 class NotFound(CannotExec):
@@ -106,7 +106,7 @@ def find(name: str) -> Path:
 
 
 def _is_static(path: Path) -> bool:
-    """Say whether a program is an ELF file without an interpreter. A script is none."""
+    """Say whether a program is an ELF file without an interpreter. A script is not."""
     with path.open("rb") as file:
         header = file.read(64)
         if len(header) < 64 or not header.startswith(b"\x7fELF\x02"):

@@ -147,7 +147,7 @@ def _check_writable(out: Path) -> None:
 def _unmeasured(
     wanted: Sequence[tuple[Part, str | None]], scale: Scale, stored: Sequence[Document]
 ) -> list[tuple[Part, str | None]]:
-    """Leave out the parts that this commit has measured on their kernels at this scale."""
+    """Return the wanted parts and kernels that this commit has not measured at this scale yet."""
     commit = provenance.commit()
     done = {
         (one["part"], "host" if one["machine"] is None else ".".join(one["kernel"].split(".")[:2]))
@@ -173,7 +173,7 @@ def _say(message: str) -> None:
 
 
 def _report(out: Path, measured: Sequence[Document]) -> None:
-    """Write the report on all results in `out`, if any were added to them."""
+    """Write the report on all results in `out`, if this run has added any."""
     if any(one["measured"] is not None for one in measured):
         # matplotlib takes long to import.
         from experiments import report  # noqa: PLC0415

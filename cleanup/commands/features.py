@@ -16,7 +16,7 @@ from cleanup.units import format_duration
 
 # The version of the JSON document. 2 renamed `backends` to `methods`.
 SCHEMA = 2
-# These look for what the lab needs. Each raises a LabError that says how to get it.
+# Functions that look for what the lab needs. Each raises a LabError that says how to get it.
 LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.debian_mirror)
 
 

@@ -19,9 +19,9 @@ from cleanup.lab.progress import Progress, Silent
 
 # A boot that failed by bad luck, as `Guest.unlucky` tells, is tried again.
 BOOT_TRIES = 3
-# The directory that holds the packages; a checkout has its build directory there, too.
+# The directory that holds the Python packages, and in a checkout the build directory, too.
 CHECKOUT = Path(__file__).parents[2]
-# If set, it names a file to which each boot adds a line.
+# This environment variable may name a file, to which each boot then adds a line.
 BOOT_LOG = "PGTABLE_CLEANUP_BOOT_LOG"
 
 

@@ -88,7 +88,7 @@ def _make(kernel: Kernel, source: Path, make_args: Sequence[str], final: Path) -
             shutil.copyfile(path, copy)
         arguments = [
             f"KDIR=/usr/src/linux-headers-{kernel.release}",
-            # Without these, Debian's headers would ask dpkg for the architecture.
+            # Without these variables, Debian's headers would ask dpkg for the architecture.
             "DEB_BUILD_ARCH=amd64",
             "DEB_HOST_ARCH=amd64",
         ]

@@ -116,7 +116,7 @@ def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
                         (new / link).symlink_to(target)
                     for directory in ("proc", "dev", "tmp", "mnt"):
                         (new / directory).mkdir(exist_ok=True)
-                # Other versions of this file made these, from other packages.
+                # Remove the roots that other versions of this file made from other packages.
                 for other in set(path.parent.glob("buildroot-*")) - {path}:
                     shutil.rmtree(other, ignore_errors=True)
     return BuildRoot(path)

@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parent / "configs"
 MAKE_LINES = 3000
 # The most disk space of a build: sources, objects, and what is kept of them.
 BUILD_BYTES = 6_000_000_000
-# The parts of a built source that the build of a module reads.
+# These parts of a kernel's built source are kept, as building a module reads them.
 KEPT = (
     ".config",
     ".kernelvariables",
@@ -43,7 +43,7 @@ KEPT = (
     "scripts",
     "tools/objtool/objtool",
 )
-# The sources in a build's directory, and the record in its tree of what it was made of.
+# The directory of a build's sources, and the file in which a kernel's tree records its inputs.
 SOURCE = "source"
 MADE_OF = "made-of.json"
 

@@ -27,9 +27,9 @@ REPORT = re.compile(
 HARMLESS = re.compile(r"\btraps: |\bSpectre\b|\bRETBleed\b")
 RACE = re.compile(r"\bBUG: (KCSAN: .*)")
 RACE_END = "Reported by Kernel Concurrency Sanitizer"
-# A stack of a race's report has this behind each function of the module.
+# In the stacks that KCSAN reports, this stands behind each function of the module.
 OURS = "[pgtable_cleanup"
-# The race is harmless: whoever reads the time beside an update of it reads again (a seqcount).
+# Races in ktime_get() are harmless: a reader that meets an update reads again (a seqcount).
 BY_DESIGN = re.compile(r"\bktime_get\b")
 
 
@@ -49,14 +49,14 @@ def reports(log: str) -> list[str]:
 
 
 def races_of_the_kernel(log: str) -> list[str]:
-    """Return KCSAN's titles of data races without the module, which `reports` leaves out."""
+    """Return the titles of KCSAN's reports that `reports` leaves out: the races of Linux itself."""
     lines = log.splitlines()
     found = ((number, RACE.search(line)) for number, line in enumerate(lines))
     return [race[1].strip() for number, race in found if race and not _is_ours(lines, number)]
 
 
 def _is_ours(lines: list[str], first: int) -> bool:
-    """Say whether the race reported from line ``first`` on involves the module, or is cut off."""
+    """Say whether a race's report, from line ``first`` on, names the module or is cut off."""
     if BY_DESIGN.search(lines[first]):
         return False
     for line in lines[first:]:

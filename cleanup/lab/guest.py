@@ -22,24 +22,24 @@ from cleanup.lab.progress import Progress
 from cleanup.lab.qemu import Qemu, terminal_restored
 
 DEFAULT_TIMEOUT = 900.0
-# From QEMU's start until the guest is ready: 5 to 10 seconds on an idle host, 30 with a debug
-# kernel, and several times that beside other guests.
+# The limit on a boot. It takes 5 to 10 seconds on an idle host, 30 with a debug kernel, and
+# several times that beside other guests.
 BOOT_SECONDS = 300.0
-# From a command's end until its last process is gone and all of its output is here.
+# The limit on killing the processes that a command leaves, and on getting the rest of its output.
 SETTLE_SECONDS = 60.0
 SHUTDOWN_SECONDS = 60.0
 # A message shows the console's last TAIL_LINES, or from a report of a bug on up to MOST_LINES.
 TAIL_LINES = 40
 MOST_LINES = 200
-# A message names a command by at most so many characters.
+# A message shows at most the first SHOWN_COMMAND characters of a command.
 SHOWN_COMMAND = 200
-# Linux takes arguments of up to 128 KiB, and a socket's buffer as much at once.
+# A command's script must fit into an argument (128 KiB on Linux) and into a socket's buffer.
 MOST_SCRIPT_BYTES = 120 << 10
 
 GUEST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 STRAY_BREAKPOINT = re.compile(r"\bint3: 0000 \[#1\]")
-# KASAN's report of a bad access, in an interrupt that came during identify_cpu().
+# Finds KASAN's report of a bad access in an interrupt that came during identify_cpu().
 WILD_ACCESS = re.compile(r"\bKASAN: wild-memory-access\b.*\bidentify_cpu\+0x", re.DOTALL)
 
 

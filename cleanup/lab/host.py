@@ -23,7 +23,7 @@ PACKAGES = {
 
 def program(name: str) -> str:
     """Return the path of one of PACKAGES' programs.  Raises LabError if it is not installed."""
-    # Debian keeps some of them where only root's PATH looks.
+    # Debian keeps some of these programs in directories that only root's PATH names.
     search = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     path = shutil.which(name, path=search)
     if path is None:

@@ -42,7 +42,7 @@ PORTS = {"control": 1, "stdout": 2, "stderr": 3, "log": 4}
 RESULTS = "/run/results"
 SCRATCH = "/run/scratch"
 HOME = "/run/home"
-# These are emptied before a command, so that it finds nothing of the last one.
+# These directories are emptied before a command, so that it finds nothing of the last one.
 CLEANED = ("/tmp", "/dev/shm", HOME)  # noqa: S108
 # The guest has file systems of its own here: what lies below them on the host is not seen.
 COVERED = ("/dev", "/proc", "/run", "/sys", "/tmp")  # noqa: S108

@@ -16,13 +16,13 @@ from cleanup.lab.kernels import Kernel
 from cleanup.units import format_size, parse_size
 
 QEMU = "qemu-system-x86_64"
-# A stock kernel that runs under KVM has printed its first line and ended well before that.
+# A stock kernel needs far less than this to print its first line under KVM, and to end.
 KVM_PROBE_SECONDS = 6.0
 KVM_MODULES = ("kvm_intel", "kvm_amd")
 
 MEBIBYTE = 1 << 20
 
-# One instruction a nanosecond.
+# With icount, the guest runs one instruction a nanosecond, and its TSC at 1 GHz.
 ICOUNT_TSC_KHZ = 1_000_000
 
 # The console shows all that is worse than a notice.  An oops or a finding of KASAN panics, and a
@@ -140,7 +140,7 @@ def _kernel_arguments(machine: Machine, emulator: Emulator) -> str:
     tcg = emulator.accelerator == "tcg"
     arguments = KERNEL_ARGUMENTS
     if tcg and emulator.version < (10,):
-        # These QEMUs break the flags after cmpxchg16b, which the kernel's allocator uses.
+        # QEMU before 10 breaks the flags after cmpxchg16b, which the kernel's allocator uses.
         arguments += " clearcpuid=141"
     # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
     khz = ICOUNT_TSC_KHZ if machine.icount else host_tsc_khz()

@@ -23,7 +23,7 @@ from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# apt's URI of an index of a Debian release, but not of the security archive: it has no backports.
+# Finds the mirror in apt's URI of an index. The security archive, without backports, won't match.
 INDEX = re.compile(
     r"'((?:[a-z]+\+)?(?:http|https|ftp|file|copy):.*)/dists/"
     r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
@@ -33,7 +33,7 @@ INDEX = re.compile(
 # apt's messages on a suite that a mirror does not have, or has no more.
 NO_SUITE = re.compile(r"does not have a Release file|no longer has a Release file")
 
-# The most bytes on disk for each byte of packages: the packages and what they unpack to.
+# The most space on disk of packages and their unpacked files, as a multiple of the packages' size.
 UNPACKED = 7
 
 ANOTHER_MIRROR = "check the network, or let PGTABLE_CLEANUP_MIRROR name another mirror"
@@ -89,7 +89,7 @@ def debian_mirror() -> str:
 
 
 def _host_mirror() -> str | None:
-    """Return the first Debian mirror in the sources of the host's apt, fetched or not."""
+    """Return the Debian mirror that the host's apt is set up to use, or None."""
     printed = run("apt-get", "update", "--print-uris")
     mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
     # Other archives have suites of the same names, but a mirror of Debian usually ends like this.
@@ -215,7 +215,7 @@ def _extract(paths: Sequence[Path], tree: Path, advance: Advance) -> None:
         if done.returncode != 0:
             raise LabError(f"cannot unpack {path.name}: {done.stderr.strip()}")
 
-    # The biggest first, so that no processor idles at the end.
+    # The biggest packages go first, so that no processor idles at the end.
     biggest_first = sorted(paths, key=lambda path: -path.stat().st_size)
     pool = ThreadPoolExecutor(os.cpu_count())
     try:

@@ -12,7 +12,7 @@ from cleanup.lab.kernels import DEFAULT, Kernel, get_kernel
 from cleanup.lab.machine import Machine
 from cleanup.lab.progress import Progress
 
-# There is a limit, as an open guest keeps all memory that it ever touched.
+# The number of guests is limited, as an open guest keeps all memory that it ever touched.
 MOST_GUESTS = 4
 
 
@@ -37,7 +37,7 @@ class Pool:
         self._visible = visible
         self._writable = writable
         self._progress = progress
-        # The guest that was used last comes last.
+        # The guests are in the order of their last use.
         self._guests: dict[tuple[Kernel, Machine], Guest] = {}
 
     def __enter__(self) -> Self:

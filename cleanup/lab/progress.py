@@ -19,7 +19,7 @@ class Progress(Protocol):
     """The interface of what shows the user the progress of long steps."""
 
     def step(self, text: str) -> AbstractContextManager[Advance]:
-        """Show one step while the context lasts; call what it yields with the part done, 0 to 1."""
+        """Show a step during the context, which yields a function to tell the part done, 0 to 1."""
         ...
 
 

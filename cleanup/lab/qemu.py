@@ -25,7 +25,7 @@ from cleanup.lab.host import dies_with_us, run
 from cleanup.lab.kernels import Kernel
 from cleanup.lab.machine import QEMU, Channels, Emulator, Machine, qemu_arguments, size_in_bytes
 
-# If the guest listens, it or the socket's buffer takes what is sent at once.
+# Sending blocks only if the socket's buffer is full and the guest doesn't listen.
 SEND_SECONDS = 30.0
 
 
@@ -72,7 +72,7 @@ class Qemu:
                 stdout=None if terminal else errors.fileno(),
                 stderr=errors.fileno(),
                 pass_fds=[each for each in inherited if each is not None],
-                # Only this process answers Ctrl-C; but a terminal serves its foreground alone.
+                # A session of its own spares QEMU Ctrl-C, but there it could not use the terminal.
                 start_new_session=not terminal,
             )
             self._stack = ours.pop_all()

@@ -53,7 +53,7 @@ def as_savings(stored: Sequence[Document], kernel: str) -> str:
 
 
 def as_part(stored: Sequence[Document], name: str, kernel: str) -> str:
-    """Return the rows and the claims of a part."""
+    """Return one experiment's table on a kernel, and what it claims."""
     found = _find(stored, name, kernel)
     part, measured = measured_of(found)
     shown = table.table(found)
@@ -71,7 +71,7 @@ def as_part(stored: Sequence[Document], name: str, kernel: str) -> str:
 
 
 def as_extrapolation(stored: Sequence[Document], kernel: str) -> str:
-    """Return what freeing the published case's tables would take, at the measured price of one."""
+    """Extrapolate from the price of freeing one table to the published case of 110 GB of tables."""
     found = _find(stored, "reclaim-cost/instructions", kernel)
     _, measured = measured_of(found)
     price = measured["methods"]["module"]["instructions_per_table"]["median"]
@@ -119,7 +119,7 @@ def measured_at_sizes() -> list[Document]:
 
 
 def is_on(document: Document, kernel: str) -> bool:
-    """Say whether a document is of that kernel in the lab, or for `host`, of the host."""
+    """Say whether a result was measured on that kernel in the lab, or for `host` on the host."""
     if kernel == "host":
         return document["accelerator"] == "host"
     return document["accelerator"] != "host" and document["kernel"].startswith(f"{kernel}.")

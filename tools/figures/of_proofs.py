@@ -36,7 +36,7 @@ def as_mutations(_: Sequence[Document]) -> str:
 
 
 def _lines(one: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the seconds that a proof took and what it found, once or for each fuzzer."""
+    """Return the seconds that a proof took and what it found; for fuzzing, those of each fuzzer."""
     if one["proof"] == "fuzz":
         return [(f"{each['seconds']:,.0f}", _of_fuzzing(each)) for each in one["fuzzers"].values()]
     seconds = "" if one["seconds"] is None else f"{one['seconds']:,.0f}"
