@@ -5,8 +5,8 @@ from typing import Final
 
 from typing_extensions import Buffer
 
-MADV_PAGEOUT: Final[int]  # Python's mmap lacks it
-MAP_NORESERVE: Final[int]  # Python's mmap has it from 3.13 on only
+MADV_PAGEOUT: Final[int]  # Python's mmap lacks this constant
+MAP_NORESERVE: Final[int]  # Python's mmap has this constant since 3.13
 
 def touched_offset(unit: int, seed: int) -> int:
     """Return the offset in the mapping of the one page that is touched in `unit`, in bytes."""
@@ -73,7 +73,7 @@ def scan_units(
     """
 
 def read_units(fd: int, start: int, end: int, *, zero_frame: int = 0) -> list[int]:
-    """Return these units by reading the pagemap, on any kernel; it doesn't show huge pages.
+    """Return the units of `scan_units` by reading the pagemap, on any kernel, without its counts.
 
     Entries that map the page frame `zero_frame`, if it isn't 0, don't count. Raises OSError.
     """

@@ -121,7 +121,7 @@ def read_all(directory: Path) -> list[Document]:
     for path in directory.glob("*.json"):
         try:
             content = json.loads(path.read_bytes())
-        except ValueError:  # no document: `write` writes valid JSON
+        except ValueError:  # the file is no document: `write` writes valid JSON
             continue
         if isinstance(content, dict) and content.get("schema") == SCHEMA and "part" in content:
             found.append(cast(Document, content))

@@ -103,7 +103,7 @@ def _converse(
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
     what = f"{order['workload']} by {order['method']}"
-    # Unbuffered: closing a buffer that still holds data for a dead process would raise again.
+    # Write without a buffer: closing one with bytes for a dead process would fail again.
     answers = target.stdin.fileno()
     try:
         os.write(answers, json.dumps(order).encode() + b"\n")

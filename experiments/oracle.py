@@ -103,7 +103,7 @@ def observe(pid: int, populated: Iterable[Bounds] = (), *, zero_pages: bool = Tr
 
 
 def observe_halted(pid: int) -> Census:
-    """Stop a process, count its tables with `observe`, and continue it.  Raises as that does."""
+    """Stop a process, count its tables, and continue it.  Raises the same errors as `observe`."""
     os.kill(pid, signal.SIGSTOP)
     try:
         while not _is_halted(pid):
@@ -115,7 +115,7 @@ def observe_halted(pid: int) -> Census:
 
 def _is_halted(pid: int) -> bool:
     tasks = Path(f"/proc/{pid}/task").glob("*/stat")
-    # The state follows the name in brackets, which may itself hold brackets and spaces.
+    # In a stat file the state follows the name in brackets, which may hold brackets and spaces.
     states = (task.read_text(encoding="utf-8").rpartition(")")[2].split()[0] for task in tasks)
     return all(state in "TtXZ" for state in states)
 
@@ -151,7 +151,7 @@ def _entries(pid: int, zero_pages: bool) -> Entries:
         try:
             return scanned(pagemap, ranges, zero_pages=zero_pages)
         except OSError as error:
-            if error.errno != errno.ENOTTY:  # before Linux 6.7
+            if error.errno != errno.ENOTTY:  # Linux before 6.7 has no PAGEMAP_SCAN
                 raise
         units = read(pagemap, ranges, zero_frame=0 if zero_pages else zero_frame())
     finally:

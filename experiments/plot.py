@@ -125,4 +125,4 @@ def _panel(
         )
         axis.bar_label(bars, texts, padding=3, fontsize=8, rotation=90)
     axis.set_xticks(range(len(phases)), list(phases))
-    axis.margins(y=0.45)  # room for the figures above the bars
+    axis.margins(y=0.45)  # this leaves room for the figures above the bars

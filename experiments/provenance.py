@@ -4,7 +4,7 @@
 import subprocess
 from pathlib import Path
 
-# Only this project's checkout has this file: the working directory may be in another's.
+# The working directory may be in another project's checkout, which doesn't have this file.
 _MARK = Path("kmod/include/uapi/pgtable_cleanup.h")
 # Runs store results in evidence/: changes there have no influence on what is measured.
 _CHANGED = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)evidence")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The registry of experiments: it finds a part because a module in a group's package has it."""
+"""The registry of experiments: it finds the parts that modules in the groups' packages define."""
 
 import importlib
 import pkgutil

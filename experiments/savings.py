@@ -15,7 +15,7 @@ from experiments.summary import size_text
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
 _TABLE = 4096
 _MIB = 1 << 20
-# So many tables may be empty by chance, fewer than in an interpreter's own heap: no saving.
+# Up to so many empty tables are no saving but chance: an interpreter's own heap has more.
 NOISE_TABLES = 64
 
 

@@ -28,7 +28,7 @@ class SparseMapping(_memory.Units):
 
     @property
     def range(self) -> Bounds:
-        """The first address and the one past the last."""
+        """The addresses of the mapping: the first, and the one past the last."""
         return self.address, self.address + len(self.view)
 
     def zap(self, first: int, last: int) -> None:
@@ -51,7 +51,7 @@ class SparseMapping(_memory.Units):
             self.page(unit)[:] = self._content(unit)
 
     def is_filled(self, units: Iterable[int]) -> bool:
-        """Tell whether these pages hold what `fill` writes to them."""
+        """Tell whether the touched pages of `units` hold what `fill` writes to them."""
         return all(self.page(unit) == self._content(unit) for unit in units)
 
     def _content(self, unit: int) -> bytes:

@@ -20,7 +20,7 @@ class Summary:
 
     @property
     def first(self) -> Run:
-        """The first run."""
+        """The run whose sizes and counts stand for all repeats."""
         return self.runs[0]
 
     @property

@@ -84,7 +84,7 @@ class Store:
         return None
 
     def results(self, points: Iterable[Point]) -> list[Document]:
-        """Return the results that these points have, one each at most."""
+        """Return a result for each of the `points` that has one."""
         paths = (self.kept(point) or self.path(point) for point in points)
         return [documents.read(path) for path in paths if path.exists()]
 

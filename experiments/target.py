@@ -20,7 +20,7 @@ from experiments.workload import Workload
 def _receive() -> Any:  # noqa: ANN401 -- what JSON holds
     """Return the next message of `measure`, a line of JSON."""
     line = sys.stdin.readline()
-    if not line:  # `measure` is gone
+    if not line:  # `measure` has ended, and its pipe is closed
         raise SystemExit(1)
     return json.loads(line)
 

@@ -49,7 +49,7 @@ def _worker(orders: Orders) -> Iterator[tuple[int, Connection]]:
     ours, theirs = Pipe()
     pid = os.fork()
     if pid == 0:
-        # With a copy of this end open, the worker would not notice that this process is gone.
+        # A worker that held the parent's side of the pipe would not notice that the parent is gone.
         ours.close()
         try:
             while True:

@@ -84,7 +84,7 @@ class Workload(Part):
         return replace(self.needs, memory=f"{times * int(self.needs.memory.rstrip('G'))}G")
 
     def check(self, scale: Scale) -> None:
-        """Raise ValueError if the workload has no such variant."""
+        """Raise ValueError if the scale asks for a variant that the workload does not have."""
         super().check(scale)
         if scale.touch and scale.touch not in self.touches:
             raise ValueError(f"{self.name} has no --touch {scale.touch}")
@@ -96,7 +96,7 @@ class Workload(Part):
         """Run the workload at each granularity by each method, as often as the scale says."""
         features = cleanup.features()
         quick = scale.quick and features.methods["module"].works
-        # The module's run shows both what is left empty and what is freed: quick needs no other.
+        # A quick measurement needs only the module's run, which shows tables left empty and freed.
         wanted = scale.methods or (("module",) if quick else ())
         methods, unavailable = measuring.usable(wanted, features)
         repeats = scale.runs(self.repeats)

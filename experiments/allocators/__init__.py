@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `allocators`: the tables they leave empty, what frees these, and what it costs.
+"""The experiment `allocators`: page tables that they leave empty, what frees them, and the cost.
 
 `process` runs `program` by one of the `methods`, and gives it orders.
 """

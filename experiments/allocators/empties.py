@@ -14,7 +14,7 @@ from experiments.part import Documents, ExperimentError, Measured, Pictures, Row
 from experiments.spread import spread
 from experiments.summary import size_text
 
-# Bytes of the largest object; the smallest has 16.
+# The size of the largest object of a heap, in bytes; the smallest has 16.
 MOST = 1008
 # The heap is released in steps, as a program at work does it: each step keeps one object in so
 # many, and frees the rest.
@@ -68,7 +68,7 @@ def of_heap(
 def found_in(pid: int, begin: Census, peak: Census, *, reclaim: bool = True) -> dict[str, Any]:
     """Count the page tables of a process, then have the module free the empty ones.
 
-    `peak` and `empty` count tables beyond those at the beginning, and `tables` all of now.
+    In the result `peak` and `empty` leave out the tables at the beginning; `tables` counts all.
     `reclaimed` counts what the module freed; it is None without the module.
     """
     end = oracle.observe_halted(pid)

@@ -33,7 +33,7 @@ class ProgramMethod:
     def attended(self) -> "ProgramMethod":
         """Return the same method with the library's own thread, unless its conf says otherwise.
 
-        The thread keeps to the interval: a process at rest makes no calls in which it ends.
+        Without it, the library drains only in the program's calls, of which none come at rest.
         """
         if self.conf is None:
             return self
@@ -50,7 +50,7 @@ class ProgramMethod:
         return environment(
             {
                 **given,
-                # Python's own objects stay out of the heap that is measured.
+                # pymalloc keeps Python's small objects out of the heap that is measured.
                 "PYTHONMALLOC": "pymalloc",
                 # Huge pages have no tables below them, and hide what the allocators do.
                 "MALLOC_CONF": _joined({"thp": "never", **self.malloc_conf}),
@@ -70,9 +70,9 @@ def jemalloc() -> list[str]:
 
 
 NONE = ProgramMethod("none")
-# By this option jemalloc unmaps what it frees.
+# The option retain:false has jemalloc unmap what it frees.
 RETAIN_FALSE = ProgramMethod("retain:false", malloc_conf={"retain": "false"})
-# Here the library does all of its work but the ioctl.
+# With the backend `null` the library does all of its work but the ioctl.
 NULL = ProgramMethod("library alone", {"backend": "null"})
 NO_DEVICE = ProgramMethod("library, no device", {}, device=False)
 MODULE = ProgramMethod("module", {}, device=True)

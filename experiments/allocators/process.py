@@ -34,7 +34,7 @@ class Process:
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
         assert self._process.stdout is not None  # noqa: S101
         try:
-            # Write without a buffer: one with bytes for a dead process fails again when closed.
+            # Write without a buffer: closing one with bytes for a dead process would fail again.
             os.write(self._process.stdin.fileno(), json.dumps([order, *arguments]).encode() + b"\n")
             line = self._process.stdout.readline()
         except BrokenPipeError:

@@ -29,7 +29,7 @@ _STEPS = 1000
 
 
 class Program:
-    """The orders: each method is one, and so are those of its `heap`, of `jemalloc` and of `libc`.
+    """The orders of the program: the methods of this class, of `heap`, `jemalloc` and `libc`.
 
     What an order returns is its answer.
     """
@@ -40,7 +40,7 @@ class Program:
     _mapping: SparseMapping
 
     def __init__(self) -> None:
-        # What is entered here stays for the life of the process.
+        # The mappings entered here stay for the life of the process.
         self._kept = ExitStack()
 
     def started(self) -> None:

@@ -59,7 +59,7 @@ def _left_out(number: int) -> int:
 
 
 def rows(measured: Mapping[str, Any], unit: str = "ns", what: str = "") -> list[Row]:
-    """Return a row for each name that was `compared`, with `what` before it."""
+    """Return a table row for each method that was `compared`; `what` goes before its name."""
     return [(f"{what}{name}", _shown(figures, unit)) for name, figures in measured.items()]
 
 

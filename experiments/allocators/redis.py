@@ -29,7 +29,7 @@ class Redis:
         return self._run("redis-cli", *command).strip()
 
     def tables(self) -> oracle.Census:
-        """Return the oracle's census of its page tables."""
+        """Return the oracle's census of the server's page tables."""
         return oracle.observe_halted(self.pid)
 
     def benchmark(self, *options: str) -> str:

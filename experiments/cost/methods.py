@@ -156,7 +156,7 @@ def run_all(
 
         def run(name: str, number: int) -> MethodRun[T]:
             method = METHODS[name]
-            # Seeds have 64 bits: the run after the largest one's has seed 0.
+            # Seeds have 64 bits: seed 0 follows the largest one.
             seed = (scale.seed + number) % (1 << 64)
             with layout(seed, tables, live_inside=method.live_inside) as made:
                 return _run(method, made, call, measure, kernel_frees=kernel_frees)

@@ -12,7 +12,7 @@ from experiments.part import ExperimentError
 
 _INSTANCE = Path("/sys/kernel/tracing/instances/pgtable-cleanup-holds")
 _ACQUIRED, _RELEASED = "mmap_lock_acquire_returned", "mmap_lock_released"
-# The task's name and pid, the CPU and flags come first.  The time is a count, not in seconds.
+# An event's line begins with the task's name and pid, CPU and flags.  The time counts cycles.
 _EVENT = re.compile(
     r"^\s*\S.*-\d+\s+\[\d+\]\s+\S+\s+(?P<time>\d+): "
     rf"(?P<event>{_ACQUIRED}|{_RELEASED}): mm=(?P<mm>\S+) .*?write=(?P<write>true|false)"

@@ -33,7 +33,7 @@ class HundredProcesses(Workload):
                 "release": lambda: mapping.release(0, mapping.units),
                 "check": lambda: mapping.released_reads_zero(mapping.around(), _SAMPLE),
             }
-            # This process counts as one of them.
+            # This process is one of those measured, so it needs one worker fewer.
             with workers(_processes(parameters) - 1, orders) as others:
                 stage.pids = others.pids
                 stage.measure("start")

@@ -45,7 +45,7 @@ class Lmdb(Workload):
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
         """Write the records, read them, page out the mapping, and read some again."""
         try:
-            # The tests require lmdb, the package does not.
+            # lmdb is imported only here, as the package itself does not require it.
             import lmdb  # noqa: PLC0415
         except ImportError as error:
             raise CleanupError("Python's lmdb is missing: pip install lmdb") from error

@@ -32,7 +32,7 @@ class SparseFile(Workload):
     rehearsal_bytes = 8 << 30
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
-        """Return of how many touched pages one holds data."""
+        """Return the number of touched pages of which one holds data."""
         return {"written_one_in": DATA_ONE_IN}
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:

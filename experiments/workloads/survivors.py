@@ -78,7 +78,7 @@ PARTS = (
         "fill 1 GiB, release half of its blocks: a dense heap, where nothing is to be gained",
         control=True,
     ),
-    # A hypervisor's memory of a guest looks like this when a balloon has grown in the guest.
+    # This is like a guest's memory in the hypervisor after a balloon has grown in the guest.
     Survivors(
         "balloon-2g",
         1_000,

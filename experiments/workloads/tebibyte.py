@@ -21,7 +21,7 @@ class Tebibyte(Workload):
     size_bytes = 1 << 40
     quick_bytes = 16 << 30
     rehearsal_bytes = _STRETCH * UNIT
-    # One touched page of each whole stretch is kept.
+    # Whether one touched page in each stretch of units is kept.
     keeps = True
 
     def details_of(self, _parameters: Parameters) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class Tebibyte(Workload):
 
 
 class TebibyteEmpty(Tebibyte):
-    """The same without survivors: all tables become empty, those of upper levels too."""
+    """The workload `tebibyte` without survivors: all tables become empty, also on upper levels."""
 
     name = "tebibyte-empty"
     description = "touch one page per 2 MiB of 1 TiB, release each alone, keep none"

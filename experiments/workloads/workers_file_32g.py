@@ -29,7 +29,7 @@ _ROUNDS = 20
 
 
 class WorkersFile(Workload):
-    """A field report, scaled down from a file of 390 GiB and 802 MiB of tables in each worker."""
+    """A case from the field, scaled down from a file of 390 GiB and 802 MiB of tables a worker."""
 
     name = "workers-file-32g"
     description = "nine processes read a file of 32 GiB here and there, page reclaim takes it"
@@ -76,7 +76,7 @@ def _reclaim(group: Path, mapping: SparseMapping) -> int:
     for rounds in range(1, _ROUNDS + 1):
         try:
             (group / "memory.reclaim").write_text(str(before * PAGE))
-        except BlockingIOError:  # it reclaimed less than that
+        except BlockingIOError:  # the kernel reclaimed less than was asked
             pass
         except OSError as error:
             raise CleanupError(
@@ -93,7 +93,7 @@ def _reclaim(group: Path, mapping: SparseMapping) -> int:
 
 @contextmanager
 def _group() -> Iterator[Path]:
-    """Run in a cgroup of its own, so that only its pages are reclaimed.  Raises CleanupError."""
+    """Put this process in a new cgroup: only its pages are reclaimed.  Raises CleanupError."""
     top = cgroup.root()
     own = next(
         line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"

@@ -9,11 +9,11 @@ from experiments.allocators.process import started
 from experiments.part import Claim, Measured, Needs, Part, Row, Scale, at_most
 
 _ROUNDS = 9
-# Live objects, the bytes of the largest, and how many are allocated or freed.
+# The number of live objects, the bytes of the largest, and the number of allocations and frees.
 _SMALL = (200_000, 1008, 20_000_000)
 # Small objects give hardly any page back, so that no method has work to do: these are larger.
 _LARGER = (20_000, 16 << 10, 3_000_000)
-# At decay 0 each page is released once it is free: by the hooks, and by the option retain:false.
+# At decay 0 jemalloc releases each free page at once: by the hooks, or munmap() if retain:false.
 _DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
 _QUICK_SHARE = 20
 _SHOWN = {"default": "objects up to 1 KiB", "decay_0": "up to 16 KiB at decay 0"}

@@ -25,7 +25,7 @@ class Fork(Part):
     def measure(self, scale: Scale) -> Measured:
         """Time the first fork after the releases, with its fork handlers, and the later forks.
 
-        A quick measurement leaves out the zap where the module does the same.
+        Where the module works, a quick measurement leaves out the zap, which frees no other tables.
         """
         units = scale.pick(_UNITS, _QUICK_UNITS)
         runs: dict[str, dict[str, Any]] = {}

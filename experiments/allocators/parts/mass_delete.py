@@ -20,7 +20,7 @@ CACHES: Mapping[str, Mapping[str, str]] = {
 }
 _METHODS = (NONE, MODULE, HOOKS)
 
-# These scripts run in the server, which is faster.  A value is a string of up to `most` bytes.
+# These scripts run in the redis server, to save time.  A value has up to `most` bytes.
 _VALUE = "local function value(i, most) return string.rep('x', i * 7919 % most + 1) end "
 _FILL = _VALUE + (
     "for i = 1, ARGV[1] do redis.call('SET', 'key:' .. i, value(i, ARGV[2])) end return 0"
@@ -41,7 +41,7 @@ class MassDelete(part.Part):
     def measure(self, scale: part.Scale) -> part.Measured:
         """Run each program once by each method, and then reclaim the tables that are left."""
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
-        # Leave out the hooks: they take as long again, and free what the module frees, too.
+        # A quick measurement has no time for the hooks, which free the same tables as the module.
         wanted = (NONE, MODULE) if scale.quick and MODULE.works_here() else _METHODS
         methods = [method for method in wanted if method.works_here()]
         runs: dict[str, dict[str, dict[str, Any]]] = {}

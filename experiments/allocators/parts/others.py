@@ -20,7 +20,7 @@ _MEBIBYTES = 1024
 _QUICK_MEBIBYTES = 16
 # glibc's malloc keeps what is not at the end of its heap until it is told to trim.
 _TRIMMED = "glibc, malloc_trim()"
-# The library of each with its Debian package, and whether it is told to give unused pages back.
+# Each allocator's library and Debian package, and whether it is told to give unused pages back.
 _HEAPS: Mapping[str, tuple[tuple[str, str] | None, bool]] = {
     "glibc": (None, False),
     _TRIMMED: (None, True),
@@ -43,7 +43,7 @@ class Others(Part):
     )
 
     def needs_at(self, scale: Scale) -> Needs:
-        """Return more memory for Java's heap, which a quick measurement leaves out."""
+        """Return a machine with memory for Java's heap, which a quick measurement leaves out."""
         return self.needs if scale.quick else replace(self.needs, memory="5G")
 
     def measure(self, scale: Scale) -> Measured:

@@ -28,7 +28,7 @@ class Tables(part.Part):
     description = "empty page tables of a heap of which jemalloc keeps 1 object in 100,000"
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run once by each method, by a purge and by jemalloc's decay, with the library's thread.
+        """Run each method with the library's thread, once by a purge and once by jemalloc's decay.
 
         A quick measurement has a smaller heap, only the purge, and few methods: on an emulator
         the start of each program takes longer than its work.

@@ -159,7 +159,7 @@ class _Faulting:
     def free(
         self, name: str, memory: memoryview, levels: Sequence[str], tables: int, max_hold_ns: int
     ) -> Reclaimed:
-        """Free the memory in parts, and spin before each: a busy host then disturbs both alike."""
+        """Spin, then free a part of the memory, in turns: a busy host then disturbs both alike."""
         done = Reclaimed()
         size = len(memory) // _PARTS
         for start in range(0, len(memory), size):
@@ -222,7 +222,7 @@ def _faulting(pool: Executor, area: mmap) -> Iterator[_Faulting]:
 
 
 def _spin() -> None:
-    """Keep the CPU busy: an idle one would leave the other CPU more of the host."""
+    """Keep this CPU busy while nothing is freed: idle, it would leave the other CPU more time."""
     end = monotonic() + _SPIN_SECONDS
     while monotonic() < end:
         pass

@@ -97,7 +97,7 @@ def _page_tables() -> tuple[int, int]:
 
 
 def _freed_by_then(counter: meter.Meter, act: Callable[[], None]) -> meter.Cost:
-    """Free tables by an act, and return its cost.  Raises ExperimentError if they go too late."""
+    """Return the cost of freeing tables by `act`.  Raises ExperimentError if RCU comes too late."""
     status_before, machine_before = _page_tables()
     cost = counter.net(act)
     status_after, machine_after = _page_tables()

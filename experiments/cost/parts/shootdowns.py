@@ -12,7 +12,7 @@ from experiments.stage import second_thread
 
 _RUNS = 3
 _TIMES_FEWER = 50
-# No batch reaches this time, so that each is full, even if the guest's CPUs wait for the host's.
+# No batch takes as long as this, not even on a busy host: each ends because it is full.
 _FULL_BATCH_HOLD_NS = 10**9
 
 

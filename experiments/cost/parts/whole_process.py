@@ -145,7 +145,7 @@ def extrapolated(measured: float, measured_bytes: int, whole_bytes: int) -> floa
 
 
 def _populate(mappings: Sequence[SparseMapping], seed: int) -> None:
-    """Touch pages all over, one in a table; leave out the start, where empty tables are to be."""
+    """Touch random units of the mappings; their start is kept for empty tables and for reading."""
     chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
     for mapping in mappings:
         for unit in chooser.sample(range(_READ_BYTES // UNIT, mapping.units), _POPULATED // 2):

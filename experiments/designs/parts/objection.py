@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A reviewer's objection: one thread and whole 2 MiB flatter freeing; single pages do not."""
+"""A test of the objection that one thread and accesses to whole 2 MiB flatter freeing."""
 
 from collections.abc import Sequence
 from typing import Any

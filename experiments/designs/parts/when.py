@@ -16,14 +16,14 @@ from experiments.spread import spread, text
 
 _UNITS = 2048
 _QUICK_UNITS = 128
-# More than there are releases: the module is called once, after the last.
+# This is more than there are releases: the module is called once, after the last.
 _AFTER_ALL = 1 << 30
 _RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMethod:
-    """A method: releases of `block` bytes, and if `every`, a call of the module after so many."""
+    """A method: calls that release `block` bytes; the module runs after `every` ones (0: never)."""
 
     label: str
     every: int = 0
@@ -122,7 +122,7 @@ def _shown(one: part.Measured) -> str:
 def _round(
     method: ReleaseMethod, mapping: SparseMapping, fd: int, counter: meter.Meter, *, frees: bool
 ) -> dict[str, float]:
-    """Touch, release as the method does, touch again.  Raises ExperimentError if it misbehaves."""
+    """Measure releases by a method and the faults after them.  Raises ExperimentError."""
     view, units = mapping.view, mapping.units
     mapping.zap(0, units)
     cleanup.reclaim(view)
