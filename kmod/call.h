@@ -23,7 +23,7 @@
 /* Dropping 2048 zero-page entries takes as long as freeing 128 empty tables. */
 #define PGTC_MAX_DROPPED_IN_HOLD	2048
 #define PGTC_DEFAULT_MAX_HOLD_NS	(2 * NSEC_PER_MSEC)
-/* Each VMA of a table may need two; lockdep can follow 48 held locks in all. */
+/* A VMA may need two rmap locks; lockdep can follow 48 held locks in all. */
 #define PGTC_MAX_RMAP_LOCKS		32
 
 #define PGTC_FLAGS	(PGTABLE_CLEANUP_SCAN_ONLY | \

@@ -15,7 +15,7 @@
 
 #include <linux/sched.h>
 
-/* Replaces a candidate that this call won't free: no table begins at 1. */
+/* This replaces a candidate that the call won't free: no table begins at 1. */
 #define GIVEN_UP	1UL
 
 static void give_up_candidate(struct pgtc_call *call, unsigned int i, int err)

@@ -81,8 +81,8 @@ static int one_walk(struct pgtc_call *call, unsigned long start,
 
 	if (call->pos < call->walk_end) {
 		/*
-		 * A call that goes on from there sees nothing twice, no hole
-		 * either: the scan has counted the one before pos, if any.
+		 * A call that goes on from next_addr counts no table or hole
+		 * twice: the scan has counted a hole that ends there, if any.
 		 */
 		args->next_addr = clamp(call->pos, start, end);
 		return ret;

@@ -43,8 +43,8 @@ static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
 	int found;
 
 	/*
-	 * RCU delays those who free tables without mmap write until this has
-	 * been read: retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
+	 * Some free tables without mmap write, but after an RCU grace period:
+	 * retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
 	 */
 	rcu_read_lock();
 	entry = READ_ONCE(*pmd);

@@ -36,7 +36,7 @@ static struct mm_struct *task_target_get(struct task_struct *task)
 	mm = static_call(pgtc_mm_access)(task, PTRACE_MODE_READ_FSCREDS);
 	if (IS_ERR_OR_NULL(mm))
 		return mm ?: ERR_PTR(-ESRCH);
-	/* The task may have exec'ed since: this is the mm that will be walked. */
+	/* An exec may have replaced the mm: check the one to be walked. */
 	if (!may_reclaim(task, mm)) {
 		mmput(mm);
 		return ERR_PTR(-EPERM);

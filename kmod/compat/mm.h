@@ -64,7 +64,7 @@ static inline bool pgtc_target_capable(struct task_struct *task,
 #endif
 }
 
-/* Can a zero page here be KSM's unnoticed?  Since 6.6 KSM marks its own. */
+/* May this VMA hold unmarked zero pages of KSM's?  Since 6.6 KSM marks them. */
 static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
@@ -107,7 +107,7 @@ static inline void pgtc_notifier_init(struct mmu_notifier_range *range,
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, mm, start, end);
 #else
-	/* 6.3 dropped the VMA argument. */
+	/* 6.3 dropped this function's VMA argument. */
 	mmu_notifier_range_init(range, MMU_NOTIFY_CLEAR, 0, NULL, mm, start,
 				end);
 #endif

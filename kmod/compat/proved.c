@@ -56,7 +56,7 @@ int pgtc_kernel_check(bool allow_unproved)
 {
 	const struct new_utsname *uts = init_utsname();
 
-	/* Spinlocks sleep there: our lock nesting and RCU use are unproved. */
+	/* RT's spinlocks sleep: our lock nesting and RCU use are unproved. */
 	if (IS_ENABLED(CONFIG_PREEMPT_RT)) {
 		pr_err("refused: PREEMPT_RT kernels are not supported\n");
 		return -EOPNOTSUPP;

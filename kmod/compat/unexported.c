@@ -14,7 +14,7 @@ static bool find_pte_free(void)
 	return PGTC_FIND(pgtc_pte_free_defer, pte_free_defer);
 }
 #elif ALLOC_SPLIT_PTLOCKS
-/* Where spinlocks are big (debug builds), the inline pte_free() calls this. */
+/* The inline pte_free() calls ptlock_free() where spinlocks are big (debug). */
 DEFINE_STATIC_CALL_NULL(pgtc_ptlock_free, ptlock_free);
 
 void ptlock_free(struct page *page)
@@ -37,7 +37,7 @@ static bool find_pte_free(void)
 #if !IS_ENABLED(CONFIG_PARAVIRT_XXL) &&                        \
 	(IS_ENABLED(CONFIG_MITIGATION_PAGE_TABLE_ISOLATION) || \
 	 IS_ENABLED(CONFIG_PAGE_TABLE_ISOLATION))
-/* Where no paravirt operation stands in between, the inline p4d_clear() calls this. */
+/* Without paravirt, the inline p4d_clear() calls __pti_set_user_pgtbl(). */
 DEFINE_STATIC_CALL_NULL(pgtc_pti_set_user_pgtbl, __pti_set_user_pgtbl);
 
 pgd_t __pti_set_user_pgtbl(pgd_t *pgdp, pgd_t pgd)
