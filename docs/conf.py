@@ -7,7 +7,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.application import Sphinx
 
-# Import these here: Sphinx itself would read their stubs, which have no docstrings.
+# Import the compiled modules: Sphinx itself would read their stubs, which have no docstrings.
 import allocator_shim.jemalloc
 import allocator_shim.preloaded  # noqa: F401
 

@@ -107,7 +107,7 @@ static void complain_of_key(struct slice entry, bool told)
 		shim_text_add(&known, i ? ", " : "");
 		shim_text_add(&known, keys[i].name);
 	}
-	/* The NUL byte makes this one string. */
+	/* End the list of known keys with a NUL byte. */
 	shim_text_add_bytes(&known, "", 1);
 	complain(entry, " is no key:value that is known; the keys are ",
 		 known.bytes);

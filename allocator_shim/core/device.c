@@ -48,7 +48,7 @@ static long open_high(void)
 	if (low < 0)
 		return low;
 	high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_FLOOR);
-	/* The process may be allowed few descriptors. */
+	/* RLIMIT_NOFILE may forbid so high a descriptor. */
 	if (high < 0)
 		high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_LOW);
 	if (high < 0)
@@ -83,7 +83,7 @@ static bool ioctl_is_survived(int fd)
 	int status = 0;
 	long pid;
 
-	/* This is vfork(), but no signal tells of the child's end. */
+	/* This works as vfork() does, but the child's end raises no SIGCHLD. */
 	pid = shim_syscall5(__NR_clone, CLONE_VFORK, 0, 0, 0, 0);
 	if (!pid) {
 		features_of(fd, &features);

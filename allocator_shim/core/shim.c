@@ -33,7 +33,7 @@ static _Atomic bool on;
  */
 static struct process {
 	_Atomic bool draining;
-	/* Units noted since the last drain, and when the first was (0: none). */
+	/* Units noted since the last drain, and the time of the first of them (0: none). */
 	_Atomic uint64_t pending, since;
 	/* Drains that the threshold causes are 2^backoff times rarer than at first. */
 	_Atomic unsigned int backoff;
@@ -42,7 +42,7 @@ static struct process {
 		_Atomic uint64_t notes, units, lost, drains, tried, freed[3];
 		_Atomic uint64_t zero_pages_dropped, contended, ns;
 	} counts;
-	/* Only the thread that drains uses these. */
+	/* Only the thread that drains uses these two arrays. */
 	struct shim_run runs[SHIM_RUNS_ROOM];
 	struct pgtable_cleanup_range ranges[SHIM_RUNS_ROOM];
 } *own;
@@ -177,7 +177,7 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	uintptr_t to = (from + length + PAGE_MASK) & ~PAGE_MASK;
 	uint64_t first = from >> SHIM_UNIT_SHIFT;
 	uint64_t end = (to + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
-	/* The units that lie entirely in the range. */
+	/* inner_first to inner_end are the units that lie entirely in the range. */
 	uint64_t inner_first = (from + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
 	uint64_t inner_end = to >> SHIM_UNIT_SHIFT;
 
@@ -211,7 +211,7 @@ static void adapt(uint64_t tried, uint64_t freed)
 	atomic_store(&own->backoff, rarer);
 }
 
-/* Call the module for these ranges.  Return: whether to go on with others. */
+/* Call the module for some ranges.  Return: false if that stopped the shim. */
 static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 		  uint64_t tried)
 {
@@ -226,7 +226,7 @@ static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 	long err;
 
 	if (conf.backend == SHIM_BACKEND_NULL) {
-		/* This takes as long as a system call that does nothing. */
+		/* backend:null makes a system call that does nothing in place of the ioctl. */
 		shim_syscall0(__NR_getppid);
 		return true;
 	}
@@ -252,7 +252,7 @@ static void drain(void)
 
 	_Static_assert(SHIM_RUNS_ROOM <= PGTABLE_CLEANUP_MAX_RANGES,
 		       "one call takes them all");
-	/* Reset these first: units noted from now on count for the next drain. */
+	/* Reset pending and since first: units noted from now on count for the next drain. */
 	atomic_store(&own->pending, 0);
 	atomic_store(&own->since, 0);
 	nr = shim_units_take(&own->units, own->runs);

@@ -3,7 +3,7 @@
 
 #include "units.h"
 
-/* An address has 57 bits, so a unit's number has 36.  A word of 0 is no run. */
+/* A word holds a unit's number, 36 bits of a 57-bit address, and a count; 0 is no run. */
 #define COUNT_BITS 28
 #define COUNT_MAX ((UINT64_C(1) << COUNT_BITS) - 1)
 #define PROBES 16
@@ -43,7 +43,7 @@ int64_t shim_units_mark(struct shim_units *units, uint64_t first,
 		uint64_t seen =
 			atomic_load_explicit(slot, memory_order_relaxed);
 
-		/* Go on until another run has the slot for good, or it covers ours. */
+		/* Retry until the slot is another run's, or its run covers ours. */
 		while (!seen || first_of(seen) == first) {
 			if (count_of(seen) >= count_of(run))
 				return 0;
@@ -73,7 +73,7 @@ static void sort(uint64_t *runs, size_t nr)
 
 size_t shim_units_take(struct shim_units *units, struct shim_run *runs)
 {
-	/* Only one caller drains at a time. */
+	/* This may be static: only one caller drains at a time. */
 	static uint64_t taken[SHIM_RUNS_ROOM];
 	size_t i, nr = 0, made = 0;
 

@@ -19,7 +19,7 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE (1UL << PAGE_SHIFT)
 
-/* The tests define this, to let another thread run in between. */
+/* The tests define HOOKS_PAUSE() to let another thread run at that point. */
 #ifndef HOOKS_PAUSE
 #define HOOKS_PAUSE() ((void)0)
 #endif
@@ -187,7 +187,7 @@ static bool unuse(uintptr_t addr, size_t length)
 		if (left == BUSY) {
 			is_zero = give_back(addr & -SHIM_UNIT_SIZE);
 			atomic_fetch_add(&units, is_zero);
-			/* The rest of the unit is zero already. */
+			/* On failure drop just the range: the unit's rest is zero already. */
 			is_zero = is_zero || drop(addr, part);
 			atomic_store(count, 0);
 		} else {
@@ -241,7 +241,7 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 	return (void *)addr;
 }
 
-/* Refuse: jemalloc then keeps the extent, and decommits it. */
+/* Refuse to deallocate: jemalloc then keeps the extent, and decommits it. */
 static bool dalloc(struct extent_hooks *hooks, void *addr, size_t size,
 		   bool is_committed, unsigned int arena)
 {
@@ -253,7 +253,7 @@ static void destroy(struct extent_hooks *hooks, void *addr, size_t size,
 {
 	if (!is_ours((uintptr_t)addr))
 		shim_syscall2(__NR_munmap, addr, size);
-	/* The result does not matter: this memory is never handed out again. */
+	/* Whether the memory is zero doesn't matter: it is never handed out again. */
 	else if (is_committed)
 		unuse((uintptr_t)addr, size);
 }
@@ -293,7 +293,7 @@ static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
 	return !drop((uintptr_t)addr + offset, length);
 }
 
-/* Agree: the counts go by address and do not depend on the extents' bounds. */
+/* Allow every split: the counts go by address, not by the extents' bounds. */
 static bool split(struct extent_hooks *hooks, void *addr, size_t size,
 		  size_t size_a, size_t size_b, bool is_committed,
 		  unsigned int arena)
@@ -411,7 +411,7 @@ static bool remap_is_faithful(void)
 
 	if (!describe(unit, before, sizeof(before), &nr_before))
 		return false;
-	/* The first call may have allocated memory, and so added a mapping. */
+	/* Ask twice: the first describe() may have allocated, and so added a mapping. */
 	if (!describe(unit, before, sizeof(before), &nr_before))
 		return false;
 	remap(unit);
@@ -462,7 +462,7 @@ static const char *look_for_others(const struct jemalloc *jemalloc,
 	unsigned int i;
 
 	for (i = 0; i < narenas; i++) {
-		/* This arena has been destroyed. */
+		/* An arena that was destroyed has no hooks to read. */
 		if (arena_hooks(jemalloc, i, &hooks, NULL))
 			continue;
 		if (!jemalloc_holds(jemalloc, hooks, &file) ||

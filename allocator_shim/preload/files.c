@@ -23,7 +23,7 @@ static struct mapping {
 } mappings[ROOM];
 static unsigned int next;
 
-/* A thread that finds this set gives up: it must not wait, least of all for itself. */
+/* A thread that finds `busy` set gives up: a signal handler would wait for its own thread. */
 static _Atomic bool busy;
 
 static bool enter(void)

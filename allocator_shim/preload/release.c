@@ -11,7 +11,7 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* Some headers do not define these values yet. */
+/* Older kernel headers lack these special pidfds. */
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
 

@@ -122,7 +122,7 @@ __attribute__((destructor)) static void end(void)
 	if (shim_conf()->stats != SHIM_STATS_EXIT)
 		return;
 	stats = all_stats();
-	/* Most shells and helpers that a program starts release nothing. */
+	/* Shells and helpers that released nothing print no counts. */
 	if (!stats.notes && !stats.hook_units)
 		return;
 #define ADD(name, value)                             \

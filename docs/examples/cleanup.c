@@ -26,7 +26,7 @@ int main(void)
 	for (at = 0; at < SIZE; at += UNIT)
 		madvise(memory + at, 4096, MADV_DONTNEED);
 
-	/* The proposed call: by the kernel, the library or the module. */
+	/* The kernel, the preloaded library or the module frees the tables. */
 	if (pgtable_cleanup_madvise(memory, SIZE, MADV_CLEANUP_PGTABLE)) {
 		perror("MADV_CLEANUP_PGTABLE");
 		return EXIT_FAILURE;

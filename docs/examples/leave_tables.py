@@ -2,7 +2,7 @@
 """Leave 8,192 empty page tables behind, as sparse use of memory does.
 
 python leave_tables.py          print what is left, and end
-python leave_tables.py --stay   print a process id, and hold them until that is killed
+python leave_tables.py --stay   hold them in a background process, and print its id
 """
 
 import mmap
@@ -13,7 +13,7 @@ from pathlib import Path
 
 UNIT = 2 << 20  # what one page table maps
 SIZE = 16 << 30
-MAP_NORESERVE = 0x4000  # mmap has a name for it since Python 3.13
+MAP_NORESERVE = 0x4000  # mmap.MAP_NORESERVE since Python 3.13
 
 
 def leave_tables() -> mmap.mmap:

@@ -37,7 +37,7 @@ FUNCTION = re.compile(
 MEMBER = re.compile(r"^\t(?P<declaration>[\w ]+?\s*\**(?P<name>\w+)(?:\[\w+\])?);", re.MULTILINE)
 ENUMERATOR = re.compile(r"^\t(?P<name>\w+)", re.MULTILINE)
 DESCRIBED = re.compile(r"^@(\w+):[ \t]*")
-# Declarations that begin so are no part of the interface, even with a comment.
+# Declarations that begin with these words are no part of the interface, even with a comment.
 INTERNAL = ("static", "extern")
 SPECIAL = re.compile(r"([\\*|]|_(?!\w))")
 
@@ -72,7 +72,7 @@ def reference(header: str) -> list[str]:
         elif text and (function := FUNCTION.match(code)) and not code.startswith(INTERNAL):
             entry = _entry("c:function", function["declaration"], _prose(text))
             if f"struct {function['name']} {{" in header:
-                # Sphinx has one space of names for structures and functions.
+                # Sphinx lets a function have a structure's name only in a namespace of its own.
                 entry = [".. c:namespace-push:: functions", "", *entry, ".. c:namespace-pop::", ""]
             lines += entry
     return lines
