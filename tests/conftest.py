@@ -16,7 +16,7 @@ pytest_plugins = ("storm",)
 # Background jobs ignore SIGINT, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Guests and busy hosts are slow, and a guest's root is read-only.
+# Hypothesis must not time slow guests and hosts, nor write to a guest's read-only root.
 settings.register_profile(
     "everywhere", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )

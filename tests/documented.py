@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE
 class Command:
     """A command as it is typed, and the output that the page shows below it.
 
-    `as_root` commands follow the prompt "#".
+    `as_root` is set where the prompt is "#".
     """
 
     text: str

@@ -62,7 +62,7 @@ def run(
 
 
 def start() -> str:
-    """Return a line of code that lets a program import _libc."""
+    """Return a line of Python that lets a program import the tests' module _libc."""
     return f"import sys; sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})\n"
 
 

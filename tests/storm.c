@@ -66,7 +66,7 @@ struct worker {
 	/* Pages that are released one by one, and the byte that fills each. */
 	unsigned char *area;
 	unsigned char pages[AREA / PAGE];
-	/* This thread's page in each unit of `sparse`: its byte, 0 if empty. */
+	/* This thread has page `lane` of each unit of the global `sparse`: its byte, 0 if empty. */
 	size_t lane;
 	unsigned char sparse[SPARSE];
 };

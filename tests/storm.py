@@ -17,11 +17,11 @@ SEED = 1
 Storms = dict[str, dict[str, int]]
 # Drains come as often as can be: by each release, and by the library's thread each ms.
 CONF = "threshold:1,interval_ms:1,thread:true,stats:exit"
-# jemalloc gives freed memory back at once by the first, after a wait by the second.
+# With the first setting jemalloc gives freed memory back at once, with the second later.
 DECAYS = ("dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50")
 # A storm must have done each of these at least once.
 EVERYONE = dict.fromkeys(("steps", "signals", "forks", "spawns"), 0)
-# On a busy machine a storm may take up to so many times as long to do enough.
+# On a busy machine a storm may take up to this many times as long to do enough.
 PATIENCE = 4
 
 

@@ -14,7 +14,7 @@ from cleanup import _uapi
 FORMAT = struct.Struct("=IIIiiIQQQIIQ37Q")
 SIZE = FORMAT.size
 SIZE_MIN = 64
-ZERO_PAGES_DROPPED = SIZE - 27 * 8  # the offset of the count of that name
+ZERO_PAGES_DROPPED = SIZE - 27 * 8  # the field's offset in struct pgtable_cleanup_args
 LEVEL_PTE = _uapi.LEVELS["pte"]
 ALL_LEVELS = sum(_uapi.LEVELS.values())
 RANGE = struct.Struct("=QQ")
@@ -94,12 +94,12 @@ def call(args: Args, fd: int | None = None, number: int = _uapi.IOC_RECLAIM) -> 
 
 
 def pack_ranges(args: Args) -> bytearray:
-    """Return the ranges that a packed struct points to: keep them while that is in use."""
+    """Return the packed ranges, which must live as long as a struct that points to them."""
     return bytearray(b"".join(RANGE.pack(*span) for span in args.ranges))
 
 
 def pack(args: Args, packed_ranges: bytearray) -> bytes:
-    """Return the struct as the kernel reads it."""
+    """Return struct pgtable_cleanup_args as the kernel reads it."""
     pointer = _uapi.address_of(packed_ranges) if packed_ranges else 0
     return FORMAT.pack(
         args.size,

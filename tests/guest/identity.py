@@ -44,7 +44,7 @@ INITIAL = Namespace("initial")
 
 @dataclass(frozen=True)
 class Identity:
-    """All by which the kernel decides what a process may do, and who may act on it."""
+    """The credentials by which the kernel decides what a process may do, and who may act on it."""
 
     uid: int
     capabilities: frozenset[int] = frozenset()
@@ -56,7 +56,7 @@ class Identity:
     """The namespace that owns its memory: the one in which it, or its parent, last exec'ed."""
 
     def assume(self, enter: int | None = None) -> None:
-        """As root, enter the namespace of the descriptor `enter`, if any, and take this on."""
+        """As root, enter the namespace of descriptor `enter`, if any, and take on this identity."""
         if enter is not None:
             syscall(SYS_SETNS, enter, CLONE_NEWUSER)
         become(self.uid, *self.capabilities, fsuid=self.fsuid, fsgid=self.fsgid)
@@ -142,7 +142,7 @@ def standing(identity: Identity, enter: int | None = None) -> Child:
 
 
 def as_argument(identities: Iterable[Identity]) -> str:
-    """Return this program's argument for identities, whose namespace is where it runs."""
+    """Return the program argument that lists identities, all of the namespace where it runs."""
     return json.dumps([[each.uid, list(each.capabilities), each.dumpable] for each in identities])
 
 

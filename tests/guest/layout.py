@@ -65,7 +65,7 @@ class Area:
         poke(self.unit(first), self.units - first if count is None else count, UNIT, value)
 
     def values(self) -> bytes:
-        """Return the byte that `touch` writes, from every unit."""
+        """Return the first byte of each unit, which is the one that `touch` writes."""
         return peek(self.addr, self.units, UNIT)
 
     def release(self, *units: int, advice: int = MADV_DONTNEED) -> None:

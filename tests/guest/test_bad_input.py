@@ -101,7 +101,7 @@ def test_range_that_ends_in_kernel_space(made: Area) -> None:
 
 def test_the_last_page_of_user_space_is_no_kernel_space() -> None:
     refusal = abi.refused(abi.Args([(TASK_SIZE_4_LEVELS - PAGE, PAGE)]))
-    assert refusal.errno == errno.ENOMEM  # nothing is mapped there
+    assert refusal.errno == errno.ENOMEM  # a valid range, where nothing is mapped
 
 
 def test_too_many_ranges(made: Area) -> None:
@@ -174,7 +174,7 @@ def test_kernel_thread(made: Area) -> None:
 
 
 def test_target_that_execs_and_exits_in_the_middle() -> None:
-    """Each call finds one of the target's address spaces, or none and answers ESRCH."""
+    """A call works on the memory from before or after the exec, or answers ESRCH at the end."""
     freed = gone = 0
     for round_ in range(12):
         pid = os.fork()

@@ -140,7 +140,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
         process = of(found, each.pid)
         assert process["result"]["freed"]["pte"] >= UNITS
         assert process["vmpte_bytes_after"] == vmpte(each.pid)
-    # The command itself is the last.
+    # The command works on its own process last.
     assert found["processes"][-1]["pid"] not in (os.getpid(), *(each.pid for each in children))
 
 
@@ -157,7 +157,7 @@ def test_all_lets_the_hosts_page_tables_fall() -> None:
 
 
 def test_all_shows_what_is_charged_to_cgroups(group: Path) -> None:
-    """The cgroups' sum is shown, and left out where nothing is charged to any below the root."""
+    """The page tables charged to cgroups are shown, and left out if only the root has any."""
     units = 1024
     with child(emptied(units, partial(enter, group))):
         time.sleep(LAZY_SECONDS)

@@ -103,7 +103,7 @@ def reclaim(
     ranges: Sequence[tuple[int, int]] = (),
     pid: int | None = None,
 ) -> None:
-    """Free the tables of the emptied units, and check that others are kept for these reasons.
+    """Free the tables of the emptied units, and check how many others are `kept` by reason.
 
     The `bare` units had no table left before. Where the area has holes, `ranges` name what is
     mapped of it. The tables are those of the process `pid`, by default this one.
@@ -147,7 +147,7 @@ def page_reclaim(cgroup: Path) -> None:
     try:
         (cgroup / "memory.reclaim").write_text("64M")
     except OSError as error:
-        # The kernel can't reclaim as much as that, which was to be expected.
+        # Where less than 64 MiB can be reclaimed, the kernel answers EAGAIN.
         assert error.errno == errno.EAGAIN
 
 
@@ -227,7 +227,7 @@ def page_out(made: Area, units: Collection[int]) -> None:
         # 7.3 splits large folios first, which only unmaps them: reading maps their pages again.
         check(made, left)
         for unit in left:
-            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # faults also mapped pages around it
+            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # UNIT, as faultaround maps more pages
 
     until(lambda: not in_memory(made) & set(units), attempt, "the units' pages paged out")
 

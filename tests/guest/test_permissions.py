@@ -81,7 +81,7 @@ CALLERS = [
         for namespace, uid in itertools.product((INITIAL, HERS), (ALICE, BOB))
     ),
 ]
-# Some were forked in the initial namespace and entered another, others exec'ed where they are.
+# Some targets were forked in the initial namespace and entered another, others exec'ed in theirs.
 TARGETS = [
     Identity(ALICE, capabilities, namespace, dumpable=dumpable, memory_namespace=memory)
     for (namespace, memory), dumpable, capabilities in itertools.product(
@@ -92,7 +92,7 @@ TARGETS = [
 ]
 PLAIN = Identity(ALICE)
 
-SCOPES = (0, 1, 2, 3)  # in this order, because scope 3 can't be lowered again
+SCOPES = (0, 1, 2, 3)  # ascending, because scope 3 can't be lowered again
 PTRACE_SCOPE = Path("/proc/sys/kernel/yama/ptrace_scope")
 SUID_DUMPABLE = Path("/proc/sys/fs/suid_dumpable")
 
@@ -149,7 +149,7 @@ class Target:
     """The process whose tables a call may free, unless it is the caller."""
 
     def expected(self, caller: Identity, series: str) -> int:
-        """Return what a call must answer."""
+        """Return what a call for this target must answer: 0 or an errno."""
         return self.judged if isinstance(self.judged, int) else rule(caller, self.judged, series)
 
 
@@ -172,7 +172,7 @@ NOTHING = abi.Answer(0, 0, 0, 0, 0, 0, 0, (0, 0), (0, 0), (0, 0), 0, {}, 0, 0)
 
 
 def call(device: int, pidfd: int, flags: int) -> int:
-    """Count or free a table; return 0, or the errno, which must be all that the caller learns."""
+    """Count or free a table; return 0, or an errno after checking that nothing was written."""
     args = abi.Args([EMPTIED.span], flags=flags, pidfd=pidfd, max_tables=1)
     try:
         answer = abi.call(args, device)
@@ -213,7 +213,7 @@ def own_targets(identity: Identity, series: str) -> list[Target]:
     """Return targets that are the caller under all its names, or descend from it."""
     born = Child(lambda pause: pause())
     beside = share_memory()
-    # Both were forked, so their memory belongs to the namespace in which the tests were started.
+    # Caller and child were forked: their memory belongs to the namespace that the tests began in.
     heir = replace(identity, fsuid=None, fsgid=None)
     by_number = 0 if series == "7.3" else errno.EBADF
     found = [
@@ -326,7 +326,7 @@ def without_memory(stack: ExitStack) -> list[Target]:
 
 
 def with_memory(stack: ExitStack, enter: Mapping[Namespace, int | None]) -> list[Target]:
-    """Return all of TARGETS, and one more that has begun to exit."""
+    """Start a process for each of TARGETS, and one more that has begun to exit."""
     targets = [(stack.enter_context(exiting()), PLAIN)]
     for namespace, descriptor in enter.items():
         here = [each for each in TARGETS if each.memory_namespace == namespace]
@@ -346,7 +346,7 @@ def with_memory(stack: ExitStack, enter: Mapping[Namespace, int | None]) -> list
 
 @pytest.fixture(scope="module")
 def callers(series: str) -> Iterator[list[Caller]]:
-    """Make all of CALLERS, each of which has all the targets."""
+    """Start a process for each of CALLERS, which can call for all the targets."""
     if int(PTRACE_SCOPE.read_text()) == SCOPES[-1]:
         pytest.skip("the last ptrace scope stays until the next boot: no other can be tried")
     assert len(CALLERS) * len(SCOPES) <= EMPTIED.units, "a target may run out of tables"
@@ -392,7 +392,7 @@ def errno_of(work: Callable[[], object]) -> int:
 
 
 def test_rule_knows_every_answer(series: str) -> None:
-    """The rule gives each answer to somebody: if it refused everybody, it would prove nothing."""
+    """`rule` expects each answer of some call: one that refused everybody would prove nothing."""
     pairs = itertools.product(CALLERS, TARGETS)
     assert {rule(*pair, series) for pair in pairs} == {0, errno.EPERM, errno.EACCES}
 

@@ -175,7 +175,7 @@ def test_the_descriptor_is_high_and_ends_with_the_program() -> None:
 
 @contextmanager
 def ioctls_traced() -> Iterator[list[int]]:
-    """Yield a list that gets, at the end, the descriptors that saw an ioctl of the module's."""
+    """Trace the module's ioctls, and in the end put their descriptors into the yielded list."""
     seen: list[int] = []
     TRACING.mkdir()
     enable = TRACING / "events/syscalls/sys_enter_ioctl/enable"
@@ -228,7 +228,7 @@ def test_a_number_that_is_reused_never_sees_the_ioctl(reuse: str) -> None:
 
 
 def test_another_file_in_its_place_never_sees_the_ioctl() -> None:
-    """In a chroot, where the device can't be opened again, a file put over its number is safe."""
+    """In a chroot without the device, a file under its old descriptor number sees no ioctl."""
     before = """
         base = small(area(64), 64)
         (fd,) = devices()
@@ -286,11 +286,11 @@ def test_what_is_no_module_of_this_version() -> None:
 
 
 def filter_of(action: int) -> bytes:
-    """Return a seccomp filter with this action for the module's ioctl, which lets all else pass."""
+    """Return a seccomp filter that takes an action on the module's ioctls and allows all else."""
     load_number, load_request = (0x20, 0, 0, 0), (0x20, 0, 0, 24)
     instructions = [
         load_number,
-        (0x15, 0, 4, 16),  # is it ioctl()?
+        (0x15, 0, 4, 16),  # system call 16 is ioctl(); others are allowed
         load_request,
         (0x54, 0, 0, 0xFF00),
         (0x15, 0, 1, 0xB700),

@@ -148,7 +148,7 @@ def test_a_forbidding_vma_keeps_the_pmd_table() -> None:
 
 
 def test_memory_that_may_not_expand_keeps_the_pmd_table() -> None:
-    """mremap() may make a PTE table for the ring's end alone, which lies in the next GiB."""
+    """mremap() may make a PTE table for just the end of an AIO ring, which is in the next GiB."""
     with area(2 * GIB // UNIT, align=GIB) as made:
         touch_each(made, GIB)
         release_each(made, GIB)

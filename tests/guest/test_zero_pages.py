@@ -213,7 +213,7 @@ def test_those_of_ksm_stay(series: str) -> None:
 
 
 def zero_frames(made: Area, units: int) -> list[int]:
-    """Return which of the first units begin with the zero page, by /proc/kpageflags."""
+    """Return which of the first `units` units begin with a zero page, by /proc/kpageflags."""
     found = []
     with Path("/proc/kpageflags").open("rb", buffering=0) as flags:
         for index in range(units):
