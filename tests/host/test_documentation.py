@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 
 def test_man_pages(built: Path) -> None:
-    """Errors, strong in Markdown, are bold in roff, and the command's page has every verb."""
+    """MADV_CLEANUP_PGTABLE(2) has its errors in bold, and pgtable-cleanup(1) has every verb."""
     page = (built / "man/MADV_CLEANUP_PGTABLE.2").read_text(encoding="utf-8")
     for error in ("EAGAIN", "EINVAL", "ENOMEM"):
         assert f"\\fB{error}\\fP" in page
@@ -104,7 +104,7 @@ def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
 
 
 def test_no_link_between_the_files_of_the_checkout_is_dead() -> None:
-    """Readers also follow these links in the source files, where no site is built."""
+    """Links between the source files work: not all readers build the site."""
     assert not [
         f"{page.relative_to(ROOT)}: {link}"
         for page in PAGES
@@ -202,7 +202,7 @@ def inventory(built: Path, domain: str) -> set[str]:
 
 
 def test_the_reference_has_every_key_of_the_conf_with_its_default() -> None:
-    """The keys and their defaults are asked of the library itself."""
+    """conf.md lists just the keys and defaults that the library itself reports."""
     script = "import os, allocator_shim.preloaded as p; print(p.conf())"
     program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
     done = subprocess.run(

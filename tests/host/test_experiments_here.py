@@ -41,7 +41,7 @@ def run_json(out: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_series(tmp_path: Path) -> None:
-    """All 2048 tables under 4 GiB go, unless neither the method nor the kernel frees them."""
+    """All 2048 empty tables of 4 GiB are freed, unless neither method nor kernel frees any."""
     document = run_json(tmp_path, "series-50g", "--size=4g", "--granularity=4k", "--granularity=2m")
     assert document["accelerator"] == "host"
     assert document["parameters"]["size_bytes"] == 4 << 30
@@ -72,7 +72,7 @@ def test_series_with_all_pages_touched(tmp_path: Path) -> None:
 
 
 def test_tebibyte(tmp_path: Path) -> None:
-    """A mapping of 16 GiB has two survivors, and so keeps two tables."""
+    """Two pages of 16 GiB survive the release and keep their tables; all others become empty."""
     document = run_json(tmp_path, "tebibyte", "--size=16g")
     for run in document["runs"]:
         assert run["violations"] == []
@@ -84,7 +84,7 @@ def test_tebibyte(tmp_path: Path) -> None:
 
 
 def test_repeats(tmp_path: Path) -> None:
-    """The JSON has every repeat."""
+    """With --repeat=2, the JSON document has a run for each repeat."""
     arguments = ["series-50g", "--size=1g", "--method=none", "--repeat=2", "--json"]
     done = experiment(*arguments, f"--out={tmp_path}")
     assert [
@@ -117,7 +117,7 @@ def test_without_the_module(tmp_path: Path) -> None:
 
 
 def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without swap, a tmpfs pages nothing out: the message says what to do."""
+    """A tmpfs without swap pages nothing out: the error advises to set TMPDIR to ext4 or xfs."""
     shm = Path("/dev/shm")  # noqa: S108 -- any tmpfs
     if psutil.swap_memory().total:
         pytest.skip("this machine has swap, to which a tmpfs is paged out")
@@ -141,7 +141,7 @@ def test_zero_pages(tmp_path: Path) -> None:
 
 
 def test_too_much_address_space(tmp_path: Path) -> None:
-    """A mapping that the kernel refuses is a message, not a stack trace."""
+    """A mapping that the kernel refuses is reported by a message without a stack trace."""
     done = experiment("tebibyte", "--size=512t", "--method=none", f"--out={tmp_path / 'out'}")
     assert done.returncode == 1
     assert "mapping 524288 GiB failed" in done.stderr
@@ -181,7 +181,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
     [("survivors-none", 1), ("survivors-0.1-percent", 0.6), ("survivors-1-percent", 0.006)],
 )
 def test_a_survivor_keeps_its_table(tmp_path: Path, workload: str, emptied: float) -> None:
-    """Of the tables, (1 - share) ** 512 become empty: a survivor in 100 pages keeps nearly all."""
+    """If a share of the pages survives, (1 - share) ** 512 of the tables become empty."""
     document = run_json(tmp_path, workload, "--size=1g", "--granularity=4k")
     for run in document["runs"]:
         assert run["violations"] == []
@@ -211,7 +211,7 @@ def test_many_processes(tmp_path: Path) -> None:
 
 
 def test_lmdb(tmp_path: Path) -> None:
-    """A table for each 2 MiB of the records stays when they are paged out."""
+    """Paging out LMDB's records leaves an empty table for each 2 MiB of them."""
     for run in run_json(tmp_path, "lmdb-reclaim", "--size=64m")["runs"]:
         assert run["violations"] == []
         assert run["contents_intact"]
@@ -219,7 +219,7 @@ def test_lmdb(tmp_path: Path) -> None:
 
 
 def test_model_of_atomics(tmp_path: Path) -> None:
-    """Atomics cost something, and much less than a fault."""
+    """An atomic operation takes some time, but less than a fifth of a page fault."""
     atomics = run_json(tmp_path, "designs/atomics")
     for one in atomics["operations"].values():
         assert 0 < one["alone_of_fault"] < 0.2
@@ -227,7 +227,7 @@ def test_model_of_atomics(tmp_path: Path) -> None:
 
 
 def test_what_counts_instructions_is_left_out(tmp_path: Path) -> None:
-    """Counting instructions takes a guest: a note says so, nothing is stored, nothing fails."""
+    """Outside a guest, a part that counts instructions is left out with a note, not an error."""
     out = tmp_path / "out"
     done = experiment("designs/when", f"--out={out}")
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Tests of every experiment, measured quickly in the lab: what must hold on any host.
+"""Tests of every experiment by quick runs in the lab, for what must hold on any host.
 
-Two guests serve a kernel. `make evidence` measures at full size, and judges the claims.
+Each kernel takes two guests. `make evidence` measures at full size, and judges the claims.
 """
 
 import json
@@ -19,12 +19,12 @@ from experiments.document import Document
 from experiments.part import COUNTING, Scale
 from experiments.sparse import PAGE
 
-# A heap takes minutes to fill and to empty under an emulator, and what it leaves depends on its
-# allocator first: one kernel has to do here. `make evidence` measures heaps on every kernel.
+# Heaps take minutes under an emulator, and what they leave depends on the allocator more than on
+# the kernel: one kernel is enough here. `make evidence` measures heaps on all of them.
 ON_ONE_KERNEL = "allocators/"
 # Bytes by which VmPTE may stay above its value before the mapping.
 LEFT_AT_MOST = 16 << 10
-# Parts that measure times are left out: those of an emulated processor say nothing.
+# Parts that measure times are left out: times on an emulated processor say nothing.
 PARTS = [name for name, part in registry.all_parts().items() if not part.needs.hardware]
 
 Measure = Callable[..., Any]
@@ -32,7 +32,7 @@ Measure = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def kernel(request: pytest.FixtureRequest) -> str:
-    """Return the kernel of this run: `make test` has a tier for each."""
+    """Return the kernel that --kernel names, as `make test-lab-6.12` does."""
     return str(request.config.getoption("--kernel"))
 
 
@@ -108,7 +108,7 @@ def the_run(measured: Measure, name: str) -> dict[str, Any]:
     ],
 )
 def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
-    """Tables go on each level, whether the program, page reclaim or the zero page emptied them."""
+    """Empty tables of every level are freed, also those after page reclaim and of zero pages."""
     run = the_run(measured, name)
     # The mapping is whole GiB, so PMD tables are exact; its PUD tables depend on its address.
     assert run["empty_tables"] == units
@@ -141,7 +141,7 @@ def test_every_process_has_its_own_to_free(measured: Measure) -> None:
     assert 8 * 15 <= the_run(measured, "hundred-processes")["empty_tables"] <= 8 * 17
 
 
-# All methods, including those that free nothing.
+# This scale has every method, including those that free nothing.
 BY_ALL = Scale(quick=True, methods=("none", "zap", "module"), granularities=("4k", "2m"))
 
 
@@ -161,7 +161,7 @@ def test_what_the_kernel_frees_by_itself(kernel: str, measured: Measure) -> None
 
 
 def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
-    """PT_RECLAIM frees no table under punched holes, and a zap frees the caller's alone."""
+    """PT_RECLAIM frees no table under punched holes, and MADV_DONTNEED only its caller's."""
     for run in measured("shared-memfd-32g", BY_ALL)["runs"]:
         assert run["empty_tables"] >= 5 * 2046
         freed = run["freed"]["pte"]
@@ -247,7 +247,7 @@ def test_faults_go_by_the_lock_that_the_kernel_has(kernel: str, measured: Measur
 
 
 def test_designs(kernel: str, measured: Measure) -> None:
-    """An explicit call frees all tables, cheaper in batches; sparse access pays most for it."""
+    """Explicit calls free all tables, cheapest in batches; access to one page a table pays most."""
     part = measured("designs/when")
     when, tables = part["methods"], part["units"] * PAGE
     assert when["none"]["left_bytes"] >= tables
@@ -280,8 +280,8 @@ def test_what_allocators_leave_is_freed(measured: Measure) -> None:
     assert forks["module"]["child_vmpte_bytes"] < forks["none"]["child_vmpte_bytes"]
 
 
-# Loops of known numbers of instructions, and a sleep, which takes time but no instructions. The
-# median of several turns leaves out the kernel's own work, which comes now and then.
+# The costs of these loops are known, and a sleep takes time but no instructions. The median of
+# several turns leaves out the kernel's own work, which comes now and then.
 LOOPS = (1_000_000, 10_000_000, 50_000_000)
 KNOWN_COSTS = f"""
 import json, time

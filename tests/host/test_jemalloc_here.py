@@ -142,7 +142,7 @@ def test_decay_of_all_arenas_and_of_one() -> None:
 
 
 def test_a_jemalloc_that_is_not_the_allocator(tmp_path: Path) -> None:
-    """The process has mallctl(), but its malloc() is another allocator's."""
+    """A process that has mallctl(), but another allocator's malloc(), is refused with advice."""
     other = library(tmp_path, "int mallctl(void) { return 0; }\n")
     said = run("print(refused(jemalloc.version))", other)
     assert "malloc is another allocator's" in said

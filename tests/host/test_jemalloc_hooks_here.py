@@ -82,7 +82,7 @@ CHURN = """
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:20", ""])
 def test_threads_lose_no_byte(way: str, conf: str) -> None:
-    """Another thread purges meanwhile, so that units are committed and decommitted at once."""
+    """No byte is lost while a thread purges: units are committed and decommitted at once."""
     assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
 
 
@@ -282,7 +282,7 @@ USE = """
 
 
 def refusal(file: object) -> str:
-    """Return the library's message where hooks of a file are installed already."""
+    """Return the message that refuses extent hooks because `file` has installed its own before."""
     return (
         f"pgtable-cleanup: hooks:jemalloc: jemalloc has extent hooks already, of {file}, and takes "
         "one set: leave out hooks:jemalloc, install_hooks() or the program's own"
@@ -307,7 +307,7 @@ def test_hooks_in_python_after_the_librarys_are_refused() -> None:
 
 
 def test_hooks_of_the_library_after_pythons_are_refused() -> None:
-    """The program loads the library by itself, after Python has installed its hooks."""
+    """The library reports that Python has installed hooks before, and leaves them in place."""
     ended = preloaded(
         USE
         + f"""
@@ -417,7 +417,7 @@ def test_without_jemalloc_it_says_how() -> None:
 def preloaded(
     program: str, conf: str, malloc_conf: str = "thp:never", *, shim: bool = True
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program by jemalloc, with libpgtable_cleanup.so before it unless `shim` is false."""
+    """Run a Python program under jemalloc, and preload libpgtable_cleanup.so too if `shim`."""
     return subprocess.run(
         [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
         env={

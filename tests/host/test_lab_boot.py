@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of the lab by real boots: what goes in, what comes out, and every way to end."""
+"""Tests of the lab by real boots: what commands get and return, and how guests can end."""
 
 import json
 import os
@@ -253,7 +253,7 @@ def test_a_real_warning_fails_the_boot(faulty_module: Path) -> None:
 
 @pytest.mark.usefixtures("temporary")
 def test_a_real_oops_fails_the_run(faulty_module: Path) -> None:
-    """The run fails at once: its command sleeps for longer than lab() would wait."""
+    """An oops ends the run at once, although the command would still sleep for hours."""
     script = f"echo before; insmod {faulty_module} oops=1; sleep 10000"
     done = lab("--no-module", "--", "sh", "-c", script)
     assert done.returncode == 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of a guest that runs many commands, and of what each sees of the others."""
+"""Tests of a guest that runs many commands, and of what one command sees of another."""
 
 import os
 import re
@@ -61,7 +61,7 @@ def test_a_command_chooses_its_directory_and_environment(guest: Guest) -> None:
 
 
 def test_programs_are_the_hosts_before_busyboxs(guest: Guest) -> None:
-    """Busybox's programs have other options and exit codes."""
+    """The host's programs are preferred to Busybox's, whose options and exit codes differ."""
     shell = sh(guest, "readlink /proc/$$/exe")
     assert shell.strip() == os.path.realpath("/bin/sh")
     grep = shutil.which("grep")
@@ -151,7 +151,7 @@ def test_a_guest_is_shared_by_equal_machines(pool: Pool, guest: Guest) -> None:
 
 
 def test_a_report_ends_the_guest_and_names_the_command(guest: Guest) -> None:
-    """A report counts at any log level, and even ends the guest that all tests share."""
+    """A bug that the kernel reports, at any log level, ends even the guest that tests share."""
     report = "BUG: Bad page state in process test"
     with pytest.raises(KernelReportError) as caught:
         guest.run(["sh", "-c", f"echo '<6>{report}' >/dev/kmsg; echo out"])

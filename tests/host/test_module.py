@@ -20,7 +20,7 @@ COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
 @pytest.mark.parametrize("name", list(lab.SOURCES))
 def test_builds_without_a_word_from_the_compiler_and_sparse(name: str) -> None:
-    """`make check` turns on W=1 and sparse."""
+    """`make check`, which turns on W=1 and sparse, checks every source without a warning."""
     module = lab.build_module(lab.get_kernel(name), make_args=["check"])
     log = (module.parent / "build.log").read_text()
     checked = [line.split()[-1] for line in log.splitlines() if line.split()[:1] == ["CHECK"]]

@@ -136,7 +136,7 @@ def test_fork_drains_first_and_the_child_begins_anew() -> None:
 
 
 def test_a_drain_under_way_in_another_thread_does_not_keep_the_child_from_its_own() -> None:
-    """A thread drains all the time while children are forked, which drain and end as usual."""
+    """Children that are forked while another thread drains can drain themselves and exit."""
     ended = run(
         """
         import threading
@@ -283,7 +283,7 @@ def test_errors_are_libcs() -> None:
 
 
 def test_the_proposed_call() -> None:
-    """The library answers the proposed advice: 0, or EINVAL for a range that breaks its rules."""
+    """The library answers MADV_CLEANUP_PGTABLE with 0, or with EINVAL for a bad range."""
     answered = run(
         """
         base = area(1)

@@ -42,7 +42,7 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     scripts = sysconfig.get_path("scripts")
     for command in (
-        # Python is not built for it: the sanitizer's symbols stay undefined until run time.
+        # Python is built without the sanitizer: its symbols stay undefined until run time.
         [
             *[
                 "meson",
