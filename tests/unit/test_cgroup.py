@@ -48,7 +48,7 @@ def test_cgroups_that_list_no_processes(
 
 def test_page_tables(group: Path) -> None:
     assert cgroup.pagetables_bytes(group) == 8192
-    assert cgroup.pagetables_bytes(group / "a") is None  # no memory controller there
+    assert cgroup.pagetables_bytes(group / "a") is None  # This cgroup has no memory controller.
 
 
 def test_by_path_and_by_name(group: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def test_a_process_that_is_gone(module: "FakeModule") -> None:
 def test_a_process_that_goes_during_the_call(
     module: "FakeModule", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is gone must not be taken for a thread, for which pidfd_open() fails alike."""
+    """A process that is gone is not reported as a thread: pidfd_open() fails alike for both."""
 
     def refuse(pid: int) -> int:
         raise OSError(errno.EINVAL, "Invalid argument")

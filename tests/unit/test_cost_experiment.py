@@ -32,7 +32,7 @@ def test_layout(live_inside: bool) -> None:
 
 
 def test_instructions_are_what_neither_idled_nor_ticked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meter subtracts the idle process's 2 x 400,000 of 1,000,000, and the clock's 1 %."""
+    """The meter subtracts the idle process's instructions, two a round, and 1 % for interrupts."""
     rounds = array("Q", [0])
     samples = iter([(0, 0), (300_000, 100_000), (1_000_000, 400_000)])
 

@@ -57,7 +57,7 @@ def test_strides_are_whole_pages(memory: mmap.mmap, stride: int) -> None:
 
 
 def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
-    """The loop releases all pages after the last one and goes on, until a row is full."""
+    """record() touches all pages, releases them and begins again, until its row is full."""
     room = 3 * PAGES + 1
     latencies = rows(1, room)
     before = minor_faults()
@@ -91,7 +91,7 @@ def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
 
 
 def test_release_by_batches() -> None:
-    """Released pages read as zeros, their neighbours don't change; batches must be whole."""
+    """Released pages read as zeros, and others keep their data; units must make whole batches."""
     with sparse_mapping(4 * UNIT, seed=1) as mapping:
         for unit in range(4):
             mapping.view[unit * UNIT] = mapping.view[unit * UNIT + PAGE] = 1

@@ -25,7 +25,7 @@ def test_turns_begin_with_another_each() -> None:
 
 
 def test_threads_run_at_once() -> None:
-    """cpu_ns() runs all threads at once, or they would wait in vain; waiting takes no CPU time."""
+    """cpu_ns() runs its threads at once: they can wait for each other, which takes no CPU time."""
     all_there = threading.Barrier(3, timeout=60)
     ran = []
 

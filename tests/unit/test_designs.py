@@ -10,7 +10,7 @@ ATOMICS = stored("designs/atomics", "6.18")
 
 
 def test_rows() -> None:
-    """The rows of each part say what it measured; a method's begin with the memory it leaves."""
+    """Each part's rows show its figures; a method's row begins with the memory that it leaves."""
     when = rows(WHEN)
     assert when["nothing"].startswith("8,208 kB left; a release ")
     assert "longest hold" not in when["nothing"]

@@ -69,7 +69,7 @@ def test_counts_what_was_built(
 
 
 def test_without_a_layout_upper_tables_count_as_empty() -> None:
-    """Without a layout, empty tables of upper levels are counted among the PTE tables."""
+    """Without the populated ranges, empty PMD and PUD tables are counted as PTE tables."""
     census = oracle.census(3 * PAGE, oracle.Entries(frozenset()))
     assert census.empty == census.empty_pte == 3
 
@@ -85,7 +85,7 @@ def test_huge_pages() -> None:
 
 
 def test_a_unit_seen_by_two_mappings_counts_once(tmp_path: Path) -> None:
-    """Two VMAs may share a PTE table."""
+    """A PTE table that two VMAs share is counted once."""
     fd = write_pagemap(tmp_path / "pagemap", {0: PRESENT, UNIT // 2: PRESENT})
     try:
         assert oracle.read(fd, [(0, UNIT // 2), (UNIT // 2, UNIT)]) == {0}
@@ -103,14 +103,14 @@ def test_only_the_ranges_count(tmp_path: Path) -> None:
 
 
 def test_entries_of_the_zero_page_are_left_out_if_asked(tmp_path: Path) -> None:
-    """A unit with any entry but the zero page's counts, even if a swap entry looks like one."""
+    """Only units that map nothing but the zero page are left out; no swap entry is taken for it."""
     frame = 4711
     entries = {
         0: PRESENT | SOFT_DIRTY | frame,
         UNIT: PRESENT | frame,
         UNIT + PAGE: PRESENT | frame + 1,
         2 * UNIT: SWAPPED | frame,
-        3 * UNIT: SWAPPED,  # The unprivileged read no frame number.
+        3 * UNIT: SWAPPED,  # Without privilege, pagemap shows no frames.
     }
     fd = write_pagemap(tmp_path / "pagemap", entries)
     try:
@@ -133,7 +133,7 @@ def test_a_pagemap_that_ends_early(tmp_path: Path) -> None:
 
 
 def test_hugetlb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pagemap does not tell the tables of hugetlb pages, and the oracle must not guess."""
+    """A process with hugetlb pages is refused: pagemap doesn't show which tables map them."""
     monkeypatch.setattr(oracle, "kilobytes", lambda _path: {"VmPTE": PAGE, "HugetlbPages": UNIT})
     with pytest.raises(oracle.OracleError, match="hugetlb"):
         oracle.observe(1)

@@ -38,7 +38,7 @@ class Answers:
     """A batch of calls, and the answers of a correct module."""
 
     def __init__(self) -> None:
-        """Take the model's answers; `known` are the calls to which it allows a single one."""
+        """Take the model's answers; `known` marks the calls that have a single right answer."""
         self.batch = Generator(WORLD, 1).batch(0)
         self.world = replace(WORLD, pool=self.batch.pool)
         self.verdict = model.answers(self.batch.calls, self.batch.images, self.world)
@@ -133,7 +133,7 @@ def everything(flags: int = 0, levels: int = abi.ALL_LEVELS) -> abi.Args:
 
 
 def test_tables_of_a_space() -> None:
-    """The counts equal those made by hand: of tables that hold data, zero pages or nothing."""
+    """Tables with data, with zero pages and without entries are counted as one does by hand."""
     space = Space()
     space.map(Piece(BASE, BASE + 4 * UNIT, ANON))
     space.map(Piece(BASE + GIB, BASE + GIB + PAGE, FILE))
@@ -164,7 +164,7 @@ def test_a_moved_table_takes_what_its_part_needs() -> None:
 
 
 def test_a_move_goes_on_with_the_tables_that_it_has_made() -> None:
-    """As in mremap(), a later step takes the table that an earlier step made for an old one."""
+    """A table that mremap() makes early in a move is a source table later in that move."""
     space = Space()
     space.map(Piece(BASE + UNIT // 2, BASE + UNIT + UNIT // 4, ANON))
     space.populate(BASE + UNIT // 2, BASE + UNIT // 2 + PAGE)

@@ -14,7 +14,7 @@ from cleanup.lab import SOURCES, KernelNotServed, machine
 def test_a_kernel_that_is_not_served_has_an_exit_code_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the exit code, tests for a kernel that is not served can be skipped with the reason."""
+    """The exit code lets test runs skip a kernel that Debian no longer serves, and say why."""
 
     def get_kernel(_name: str, **_options: object) -> None:
         raise KernelNotServed("Debian serves no linux 7.3 any more")

@@ -95,7 +95,7 @@ def test_a_race_counts_where_the_module_is_in_it() -> None:
 
 
 def test_who_asks_for_the_time_races_with_its_keeper() -> None:
-    """A race on the clock is no bug: a reader during an update reads the time again."""
+    """A data race in ktime_get() is no bug: its seqcount makes the reader read again."""
     log = RACE.format(ours="ktime_get", module="\n[   30.1]  scan+0x1/0x2 [pgtable_cleanup]")
     assert reports(log) == []
     assert races_of_the_kernel(log) == ["KCSAN: data-race in ktime_get / ptep_get_lockless"]

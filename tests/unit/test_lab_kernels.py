@@ -13,7 +13,7 @@ from cleanup.lab.sources import newest_source
 
 ROOT = Path(__file__).parents[2]
 
-# A suite is a file that lists its packages; the error messages are those of apt 2.6.
+# Suites of this fake are files that list packages; its error messages are those of apt 2.6.
 APT_GET = """\
 #!/bin/sh
 suites=$(sed 's/.* \\([^ ]*\\) main$/\\1/' "$XDG_CACHE_HOME/pgtable-cleanup/apt/sources.list")

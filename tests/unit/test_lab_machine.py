@@ -110,7 +110,7 @@ def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "access", lambda *_: True)
-    monkeypatch.setattr(machine, "KVM_MODULES", ["kernel"])  # This one is always there.
+    monkeypatch.setattr(machine, "KVM_MODULES", ["kernel"])  # /sys/module/kernel always exists.
     monkeypatch.setattr(machine, "KVM_PROBE_SECONDS", 0.5)
     return qemu
 
@@ -127,7 +127,7 @@ def fake_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_kvm_is_tried_with_the_very_kernel(fake_qemu: Path, does: str, expected: str) -> None:
     fake_qemu.write_text(f"#!/bin/sh\n{does}\n")
     assert machine.accelerator(KERNEL, (10,)) == expected
-    # The verdict on this QEMU is kept: it is not started again.
+    # The verdict is cached, so that this QEMU is not started again.
     fake_qemu.unlink()
     assert machine.accelerator(KERNEL, (10,)) == expected
 

@@ -112,7 +112,7 @@ def test_debians_keys_are_needed(sources: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_missing_system_packages_are_named_in_one_command(tmp_path: Path) -> None:
-    """The script is run as an ordinary user, with few programs on PATH."""
+    """system-packages.sh tells an ordinary user with few programs on PATH what to install."""
     for tool in ("apt-get", "grep", "sh"):
         (tmp_path / tool).symlink_to(shutil.which(tool) or tool)
     identity = tmp_path / "id"

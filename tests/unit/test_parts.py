@@ -78,14 +78,14 @@ def loaded_by(imports: str) -> list[str]:
 
 
 def test_a_guest_imports_nothing_that_draws_or_boots() -> None:
-    """Importing matplotlib, Jinja2, rich or the lab would take longer than many a part."""
+    """Guests don't import matplotlib, Jinja2, rich or the lab: it takes longer than many a part."""
     loaded = loaded_by("import experiments.__main__; experiments.__main__.registry.all_parts()")
     assert "experiments.cost.parts.holds" in loaded
     assert [n for n in loaded if re.search(r"^(matplotlib|jinja2|rich|cleanup\.lab)$", n)] == []
 
 
 def test_a_package_of_parts_imports_nothing_that_runs_them() -> None:
-    """The program that `allocators` measures is in that package, and loads what it imports."""
+    """What `experiments.allocators` imports would also burden the program that it measures."""
     loaded = loaded_by("import experiments.allocators")
     ours = {name for name in loaded if name.startswith("experiments.")}
     assert ours == {"experiments.allocators", "experiments.part"}
@@ -117,7 +117,7 @@ def test_quick_measures_a_small_part_of_a_workload(name: str) -> None:
 
 
 def test_a_scale_survives_json() -> None:
-    """All of a scale passes through JSON but its progress callback."""
+    """JSON carries every field of a scale but its progress callback."""
     scale = Scale(True, 1 << 30, ("4k", "2m"), "all", 3, ("none", "module"), 2**64 - 1, print)
     again = Scale.from_json(json.loads(json.dumps(scale.to_json())), progress=print)
     assert again == scale

@@ -164,7 +164,7 @@ def test_all_runs_what_did_not_pass_and_stores_what_did(runs: list[str], tmp_pat
 def test_a_kernel_that_is_not_served_is_skipped(
     runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Debian's backports drop a kernel on the day that the next one comes."""
+    """A kernel's proofs are skipped once Debian's backports have a newer kernel in its place."""
 
     def gone(*_: object) -> lab.Kernel:
         raise lab.KernelNotServed("trixie-backports has no linux-image-7.3")

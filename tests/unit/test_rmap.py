@@ -97,14 +97,14 @@ def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
 
 
 def test_the_file_system_of_the_interpreter() -> None:
-    """The interpreter is often on an overlay, whose devices in maps are not those of stat()."""
+    """The interpreter is found even on an overlay, whose device in maps is not stat()'s."""
     assert of(cleanup.mappers(sys.executable), os.getpid())
 
 
 def test_inodes_of_one_number_on_one_device(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such files, as in two subvolumes of btrfs, are told apart by map_files alone."""
+    """Only map_files tells files of equal device and inode apart, as in two btrfs subvolumes."""
     namesake = tmp_path / "namesake"
     namesake.write_bytes(bytes(PAGE))
     with (

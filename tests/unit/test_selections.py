@@ -97,7 +97,7 @@ def test_all_this_process_last(
     result = run(verb, "--all", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     found = document(result)
-    # The root cgroup, which has no figure here, is left out.
+    # The report leaves out the root cgroup, which has no page-table figure on this host.
     assert keys(found) == REPORT | {"pagetables": {"host": READING}}
     assert pids(found) == host
     assert all(keys(process) == PROCESS for process in found["processes"])
@@ -265,7 +265,7 @@ def test_a_table_of_many_processes_shows_those_with_something_to_tell(
     monkeypatch.setattr(_report, "MOST_ROWS", 2)
     monkeypatch.setattr("cleanup.commands._targets.name_of", lambda pid: names.get(pid, "this"))
 
-    # The fake counts before it asks `fails`, so each call sets the next one's count.
+    # The fake module counts before it calls `fails`, which thus sets the next call's count.
     coming = iter([*host[1:], host[0]])
 
     def next_one(_call: dict[str, Any]) -> int:

@@ -33,7 +33,7 @@ def test_imports_go_round_in_no_circle() -> None:
 
 
 def test_nothing_imports_the_command_line() -> None:
-    """Code that the verbs share with other modules belongs below the command line."""
+    """Code that commands share with other modules must not be in `cleanup.commands`."""
     importers = {
         name: commands
         for name in MODULES
