@@ -85,7 +85,7 @@ def _imported(path: Path, tests: Path) -> Iterator[Path]:
         for file in (place.with_suffix(".py"), place / "__init__.py"):
             if file.is_file():
                 yield file
-        # Extensions have names without a package.
+        # Compiled extensions, such as _fuzz, are imported without a package.
         if name.startswith("_"):
             yield from tests.rglob(f"{name}.pyx")
 
@@ -182,7 +182,7 @@ class _Branches:
         self._undecided = False
 
     def goes_on(self, word: str, holds: bool | None) -> bool:
-        """Take the next directive, and say whether it counts as a line itself."""
+        """Take the next directive; return whether the hash must cover the directive itself."""
         if word == "endif":
             return self._undecided
         self.taken = not self._decided and holds is not False
@@ -190,14 +190,14 @@ class _Branches:
             self._undecided = True
             return True
         self._decided = self._decided or holds is True
-        # After an undecided branch it matters where the others begin.
+        # Once a branch stays undecided, the hash must show where the next ones begin.
         return self.taken and self._undecided
 
 
 def _holds(condition: str, kernel: str) -> bool | None:
-    """Return whether a condition holds for a line of kernels; None if that does not decide it.
+    """Return whether a #if's condition holds for a line of kernels, such as 6.12; None if unknown.
 
-    A line does not decide a condition on the third number of a version either, as it has many.
+    A condition on the third number of a version stays unknown, as a line has many of these.
     """
     major, minor = map(int, kernel.split("."))
     text = VERSION.sub(lambda match: str(int(match[1]) * 1000 + int(match[2])), condition)
@@ -210,7 +210,7 @@ def _holds(condition: str, kernel: str) -> bool | None:
 
 
 class NotAVersion(Exception):
-    """A condition asks for something else than the kernel's version."""
+    """A #if's condition depends on more than the kernel's version."""
 
 
 def _truth(node: ast.expr) -> bool:

@@ -21,7 +21,7 @@ Scale = Literal["short", "long"]
 SCALES: tuple[Scale, ...] = ("short", "long")
 STORED = Path(__file__).parents[2] / "evidence/proofs"
 STAMP = re.compile(r"^\[ *[0-9.]+\](\[ *[CT][0-9]+\])? ?")
-# Of a longer log, the first half and the last half of so many lines are stored.
+# A log with more lines than this is stored without its middle.
 MOST_LOG_LINES = 400
 
 Document = dict[str, Any]

@@ -20,9 +20,9 @@ MODULES = PROOF / "modules"
 # Modules that scenarios need beside the module itself or a mutation of it.
 HELPERS = ("delay", "shadow")
 SCENARIOS = PROOF / "scenarios"
-# What a busy machine may take, beside the scenarios themselves, to start Python and to end.
+# Seconds that a busy machine may take to start Python and to end, beside the scenarios themselves.
 SPARE_SECONDS = 300
-# Scenarios bring up the other CPUs: see Delays.  What follows a kernel's report proves nothing.
+# CPUs 1 and 2 come up once Delays are set.  A warning ends the guest: later results prove nothing.
 MACHINE = lab.Machine(cpus=3, numa=2, append="maxcpus=1 panic_on_warn=1")
 
 
@@ -87,7 +87,7 @@ class Stage:
         if self._guest is None:
             return
         if error is None and not self.mutated:
-            # This checks the kernel's log for a last time.
+            # Closing the guest checks the kernel's log for a last time.
             self._guest.close()
         self.leave()
 

@@ -19,7 +19,7 @@ from proof.upstream import prove as upstream
 
 KERNELS = tuple(lab.SOURCES)
 HOST = "host"
-# By default KCSAN delays one access in 4000 for 80 us: emulated CPUs hardly ever meet in that.
+# By default KCSAN delays one access in 4000 for 80 us, which emulated CPUs hardly ever meet in.
 RACES_APPEND = "kcsan.skip_watch=2000 kcsan.udelay_task=4000"
 # debug_pagealloc flushes the TLB for each page allocated or freed, and makes faults slower.
 ZEROS_APPEND = "debug_pagealloc=off"

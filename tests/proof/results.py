@@ -10,7 +10,7 @@ Figures = dict[str, object]
 
 
 def keep(name: str, figures: Mapping[str, object]) -> None:
-    """Write figures where the proof that runs this command finds them, if one does."""
+    """Write figures for the proof that runs this command, or nothing if no proof does."""
     results = os.environ.get("PGTABLE_CLEANUP_RESULTS")
     if results:
         (Path(results) / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")

@@ -103,13 +103,13 @@ class Task:
         return Outcome(self.left(), done.dmesg)
 
     def left(self) -> Figures:
-        """Return the figures that were kept: those of "figures", and those of parts by name."""
+        """Return the kept figures: those of figures.json, and other files' by name."""
         files = sorted(self.work.glob("*.json"))
         found: Figures = {file.stem: json.loads(file.read_text()) for file in files}
         return {**found.pop("figures", {}), **found}
 
     def resumed(self, stored: Mapping[str, Any]) -> Self:
-        """Return this task with what was stored or kept before, and an empty directory."""
+        """Return this task with earlier figures as `known`, and empty the work directory."""
         known = {**stored, **self.left()}
         self.clear()
         return replace(self, known=known)

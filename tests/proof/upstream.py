@@ -20,7 +20,7 @@ ATTEMPTS = 3
 NOT_ON = {
     # 6.8 brought UFFDIO_MOVE.
     "uffdio_move_into_a_vanished_table": ("6.1",),
-    # Before 6.6 khugepaged holds the mmap lock for writing, as does the module there.
+    # Before 6.6 khugepaged and the module both hold the mmap lock for writing, and never meet.
     "khugepaged_against_a_vanished_table": ("6.1",),
 }
 

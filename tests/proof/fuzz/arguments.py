@@ -90,9 +90,9 @@ class Batch:
         return Batch(self.calls[index : index + 1], self.images[index : index + 1], self.pool)
 
     def changed(self) -> tuple[Batch, Batch]:
-        """Return the batch with the flipped bytes in the structs, and with those in the ranges.
+        """Return two copies of the batch: one has the structs' bytes flipped, one the ranges'.
 
-        No batch has both: a call may read ranges of other calls, which don't change meanwhile.
+        No copy has both: a call may read ranges of other calls, which don't change meanwhile.
         """
         images, pool = self.images.copy(), self.pool.copy()
         at = self.calls["flip_at"].astype("i8")
@@ -253,7 +253,7 @@ class Tried:
     """The answers to the calls of a batch, and the model's verdict on them."""
 
     wrong: Column
-    changed: Column  # whether the answer suits only the bytes as changed meanwhile
+    changed: Column  # whether the answer is right only for the bytes after the flip
     first_spoilt: int  # the first call for which the module wrote beside the struct, or -1
     numbers: NDArray[np.int32]
     after: NDArray[np.uint8]
@@ -261,7 +261,7 @@ class Tried:
 
 
 def _hold_data(pause: Callable[[], None]) -> None:
-    """Be the child: write data where the parent has some, so that it has tables of its own."""
+    """In the child, write data where the parent has some, so that the child has its own tables."""
     for addr in ARENA.units("ds"):
         poke(addr, 1, 1, DATA)
     pause()
@@ -271,7 +271,7 @@ class Generator:
     """Makes batches from a seed; the seed and an index always give the same batch."""
 
     def __init__(self, world: World, seed: int) -> None:
-        """Prepare to make batches for a world, other ones from each seed."""
+        """Prepare to make batches of calls for a world; each seed gives other batches."""
         self._world = world
         self._seed = seed
 
@@ -322,7 +322,7 @@ class Generator:
         return pool
 
     def _proper_structs(self, pool: NDArray[Any], size: int, rows_each: int) -> NDArray[np.uint8]:
-        """Make valid structs; each has so many ranges to itself if `rows_each` is not 0."""
+        """Make valid structs; with `rows_each`, each has at most that many ranges, not shared."""
         args = np.zeros(size, ARGS)
         args["size"] = self._pick((*[SIZE] * 8, SIZE_MIN, 72, 200, SIZE + 8, 512, PAGE), size)
         args["flags"] = self._pick(
@@ -406,7 +406,7 @@ class Generator:
     def _change_requests(self, calls: Column) -> None:
         size = len(calls)
         request = calls["request"]
-        # The module ignores the size in a request; another number or type is another request.
+        # An ioctl request encodes a type, a number and a size; the module ignores the size.
         resized = self._rarely(size, 10)
         request[resized] ^= self._rng.integers(1, 1 << 16, size=resized.sum()).astype("u8") << 16
         renumbered = self._rarely(size, 60)
@@ -435,7 +435,7 @@ class Generator:
 
 
 def smallest(module: Module, batch: Batch) -> Batch:
-    """Reset the fields of a single wrong call that do not matter to its wrong answer."""
+    """Simplify a call that got a wrong answer: reset the fields that don't matter to it."""
     args = batch.images.view(ARGS)
     plain = {"size": SIZE, "levels": 1, "pidfd": -1, "inode_fd": -1}
     for name in reversed(ARGS.names or ()):

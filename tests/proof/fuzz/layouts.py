@@ -73,15 +73,15 @@ MAP_HUGETLB = 0x40000
 PRESENT, SWAPPED, GUARD, MARKER = (1 << bit for bit in (63, 62, 58, 57))  # bits of a pagemap entry
 FRAME = (1 << 55) - 1
 MOST_PIECES = 14
-TRIES = 3  # how often a layout is tried where the count of tables drifts
-FILE_PAGES = 8 * 512  # the most in one mapping; mappings of the one file share pages
+TRIES = 3  # runs of a layout until Drift counts as a failure
+FILE_PAGES = 8 * 512  # the most pages of the file in one mapping, which may share them with others
 
 Op = tuple[str, int]
 """A verb, and the seed of its random choices."""
 
 
 class Mismatch(Exception):
-    """The module, or the kernel, did something else than the model."""
+    """The module, or the kernel, did not do what the model predicts."""
 
 
 class Drift(Mismatch):
@@ -90,7 +90,7 @@ class Drift(Mismatch):
 
 @dataclass(frozen=True)
 class Machine:
-    """Descriptors and facts that are the same for every layout."""
+    """The guest's open files and the properties of its kernel, which all layouts use."""
 
     device: int
     pagemap: int
@@ -101,7 +101,7 @@ class Machine:
 
     @staticmethod
     def here(stack: ExitStack) -> Machine:
-        """Open the guest's descriptors until the stack is closed, and find out its facts."""
+        """Open the files until the stack is closed, and find out the kernel's properties."""
         return Machine(
             device=opened(stack, _uapi.DEVICE),
             pagemap=opened(stack, "/proc/self/pagemap"),
@@ -125,7 +125,7 @@ def opened_file(stack: ExitStack) -> int:
 
 
 class Layout:
-    """One layout from its first mapping to its end."""
+    """One random layout of memory, from its first mapping until all is unmapped."""
 
     def __init__(self, machine: Machine) -> None:
         """Begin with nothing mapped."""
@@ -250,7 +250,7 @@ class Layout:
         madvise(start, end - start, MADV_DONTNEED)
         if not self._machine.pt_reclaim:
             return
-        # This kernel frees the tables of whole units itself.
+        # With PT_RECLAIM, MADV_DONTNEED of a whole unit frees its table as well.
         for unit in list(self._space.tables[tables.PTE]):
             covered = start <= unit * UNIT and (unit + 1) * UNIT <= end
             if covered and self._entries(unit) == Entries():
@@ -410,7 +410,7 @@ class Layout:
             raise Mismatch("a page that was there has changed")
 
     def _answers(self, args: abi.Args) -> Outcome:
-        """Call until all is done, and return the sum of the answers."""
+        """Call the module until it has walked all ranges, and return the sum of its answers."""
         total = Outcome()
         more = True
         while more:
@@ -444,7 +444,7 @@ class Layout:
         return total
 
     def _ranges(self, rng: Random) -> list[tuple[int, int]]:
-        """Choose the ranges of a call: everything, pieces, or what begins and ends anywhere."""
+        """Choose the ranges of a call: everything, mapped pieces, or ranges at random addresses."""
         if rng.random() < 0.3:
             return [(BASE, END - BASE)]
         found = []
@@ -561,7 +561,7 @@ def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
 
 
 def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list[Op]:
-    """Leave out operations that the failure does not need, in ever shorter stretches."""
+    """Leave out operations as long as the others still fail, in ever shorter stretches."""
     left = list(ops)
     size = len(left)
     while size := size // 2:

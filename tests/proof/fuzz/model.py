@@ -2,7 +2,7 @@
 """A model of the documented ABI: the errnos that a call may get, its counts and its cursor.
 
 It computes in columns, a batch of calls at a time, so that even a slow guest checks thousands a
-second.  Where several errors apply, any of them is right: the ABI does not say which is told.
+second.  Where several errors apply, any of them is right: the ABI does not say which is returned.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Walks:
         base = arena.base
 
         def reached(span: int, size: int) -> tuple[Column, Column]:
-            """Return from where to where in the arena a walk of tables of `span` bytes goes."""
+            """Return the bounds in the arena of walks over tables that map `span` bytes each."""
             first = np.clip(begin // span * span, base, base + size) - base
             last = np.clip(-(-end // span) * span, base, base + size) - base
             return first, np.where(start < end, np.maximum(first, last), first)
@@ -152,7 +152,7 @@ class Ranges:
     """The ranges of a pool, as the module reads them from a pointer, which may be misaligned."""
 
     def __init__(self, world: World, pointers: Column) -> None:
-        """Judge all ranges, once for each misalignment of a pointer."""
+        """Read and judge the pool's ranges, once for each misalignment that a pointer has."""
         raw = world.pool.tobytes()
         offsets = (pointers - np.uint64(world.pool_addr)).astype("i8")
         inside = (offsets >= 0) & (offsets < len(raw))
@@ -237,7 +237,7 @@ class Verdict:
 
     @property
     def sharp(self) -> Column:
-        """Return whether one answer alone is right."""
+        """Return for each call whether the ABI allows only one answer."""
         return np.asarray((self.allowed & (self.allowed - 1)) == 0)
 
 
@@ -418,13 +418,13 @@ class _Judge:
 
 
 def _either(*errors: tuple[int, Column]) -> Column:
-    """Return all the errors that apply."""
+    """Return for each call the set of all errors that apply to it."""
     told = [np.where(applies, error, 0) for error, applies in errors]
     return np.asarray(np.bitwise_or.reduce(told))
 
 
 def _first(*stages: Column) -> Column:
-    """Return for each call the answer of the first stage that has one."""
+    """Return for each call the answer of the first stage of checks that gives one."""
     *before, last = stages
     result = last
     for stage in reversed(before):

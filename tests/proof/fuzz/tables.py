@@ -80,8 +80,8 @@ class Space:
     def __init__(self) -> None:
         """Begin with nothing mapped."""
         self.pieces: list[Piece] = []
-        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by level: address / span
-        self.leaves: dict[int, str] = {}  # units that a huge page maps, by its kind
+        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by level: address // span
+        self.leaves: dict[int, str] = {}  # units mapped by a huge page, and its kind
 
     @property
     def pages(self) -> int:
@@ -150,7 +150,7 @@ class Space:
         self.leaves[unit // UNIT] = kind
 
     def call(self, args: Args, observe: Callable[[int], Entries]) -> Outcome:
-        """Return what a call over ranges comes to; unless it only scans, take its tables away."""
+        """Return the counts that a call must report; remove the tables unless it only scans."""
         outcome = Outcome()
         for addr, length in args.ranges:
             end = addr + -(-length // PAGE) * PAGE

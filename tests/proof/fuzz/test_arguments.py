@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Random arguments: every answer is one that the ABI documents, and no byte beside it is written.
 
-`--seed` repeats a run; `--calls` is its length, of which runs with changes get an eighth.
+`--seed` repeats a run; it makes `--calls` calls, or an eighth of them while bytes change.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ import pytest
 from proof.conftest import Record
 from proof.fuzz.arguments import BATCH, FLIPPED_BATCH, Generator, Module, described, smallest
 
-# On a busy host the guest's CPUs seldom run at once: a run may take so many times as long until a
-# call meets a change.
+# On a busy host the guest's CPUs seldom run at once: until a byte changes during a call, a run may
+# make this many times as many calls.
 PATIENCE = 64
 
 

@@ -18,9 +18,9 @@ from proof.mutations.catalog import MUTATIONS, Mutation
 from proof.mutations.mutate import mutate
 from proof.task import ProofFailed
 
-# The seeds of the runs begin here: they are the same at every proof.
+# Runs have seeds from this one on, so that each proof repeats the same runs.
 FIRST_SEED = 1
-# Where all runs with a mutation are made, this share of them must fail.
+# A long proof needs this share of a mutation's runs to fail, a short one a single run.
 CAUGHT_SHARE = 0.8
 
 
@@ -40,7 +40,7 @@ class Verdict(TypedDict):
 
 
 def wanted(kernel: str, only: str = "") -> list[Mutation]:
-    """Return the mutations that matter on a line of kernels, and have a text in their names."""
+    """Return the mutations that matter on a line of kernels and have `only` in their names."""
     return [one for one in MUTATIONS if kernel in one.kernels and only in one.name]
 
 

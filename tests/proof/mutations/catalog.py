@@ -33,7 +33,7 @@ class Mutation:
     elsewhere: str = ""
 
 
-# Takes the mmap lock for reading for PTE tables; upper tables still have it for writing.
+# With this edit, freeing PTE tables takes the mmap lock only for reading, upper ones for writing.
 FOR_READING = [
     Edit(
         "hold.c",
@@ -41,8 +41,8 @@ FOR_READING = [
         "hold_begin(call, call->exclusive)",
     )
 ]
-# Takes no VMA locks for PTE tables, except to drop zero pages.  This matters only on a kernel where
-# PTE tables need the mmap lock for writing.
+# With this edit, freeing PTE tables takes no VMA locks, except to drop zero pages.  That matters
+# only on a kernel where it needs the mmap lock for writing.
 NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
     "reclaim.c",
     "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
@@ -133,7 +133,7 @@ MUTATIONS = (
     Mutation(
         "freeing after RCU",
         [
-            # Call at once what pte_free_defer() has called after a grace period.
+            # Call pte_free_now() directly; pte_free_defer() has RCU call it after a grace period.
             Edit(
                 "compat/unexported.c",
                 "\treturn PGTC_FIND(pgtc_pte_free_defer, pte_free_defer);\n",

@@ -28,9 +28,9 @@ KERNEL_COMPLAINED = 3
 # The kernel logs this before the line that says what is wrong.
 CUT = "cut here"
 LONGEST_REPORT = 500
-# What a busy machine may add to the time of a scenario.
+# Seconds that a busy machine may add to the time of a scenario.
 SPARE_SECONDS = 130
-# The kernel says this when a process ends that lost a page with a table; it is sound itself.
+# The kernel logs this when a process ends that lost a page with a table, and can go on after it.
 LOST_PAGE = "Bad rss-counter state"
 
 

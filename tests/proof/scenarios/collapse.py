@@ -43,7 +43,7 @@ def of_a_file(race: Race) -> None:
 
 
 def _try_to_collapse(addr: int) -> None:
-    """Try to collapse; the kernel may refuse where a table vanished, as one can under mmap read."""
+    """Try MADV_COLLAPSE, which the kernel may refuse where the module has just freed the table."""
     try:
         madvise(addr, UNIT, MADV_COLLAPSE)
     except OSError as error:

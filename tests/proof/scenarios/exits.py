@@ -11,10 +11,10 @@ from cleanup import _uapi
 from guest import abi
 from proof.scenarios.races import Inconclusive, Race, delayed
 
-# A spin lasts longer than a small process takes to end and to lose its memory.
+# An injected delay, long enough for a small process to end and to lose its memory meanwhile.
 SPIN_SECONDS = 1.0
-# The call is delayed by a spin wherever it locks its target. A target is killed once BEFORE whole
-# spins have passed, and 0.1 to 0.2 of the next.
+# Each lock of the target delays the call by one spin.  The target is killed after one or two whole
+# spins, and 0.1 to 0.2 of the next.
 BEFORE, WITHIN = (1, 2), 0.1
 TARGET_CPU = 2
 
@@ -53,5 +53,5 @@ def _kill_in(target: subprocess.Popen[bytes], seconds: float) -> None:
     time.sleep(seconds)
     target.kill()
     target.wait()
-    # An idle CPU keeps the memory of its last process until another one runs there: this one does.
+    # An idle CPU keeps the memory of the process that it ran last, until this thread moves there.
     os.sched_setaffinity(0, {TARGET_CPU})

@@ -5,7 +5,7 @@ from guest import abi
 from guest.layout import GIB, UNIT, area
 from proof.scenarios.races import Race, cleaned, delayed, write_and_release
 
-# A fault takes the table's lock in one of these: on 6.1, where do_anonymous_page() is inlined.
+# Kernels inline differently: a fault locks the table in the first function that a kernel has.
 LOCKS_TABLE = "|".join(
     (
         "__pte_offset_map_lock",

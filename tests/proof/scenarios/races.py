@@ -127,7 +127,7 @@ def repeated(work: Callable[[], None], *, cpu: int = 1) -> Iterator[None]:
             os.sched_setaffinity(0, {cpu})
             while not stop:
                 work()
-        except BaseException as failure:  # raised in the caller's own thread
+        except BaseException as failure:  # re-raised below, in the caller's thread
             failures.append(failure)
 
     thread = threading.Thread(target=run)

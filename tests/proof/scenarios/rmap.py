@@ -94,7 +94,7 @@ def anonymous(race: Race) -> None:
 def table_stays_for_who_has_seen_it(race: Race) -> None:
     """A table must stay for a walk that has found it and waits for its lock.
 
-    Nothing but RCU keeps it there: since 6.12 the module takes no rmap lock for a PTE table of
+    Nothing but RCU keeps the table: since 6.12 the module takes no rmap lock for a PTE table of
     anonymous memory.  Page faults would not show that on 6.12, where VMA locks keep them out.
     """
     with area(2 * GIB // UNIT, align=GIB) as made:
@@ -129,7 +129,7 @@ def _walk_beside_cleaner(
 ) -> None:
     """Walk from a page of the parent, while the child touches the page beside it and is cleaned."""
     poke(addr, 1, PAGE, 5)
-    # On 6.1 idle page tracking does not lock a table without an entry for the page: migrate it.
+    # On 6.1 migration locks a table without an entry for the page, and idle page tracking does not.
     page = Migrated(addr) if race.kernel == "6.1" else walked(addr)
 
     def touched_and_cleaned(pause: Callable[[], None]) -> None:

@@ -26,19 +26,19 @@ def ptlock_used_after_free(race: Race) -> None:
 
 @delayed("_raw_spin_lock@move_pages_ptes|move_pages_pte|move_pages:500")
 def uffdio_move_into_a_vanished_table(race: Race) -> None:
-    """UFFDIO_MOVE (6.8) did not recheck the pmd once it had the locks of both tables."""
+    """UFFDIO_MOVE (6.8) did not recheck the pmd entry once it had the locks of both tables."""
     userfaultfd_move.moved_page_arrives(race)
 
 
 @delayed("_raw_spin_lock@try_collapse_pte_mapped_thp|collapse_pte_mapped_thp:500")
 def khugepaged_against_a_vanished_table(race: Race) -> None:
-    """collapse_pte_mapped_thp() cleared the pmd without a recheck."""
+    """collapse_pte_mapped_thp() cleared the pmd entry without checking it again."""
     collapse.of_a_file(race)
 
 
 @delayed("smaps_pte_range:3000")
 def smaps_pte_range_walks_without_rcu(race: Race) -> None:
-    """Before 6.6 nothing but the mmap lock keeps the table there that smaps_pte_range() reads."""
+    """Before 6.6 only the mmap lock protects the table that smaps_pte_range() reads."""
 
     with area(4) as made:
 

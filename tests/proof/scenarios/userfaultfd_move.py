@@ -11,15 +11,15 @@ from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, repeated
 
 @delayed("_raw_spin_lock@move_pages_pte|move_pages:500")
 def moved_page_arrives(race: Race) -> None:
-    """6.12's move has found the target's table, and waits before it takes that table's lock."""
+    """On 6.12 UFFDIO_MOVE has found the target's table, and waits before locking it."""
     _move_beside_cleaner_of_the_target(race)
 
 
 @delayed("pte_offset_map_rw_nolock@move_pages_ptes|move_pages:500")
 def table_of_the_target_stays(race: Race) -> None:
-    """7.3's move has found the target's table, and waits before it looks for the source's.
+    """On 7.3 UFFDIO_MOVE has found the target's table, and waits before it looks for the source's.
 
-    The move must not stop, though it would lose nothing.
+    Without that table the move would fail: no page would be lost, but it must not happen either.
     """
     _move_beside_cleaner_of_the_target(race)
 
@@ -28,7 +28,7 @@ def table_of_the_source_stays(race: Race) -> None:
     """The source's table must stay: 6.12's move warns where it vanishes.
 
     The source need not be registered with userfaultfd.  The window can't be widened, as no function
-    is entered in it; it is a tenth of a move's time anyway.
+    is entered in it; it takes a tenth of a move's time.
     """
     _not_on_6_1(race)
     with (

@@ -73,7 +73,7 @@ def _reclaim(opened: device.Device, pid: int) -> Levels:
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
-        # EINVAL: the number is still taken, but no process has it any more.
+        # EINVAL: the pid is not free yet, but its process is gone.
         if error.errno not in (errno.ESRCH, errno.EINVAL):
             raise
         return Levels()

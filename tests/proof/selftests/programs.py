@@ -76,9 +76,9 @@ PROGRAMS = (
     Program("pagemap_ioctl", hugepages=POOL),
     Program("cow", hugepages=POOL),
     Program("khugepaged"),
-    # run_vmtests.sh gives this program four times as long.
+    # run_vmtests.sh runs transhuge-stress for four times as long.
     Program("transhuge-stress -d 5"),
-    # These are two of six tests, which take 20 s each.
+    # Only two of migration's six tests run here, as each takes 20 s.
     Program("migration -t private_anon -t shared_anon_thp"),
     Program("mkdirty"),
     Program("mdwe_test"),

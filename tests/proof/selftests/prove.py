@@ -16,7 +16,7 @@ from proof.selftests.sides import Side, both, executed, found
 from proof.selftests.verdicts import TIMEOUT, Difference, Report
 from proof.task import Figures, Outcome, ProofFailed, Task
 
-# So many different programs at least must have run on both sides.
+# The proof fails unless this many different programs ran both without a cleaner and beside one.
 FEWEST = 25
 # Lines of a program's output that are shown where it differs.
 LAST_LINES = 20
@@ -71,7 +71,7 @@ def table(without: Side, beside: Side) -> Table:
 
 
 def described(difference: Difference, beside: Side) -> str:
-    """Return which verdict varies, and the last output of a run whose verdict was new."""
+    """Describe a difference; a verdict that is new beside the cleaner comes with its output."""
     text = (
         f"{'unstable' if difference.unstable else 'DIFFERENT'}: {difference.command}: "
         f"{difference.test or 'as a whole'}: {', '.join(difference.without)} without a cleaner, "

@@ -115,7 +115,7 @@ def found(without: Side, beside: Side) -> list[Difference]:
 
 
 def executed(without: Side, beside: Side) -> list[str]:
-    """Return the different programs that ran to their end and tried something, on both sides."""
+    """Return the programs that ended, and did not skip every test, on both sides."""
     return sorted(
         {
             command.split()[0]

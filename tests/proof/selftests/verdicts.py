@@ -20,11 +20,11 @@ TAP = re.compile(r"(not )?ok \d+\b[\s-]*(.*?)\s*(?:# (SKIP|XFAIL|error)\b\s*(.*)
 # pagemap_ioctl.c puts what it measured into the name of a test.
 MEASURED = re.compile(r"(Extra pages|extra thread faults) \d+(?: \([\d.]+%\))?")
 TAP_WORDS = {"SKIP": SKIP, "XFAIL": XFAIL, "error": FAIL}
-# uffd-unit-tests.c: what a test prints itself may stand between its name and its end.
+# uffd-unit-tests.c prints a test's name, maybe some output of the test, and then its verdict.
 UFFD_BEGIN = re.compile(r"Testing (.+?)\.\.\. ?(.*)")
 UFFD_END = re.compile(r"(done|skipped|failed)\b.*")
 UFFD_WORDS = {"done": PASS, "skipped": SKIP, "failed": FAIL}
-# khugepaged.c: each step of a test ends its line with one of the words, in colour.
+# khugepaged.c prints a line for each step of a test, and one of these words at its end, in colour.
 KHUGEPAGED_BEGIN = re.compile(r"Run test: (.+)")
 KHUGEPAGED_STEP = re.compile(r".*\b(OK|Skip|Fail|Timeout)\b.*")
 KHUGEPAGED_WORDS = {"OK": PASS, "Skip": SKIP, "Fail": FAIL, "Timeout": FAIL}
@@ -71,7 +71,7 @@ def of_program(code: int | None, tests: Mapping[str, str]) -> str:
 
 
 def of_tests(output: str) -> dict[str, str]:
-    """Return the verdicts of the tests in a program's output; `name (2)` is a name's second."""
+    """Return the verdicts of the tests in a program's output; a second `a` becomes `a (2)`."""
     found: dict[str, str] = {}
     for name, verdict in _told(output):
         key, number = name, 1
@@ -135,7 +135,7 @@ class Difference:
 
     @property
     def unstable(self) -> bool:
-        """Return whether the verdict varies without a cleaner, and is no new one beside it."""
+        """Return whether verdicts vary without a cleaner, and it brings no other verdict."""
         return len(set(self.without)) > 1 and set(self.beside) <= set(self.without)
 
 

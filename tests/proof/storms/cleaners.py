@@ -21,7 +21,7 @@ COUNTS = (
     "zero pages dropped",
     *(f"skipped {reason}" for reason in _uapi.SKIP_REASONS.values()),
 )
-# ESRCH: the process is gone, or a kernel thread.  EAGAIN: contended.  ENOMEM: SPAN has holes.
+# ESRCH: no such process, or a kernel thread.  EAGAIN: a lock is busy.  ENOMEM: SPAN has holes.
 HARMLESS = (errno.ESRCH, errno.EAGAIN, errno.ENOMEM)
 
 

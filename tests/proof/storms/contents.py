@@ -92,7 +92,7 @@ class Contents:
             self.values.pop(page, None)
 
     def check(self, page: int, shift: int = 0) -> None:
-        """Raise AssertionError unless a page, at `shift` bytes further, holds what it must."""
+        """Raise AssertionError unless a page, moved by `shift` bytes, holds its byte."""
         found = peek(self.address(page) + shift, 1, PAGE)[0]
         wanted = self.values.get(page, 0)
         assert found == wanted, f"page {page} of {self.made}: {found} where {wanted} was written"
@@ -108,7 +108,7 @@ class Contents:
             self.check(page, shift)
 
     def churn(self, writes: int = 8) -> None:
-        """Write some pages, check them and another, and empty a table, or now and then all."""
+        """Write and check random pages, then empty a random table, or now and then all."""
         pages = [self.any_page() for _ in range(writes)]
         for page in pages:
             self.write(page)

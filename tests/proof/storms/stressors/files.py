@@ -124,7 +124,7 @@ class Neighbours:
         map_at(addr, self.HALF, mmap.MAP_SHARED, file, unit * UNIT)
 
     def _busy(self, file: int) -> None:
-        """Drop a page from many mappings of the file, over and over: that keeps its lock busy."""
+        """Keep the file's lock busy: drop a page from many mappings of it, over and over."""
         parent = os.getppid()
         copies = place(UNITS, self.COPIES)
         for index in range(copies.units):

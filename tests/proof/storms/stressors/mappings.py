@@ -137,7 +137,7 @@ class OutOfMemory:
     """The OOM killer ends a process, and the OOM reaper empties its tables meanwhile."""
 
     LIMIT = 4 << 20
-    UNITS = 4096  # their pages and tables take far more than the limit
+    UNITS = 4096  # whose pages and tables take far more than LIMIT
 
     def __init__(self, stack: ExitStack, _chance: random.Random) -> None:
         root = Path("/sys/fs/cgroup")

@@ -64,8 +64,8 @@ class Pageouts(Anonymous):
 class Migrations(Anonymous):
     """Pages move between two NUMA nodes: those with known contents, and all of another process.
 
-    On 6.1 to move all of this one would take a minute or more under the mmap lock, as each page is
-    looked for in all forks of one process, which the stressors are.
+    To move all pages of this process would take a minute or more under the mmap lock on 6.1: the
+    stressors are forks of one process, and the kernel looks for each page in all of them.
     """
 
     def __init__(self, stack: ExitStack, chance: random.Random) -> None:
@@ -152,7 +152,7 @@ class Ages(Anonymous):
 
 
 def _done(order: str) -> bool:
-    """Give MGLRU an order; return False if its generations have changed, so that it refused."""
+    """Give MGLRU an order; return False if it refused, because its generations had changed."""
     try:
         CONTROL.write_text(order)
     except OSError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Stressors with userfaultfd, which protects a range from writes, and moves pages into one."""
+"""Stressors that use userfaultfd to protect pages from writes, and to move pages."""
 
 import errno
 import fcntl
