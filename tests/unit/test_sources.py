@@ -19,7 +19,7 @@ SOURCES = sorted(
     if (ROOT / name).is_file()
 )
 # Files of these kinds have no place for a comment, or are the licences themselves.
-WITHOUT_SPDX = {".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
+WITHOUT_SPDX = {".dmesg", ".json", ".ipynb", ".png", ".svg", ".txt", ".typed", ".md"}
 LICENCES = {
     "kmod/include/uapi": "GPL-2.0 WITH Linux-syscall-note",
     "allocator_shim/include/pgtable_cleanup.h": "GPL-2.0 WITH Linux-syscall-note",  # a symlink
