@@ -110,11 +110,12 @@ def configuration(kernel: Kernel) -> str | None:
 
 
 def trimmed(log: str) -> str:
-    """Shorten a kernel's log.
+    """Shorten a kernel's log, and leave out where this checkout and its user's home are.
 
     Lines that repeat the one before become one, and the middle of a log that is too long is left
     out.
     """
+    log = log.replace(f"{STORED.parents[1]}/", "").replace(f"{Path.home()}/", "~/")
     kept = _folded([line.rstrip() for line in log.splitlines() if line.strip()])
     if len(kept) > MOST_LOG_LINES:
         half = MOST_LOG_LINES // 2

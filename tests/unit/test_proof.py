@@ -221,3 +221,9 @@ def test_logs_are_trimmed() -> None:
     assert len(kept) == evidence.MOST_LOG_LINES + 1
     assert "... 101 lines are left out ..." in kept
     assert (kept[0], kept[-1]) == (long[0], long[-1])
+
+
+def test_a_stored_log_does_not_say_where_it_was_made() -> None:
+    checkout = Path(__file__).parents[2]
+    log = f"while it ran: {checkout}/.venv/bin/python --load={Path.home()}/.cache/x.ko\n"
+    assert evidence.trimmed(log) == "while it ran: .venv/bin/python --load=~/.cache/x.ko\n"
