@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The methods of freeing page tables that are compared: each runs on the same layout."""
 
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,13 +27,13 @@ class Layout:
     """A mapping with `tables` empty PTE tables, and LIVE_TABLES more that hold a page each.
 
     `empty` has the runs of 2 MiB units whose tables are empty: the first, and the one past the
-    last. `live` has the contents of the page in each other unit. The empty tables lie in the
-    first `length` bytes; the live ones lie between them or behind.
+    last. `live` are the other units. The empty tables lie in the first `length` bytes; the live
+    ones lie between them or behind.
     """
 
     mapping: SparseMapping
     empty: Sequence[tuple[int, int]]
-    live: Mapping[int, bytes]
+    live: Sequence[int]
     length: int
     tables: int
 
@@ -45,7 +44,7 @@ class Layout:
 
     def intact(self) -> bool:
         """Tell whether the live pages read as they were written."""
-        return all(self.mapping.page(unit) == content for unit, content in self.live.items())
+        return self.mapping.is_filled(self.live)
 
     def empty_reads_zero(self) -> bool:
         """Tell whether released memory reads as zeros and can be written; this makes new tables."""
@@ -58,17 +57,14 @@ def layout(seed: int, tables: int, *, live_inside: bool) -> Iterator[Layout]:
     units = tables + LIVE_TABLES
     step = units // LIVE_TABLES
     live = range(step // 2, units, step) if live_inside else range(tables, units)
-    chooser = random.Random(seed)  # noqa: S311 -- reproducible contents
-    contents = {unit: chooser.randbytes(PAGE) for unit in live}
     with sparse_mapping(units * UNIT, seed=seed) as mapping:
         empty = mapping.around(live)
         mapping.touch(0, units)
         for first, last in empty:
             mapping.release(first, last)
-        for unit, content in contents.items():
-            mapping.page(unit)[:] = content
+        mapping.fill(live)
         length = (units if live_inside else tables) * UNIT
-        yield Layout(mapping, empty, contents, length, tables)
+        yield Layout(mapping, empty, live, length, tables)
 
 
 Act = Callable[[Layout, Callable[..., _uapi.Counts]], _uapi.Counts | None]
