@@ -53,18 +53,21 @@ def _kernel_name(name: str) -> str:
 # A stock Linux 7.3 runs out of 128 MiB as it boots, and with 10 MiB its console stays empty.
 LEAST_MEMORY = 256 << 20
 
+_whole_mebibytes = size_in(machine.MEBIBYTE, "QEMU takes whole MiB")
+
 
 def size(text: str) -> str:
     """Return a size of memory or of a disk as a Machine takes it, in whole MiB."""
-    return format_size(size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text))
+    return format_size(_whole_mebibytes(text))
 
 
 def memory(text: str) -> str:
     """Return a size of memory as `size` does, if a guest can boot in that much."""
-    if size_in(machine.MEBIBYTE, "QEMU takes whole MiB")(text) < LEAST_MEMORY:
+    number = _whole_mebibytes(text)
+    if number < LEAST_MEMORY:
         least = format_size(LEAST_MEMORY)
         raise click.BadParameter(f"{text}: a guest needs more to boot: give {least} or more")
-    return size(text)
+    return format_size(number)
 
 
 def _arguments(text: str) -> tuple[str, ...]:
