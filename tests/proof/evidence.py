@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cleanup.lab import Kernel
+from proof.content import ROOT
 
 Scale = Literal["short", "long"]
 SCALES: tuple[Scale, ...] = ("short", "long")
-STORED = Path(__file__).parents[2] / "evidence/proofs"
+STORED = ROOT / "evidence/proofs"
 STAMP = re.compile(r"^\[ *[0-9.]+\](\[ *[CT][0-9]+\])? ?")
 # A log with more lines than this is stored without its middle.
 MOST_LOG_LINES = 400
@@ -115,7 +116,7 @@ def trimmed(log: str) -> str:
     Lines that repeat the one before become one, and the middle of a log that is too long is left
     out.
     """
-    log = log.replace(f"{STORED.parents[1]}/", "").replace(f"{Path.home()}/", "~/")
+    log = log.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
     kept = _folded([line.rstrip() for line in log.splitlines() if line.strip()])
     if len(kept) > MOST_LOG_LINES:
         half = MOST_LOG_LINES // 2
