@@ -11,7 +11,7 @@ from experiments.allocators.methods import HOOKS, MODULE, NONE, ProgramMethod, j
 from experiments.summary import size_text
 
 _BYTES = 512 << 20
-_QUICK_BYTES = 16 << 20
+_QUICK_BYTES = 32 << 20
 _KEEP_ONE_IN = 100_000
 # jemalloc's settings with thread caches and without.
 CACHES: Mapping[str, Mapping[str, str]] = {
@@ -91,7 +91,7 @@ def _of_a_heap(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dic
 
 def _of_redis(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dict[str, Any]:
     # A Lua script fills the server, which takes long on an emulator.
-    objects = empties.objects_in(heap_bytes) // scale.pick(1, 2)
+    objects = empties.objects_in(heap_bytes) // scale.pick(1, 4)
     with redis.run_by(method) as server:
         begin = server.tables()
         server.run(_FILL, objects, empties.MOST)
