@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -15,12 +14,6 @@ pytest_plugins = ("storm",)
 
 # Background jobs ignore SIGINT, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# Hypothesis must not time slow guests and hosts, nor write to a guest's read-only root.
-settings.register_profile(
-    "everywhere", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("everywhere")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

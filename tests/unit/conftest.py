@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A fake kernel module for tests, which replaces the bindings to the real one."""
+"""Hypothesis' settings, and a fake kernel module that replaces the bindings to the real one."""
 
 import os
 from collections.abc import Callable
@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cleanup import _uapi
+
+# Hypothesis must not time slow hosts, nor keep files beside the tests.
+settings.register_profile(
+    "everywhere", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("everywhere")
 
 FEATURES = _uapi.ModuleFeatures(
     abi_version=_uapi.ABI_VERSION,
