@@ -5,8 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(shell sed -n 's/^\["\(.*\)"\]$$/\1/p' cleanup/lab/kernels.toml)
 
-# Python files are read where they are. Directories count, so that a removed file does; but not
-# kmod's, which may be built in place.
+# A directory changes as files go. kmod's are left out: they change as well when it is built there.
 SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
 	tools/in_place.py \
 	$(shell find cleanup allocator_shim experiments \( -type d -o -name '*.[ch]' -o -name '*.pyx' \
@@ -71,18 +70,20 @@ test-lab-%: build ## every experiment, quickly, on one kernel; not in `make test
 
 test-guest: $(KERNELS:%=test-guest-%) ## tests of the module on every kernel; test-guest-6.12: on one
 
-# A test that hangs ends the tier, with the stacks of its threads; all of them take ten minutes, and
-# more on a busy machine.
+# A test that hangs ends the tier, with the stacks of its threads.
 TEST_GUEST = $(BIN)/pgtable-cleanup lab run --timeout 2700
 GUEST_PYTEST = $(CURDIR)/$(BIN)/pytest -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
-test-guest-%: build
+# Guests can't write to the tree, so that pytest's bytecode of the tests has to be made here.
+build/bytecode: build
+	@PYTHONDONTWRITEBYTECODE= PGTABLE_CLEANUP_LAB=1 $(BIN)/pytest --collect-only tests/guest > $@ || { cat $@; false; }
+
+test-guest-%: build/bytecode
 	$(call tier,$(TEST_GUEST) --kernel $* --memory 3G --disk 1G -- $(GUEST_PYTEST) tests/guest)
 
-# The tree's other shape: 4 levels where the guests above have 5, PTI's second copy of the top, and a
-# third CPU, for a race that takes three.
+# Trees of 4 levels, not 5; PTI's second copy of the top; and a third CPU, for a race that takes it.
 SHAPE = --cpu max,-la57 --cpus 3 --append pti=on
-test-shape-%: build
+test-shape-%: build/bytecode
 	$(call tier,$(TEST_GUEST) --kernel $* $(SHAPE) -- $(GUEST_PYTEST) \
 		tests/guest/test_upper_levels.py tests/guest/test_zero_pages_race.py)
 
@@ -113,8 +114,7 @@ docs: build ## the documentation site and the man pages, in build/docs
 MYPY = MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
-lint: build ## ruff, mypy and clang-format
-	@$(MAKE) --keep-going --no-print-directory lint-python lint-types lint-c
+lint: lint-python lint-types lint-c ## ruff, mypy and clang-format
 
 lint-python: build
 	$(BIN)/ruff check .
