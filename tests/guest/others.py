@@ -9,7 +9,10 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from cleanup.commands import main
+from cleanup.commands import (
+    _targets,  # noqa: F401 -- forks need not import it
+    main,
+)
 
 COMMAND = Path(sys.executable).parent / "pgtable-cleanup"
 
@@ -26,18 +29,13 @@ def in_fork(work: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run pgtable-cleanup."""
-    words = [str(argument) for argument in arguments]
-    return subprocess.run(
-        [COMMAND, *words], capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def command_in_fork(
-    prepare: Callable[[], object], *arguments: object
+def command(
+    *arguments: object, prepare: Callable[[], object] = lambda: None
 ) -> subprocess.CompletedProcess[str]:
-    """Fork, call `prepare` and run pgtable-cleanup, even as a user who can't read its files."""
+    """Fork, call `prepare` and run pgtable-cleanup, even as a user who can't read its files.
+
+    To start a Python that imports the command takes seconds under an emulator; a fork has both.
+    """
     words = [str(argument) for argument in arguments]
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]
 

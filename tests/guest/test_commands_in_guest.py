@@ -25,7 +25,7 @@ from cleanup import _uapi
 from cleanup.cgroup import LAZY_SECONDS
 from guest.identity import CAP_SYS_NICE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, Child, area, child, memfd, punch_hole, vmpte
-from guest.others import COMMAND, command, command_in_fork, in_fork
+from guest.others import COMMAND, command, in_fork
 
 UNITS = 64
 Pause = Callable[[], None]
@@ -131,7 +131,7 @@ def test_all_with_a_process_that_vanishes_midway(children: Sequence[Child]) -> N
     def prepare() -> None:
         _uapi.call = kill_and_call
 
-    found = document(command_in_fork(prepare, "reclaim", "--all", "--json"))
+    found = document(command("reclaim", "--all", "--json", prepare=prepare))
     doomed.reap()
     assert of(found, doomed.pid)["error"]["errno"] == "ESRCH"
     assert found["errors"] == {"ESRCH": 1}
@@ -179,15 +179,15 @@ def test_the_device_is_opened_once_a_command(children: Sequence[Child], verb: st
             if event == "open" and arguments[0] == _uapi.DEVICE:
                 counter[0] += 1
 
-        done = command_in_fork(
-            partial(sys.addaudithook, count), verb, *(each.pid for each in children)
+        done = command(
+            verb, *(each.pid for each in children), prepare=partial(sys.addaudithook, count)
         )
         assert (done.returncode, counter[0]) == (0, 1), done.stderr
 
 
 def test_all_as_an_unprivileged_user(children: Sequence[Child]) -> None:
     before = [vmpte(each.pid) for each in children]
-    done = command_in_fork(become_nobody, "reclaim", "--all", "--json")
+    done = command("reclaim", "--all", "--json", prepare=become_nobody)
     found = document(done, 1)
     *others, own = found["processes"]
     assert found["errors"] == {"EPERM": len(others)}
@@ -200,7 +200,7 @@ def test_all_as_an_unprivileged_user(children: Sequence[Child]) -> None:
 
 def test_all_as_a_user_who_may_touch_some(children: Sequence[Child]) -> None:
     with child(emptied(UNITS, dumpable_nobody)) as ours:
-        done = command_in_fork(partial(become_nobody, CAP_SYS_NICE), "reclaim", "--all", "--json")
+        done = command("reclaim", "--all", "--json", prepare=partial(become_nobody, CAP_SYS_NICE))
         found = document(done)
         assert of(found, ours.pid)["result"]["freed"]["pte"] >= UNITS
         assert found["errors"] == {"EACCES": len(found["processes"]) - 2}
@@ -336,13 +336,13 @@ def test_mappers_of_another_user_are_refused_and_counted() -> None:
 
         # Without the capability, all processes are refused.
         found = document(
-            command_in_fork(dumpable_nobody, "reclaim", "--mappers", file, "--json"), 1
+            command("reclaim", "--mappers", file, "--json", prepare=dumpable_nobody), 1
         )
         assert found["errors"]["EPERM"] == len(ours)
         assert of(found, roots.pid)["error"]["errno"] == "EACCES"
 
         identity = partial(dumpable_nobody, CAP_SYS_NICE)
-        done = command_in_fork(identity, "reclaim", "--mappers", file, "--json")
+        done = command("reclaim", "--mappers", file, "--json", prepare=identity)
         found = document(done)
         for each in ours:
             assert of(found, each.pid)["result"]["freed"]["pte"] == UNITS - 1

@@ -16,7 +16,7 @@ from cleanup import _uapi
 from guest import abi
 from guest.identity import CAP_SYS_NICE, CAP_SYS_PTRACE, become_nobody, dumpable_nobody
 from guest.layout import PAGE, UNIT, area, child, madvise, vmpte
-from guest.others import command, command_in_fork, in_fork
+from guest.others import command, in_fork
 
 
 def errno_of_call(pid: int) -> int:
@@ -150,7 +150,7 @@ def test_command_line_on_a_process_that_runs_and_touches_memory() -> None:
 def test_command_line_refusals() -> None:
     """A refused command exits with 1, and names the process and the missing capability."""
     with child(empty_tables(lambda: None)) as target:
-        done = command_in_fork(become_nobody, "reclaim", target.pid)
+        done = command("reclaim", target.pid, prepare=become_nobody)
         assert done.returncode == 1
         assert "CAP_SYS_NICE" in done.stderr
         assert str(target.pid) in done.stderr
