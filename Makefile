@@ -46,9 +46,9 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 	$(BIN)/pgtable-cleanup experiment run series-50g tebibyte --kernel 6.12 --out results
 
 # The tiers run two at a time, the longest first, and all of them run whichever fails.
-TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-shape-%) test-unit
+TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-lab-%) $(KERNELS:%=test-shape-%) test-unit
 
-test: build ## every test: unit, host, and the guests of all kernels
+test: build ## every test: unit, host, and the guests and experiments of all kernels
 	@rm -f build/tiers build/boots
 	@echo "$(TIERS): what each says comes when it ends"
 	@export PGTABLE_CLEANUP_BOOT_LOG=$(CURDIR)/build/boots; $(MAKE_QUIETLY) -j2 $(TIERS); code=$$?; \
@@ -65,7 +65,7 @@ test-unit: build ## tests that need no kernel feature
 test-host: build ## tests that try this machine, and boot the lab
 	$(call tier,$(BIN)/pytest tests/host --ignore-glob '*_in_lab.py')
 
-test-lab-%: build ## every experiment, quickly, on one kernel; not in `make test`
+test-lab-%: build ## every experiment but heaps, quickly, on one kernel
 	$(call tier,$(BIN)/pytest tests/host/test_experiments_in_lab.py --kernel $*)
 
 test-guest: $(KERNELS:%=test-guest-%) ## tests of the module on every kernel; test-guest-6.12: on one

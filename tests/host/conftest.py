@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Guests that the host tests of a session share, and the option that chooses a kernel."""
+"""Guests that the host tests of a session share, and the options of experiments."""
 
 from collections.abc import Generator, Iterator
 
@@ -9,8 +9,9 @@ from cleanup import lab
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that chooses the kernel on which experiments are tried."""
+    """Add the options that choose the experiments that are tried in the lab, and their kernel."""
     parser.addoption("--kernel", choices=list(lab.SOURCES), default=lab.DEFAULT)
+    parser.addoption("--heaps", action="store_true", help="try experiments on heaps, too")
 
 
 @pytest.fixture(scope="session")

@@ -251,6 +251,10 @@ def test_the_command_in_the_lab(tmp_path: Path) -> None:
     assert "survivors-none: VmPTE under 64.0 MiB mapped, Linux 6.12." in done.stdout
     boots = len(re.findall(r"^booting 6\.12\.\S+ \.\.\.$", done.stderr, re.MULTILINE))
     assert boots == 1 + len(re.findall(r"boots once more \.\.\.$", done.stderr, re.MULTILINE))
-    assert {path.name for path in tmp_path.iterdir()} >= {
-        *("survivors-none-lab-6.12.json", "dense-1g-lab-6.12.json", "report.html"),
-    }
+    documents = [f"{name}-lab-6.12.json" for name in ("survivors-none", "dense-1g")]
+    assert {path.name for path in tmp_path.iterdir()} >= {*documents, "report.html"}
+    for document in (json.loads((tmp_path / name).read_text()) for name in documents):
+        assert document["failures"] == []
+        assert document["accelerator"] in ("tcg", "kvm")
+        assert document["machine"]["memory"] == "4G"
+        assert document["clock"]["guest_seconds"] > 0
