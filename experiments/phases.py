@@ -42,13 +42,14 @@ class Phase(TypedDict):
 class Run(TypedDict):
     """One run of a workload by one method.
 
-    By the oracle, `empty_tables` are the PTE tables that were empty before the cleaning,
-    `empty_tables_after` those after it (after the module: tables of any level), and
-    `empty_upper_tables` the PMD and PUD tables that map nothing, which go once the PTE tables are
-    gone. Where zero pages are dropped, tables that hold nothing else count as empty. `freed` is the
-    module's own count by level; for other methods it is the difference of the oracle's counts.
-    `tlb_shootdowns` were counted in a rehearsal over `tlb_tables` empty tables. `counts` are the
-    workload's own. `violations` names the invariants that failed.
+    The oracle counts `empty_tables`, the PTE tables that were empty before the cleaning, and
+    `empty_tables_after`, those that were empty after it (with method module, tables of any level).
+    It also counts `empty_upper_tables`: PMD and PUD tables that map nothing, which go once the PTE
+    tables are gone. A workload that drops zero pages counts tables of nothing else as empty.
+    `freed` is the module's own count by level; for other methods it is the difference of the
+    oracle's counts. `tlb_shootdowns` were counted in a rehearsal over `tlb_tables` empty tables.
+    `counts` are further numbers that the workload reports. `violations` names the invariants that
+    failed.
     """
 
     method: str

@@ -54,7 +54,9 @@ int pgtc_hold_to_reclaim(struct pgtc_call *call)
 
 /**
  * pgtc_hold_expired() - has this hold lasted as long as it may?
- * @call: has the hold; to be asked once for each table
+ * @call: has the hold
+ *
+ * Call this once for each table.
  */
 bool pgtc_hold_expired(struct pgtc_call *call)
 {

@@ -212,7 +212,7 @@ static void *send(void *unused)
 	return NULL;
 }
 
-/* Run in a forked child, on its copy of the forking thread's memory. */
+/* Have a forked child use its copy of the forking thread's memory. */
 static void go_on(struct worker *own)
 {
 	unsigned int i;

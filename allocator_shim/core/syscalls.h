@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls, without libc's errno, cancellation or interposed wrappers: the
- * shim runs inside other people's madvise(), below locks and in signal handlers.
+ * System calls without libc's errno, cancellation or interposed wrappers.  The shim
+ * runs inside the program's madvise(): its locks may be held, or a signal be handled.
  */
 #ifndef PGTC_SYSCALLS_H
 #define PGTC_SYSCALLS_H

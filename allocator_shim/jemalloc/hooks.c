@@ -371,7 +371,7 @@ static void unreserve(void)
 	end = 0;
 }
 
-/* Get the VmFlags of the mapping of an address, and the number of mappings. */
+/* Get the VmFlags of the mapping that holds an address, and the process's mappings' number. */
 static bool describe(uintptr_t addr, char *flags, size_t room,
 		     unsigned int *mappings)
 {

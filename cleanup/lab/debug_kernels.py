@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parent / "configs"
 MAKE_LINES = 3000
 # The most disk space of a build: sources, objects, and what is kept of them.
 BUILD_BYTES = 6_000_000_000
-# These parts of a kernel's built source are kept, as building a module reads them.
+# These parts of a kernel's source tree are kept once it is built: building a module needs them.
 KEPT = (
     ".config",
     ".kernelvariables",

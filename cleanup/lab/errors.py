@@ -16,7 +16,7 @@ class KernelNotServed(LabError):
 
 
 class KernelReportError(LabError):
-    """The guest's kernel reported a bug: the dmesg gate.
+    """The guest's kernel reported a bug in its log, which the dmesg gate looks for.
 
     ``reports`` holds the offending lines of the kernel's log.
     """

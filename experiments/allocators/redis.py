@@ -108,7 +108,7 @@ def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
 
 @contextmanager
 def run_by(method: ProgramMethod) -> Iterator[Redis]:
-    """Run a server by a method, in a directory of its own, as `running` does."""
+    """Run a server as `running` does, under a method of freeing tables, in a new directory."""
     with (
         tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
         running(Path(directory), method.environment([])) as server,

@@ -48,9 +48,9 @@
 #elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 1, 0) && \
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 /*
- * No walker expects a table to vanish.  mmap write: faults, smaps and MGLRU use
- * pte_offset_map() without RCU.  i_mmap and anon_vma write: so do the rmap walks
- * (page_vma_mapped_walk()).
+ * No walker expects a table to vanish.
+ * mmap write: faults, smaps and MGLRU use pte_offset_map() without RCU.
+ * i_mmap and anon_vma write: the rmap walks (page_vma_mapped_walk()) do, too.
  */
 #define PGTC_MMAP_WRITE true
 #define PGTC_LOCK_I_MMAP true

@@ -62,7 +62,7 @@ def test_file_mapping(scratch: Path, flags: int) -> None:
             os.pwrite(file.fileno(), bytes([index + 1]), index * UNIT)
         with area(16, flags, file.fileno()) as made:
             assert made.values() == bytes(range(1, 17))
-            poke(made.addr, 4, UNIT, 99)  # a private mapping gets copies of these pages
+            poke(made.addr, 4, UNIT, 99)  # which copies these pages for a private mapping
             kept = range(4) if flags == mmap.MAP_PRIVATE else ()
             made.release(*(index for index in range(16) if index not in kept))
             answer = abi.call(abi.Args([made.span]))

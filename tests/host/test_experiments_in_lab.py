@@ -56,7 +56,10 @@ def heaps(request: pytest.FixtureRequest, kernel: str) -> str | None:
 
 @pytest.fixture(scope="module")
 def document(kernel: str, heaps: str | None, pool: lab.Pool) -> Callable[..., Document]:
-    """Return a function that gives a part's document; it measures all that share its guest."""
+    """Return a function that gives a part's document.
+
+    When it is first asked for a part, it measures all parts that share that part's guest.
+    """
     found: dict[tuple[str, Scale], Document] = {}
 
     def measure(names: Sequence[str], scale: Scale, machine: lab.Machine) -> None:
@@ -196,7 +199,7 @@ def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
 
 
 def test_every_method_does_what_it_is_to_do(kernel: str, measured: Measure) -> None:
-    """Batches save flushes and instructions; where live tables lie makes no difference."""
+    """Batches save flushes and instructions; live tables between empty ones cost no more."""
     part = measured("reclaim-cost/instructions")
     tables, methods = part["tables"], part["methods"]
     assert set(methods) == set(METHODS)

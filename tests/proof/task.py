@@ -121,6 +121,6 @@ class Task:
 
 
 def pass_on(data: bytes) -> None:
-    """Write what a guest says to standard error as it comes."""
+    """Copy a guest's output to this process's standard error as it comes."""
     sys.stderr.buffer.write(data)
     sys.stderr.buffer.flush()

@@ -41,7 +41,7 @@ def made_result(**changed: Any) -> GuestResult:  # noqa: ANN401
 
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
-    """Return a kernel in a directory such as its extracted packages make."""
+    """Return a kernel whose directory has the files of extracted kernel packages."""
     modules = tmp_path / "usr/lib/modules/6.12.1-amd64"
     files = ["virtio/virtio.ko", "virtio/virtio_pci.ko", "fs/9p.ko", "net/9pnet.ko"]
     files += ["net/9pnet_virtio.ko", "fs/overlay.ko", "fs/ext4.ko", "block/virtio_blk.ko"]

@@ -32,7 +32,7 @@ _SPIN_SECONDS = 0.02
 _AREA_BYTES = 128 << 20
 # The longest pass has fewer faults than this.
 _MOST_FAULTS = 1_000_000
-# The kernel's trace has room for the events of so many faults.
+# The kernel's trace has room for the events of this many faults.
 _TRACED_FAULTS = 2048
 
 
@@ -202,7 +202,7 @@ class _Faulting:
 
 @contextmanager
 def _faulting(pool: Executor, area: mmap) -> Iterator[_Faulting]:
-    """Start the pool's thread, which faults whenever `during` lets it, until the block ends."""
+    """Have the pool's one thread take page faults in each `during` of the with-block."""
     phase = bytearray(1)
     recorded = memoryview(array("Q", bytes(8 * _MOST_FAULTS * len(SHOWN))))
     rows = recorded.cast("B").cast("Q", (len(SHOWN), _MOST_FAULTS))

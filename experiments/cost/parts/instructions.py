@@ -97,7 +97,10 @@ def _page_tables() -> tuple[int, int]:
 
 
 def _freed_by_then(counter: meter.Meter, act: Callable[[], None]) -> meter.Cost:
-    """Return the cost of freeing tables by `act`.  Raises ExperimentError if RCU comes too late."""
+    """Return the cost of `act`, with that of RCU handing the freed tables back to the kernel.
+
+    Raises ExperimentError if RCU has not handed all of them back when the cost is read.
+    """
     status_before, machine_before = _page_tables()
     cost = counter.net(act)
     status_after, machine_after = _page_tables()

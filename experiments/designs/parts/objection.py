@@ -95,7 +95,7 @@ def _compared(memory: Sequence[memoryview], stride: int, runs: int) -> dict[str,
     pages = sum(map(len, memory)) // stride
     found: dict[str, Any] = {}
     for name, free in (("kept", False), ("freed", True)):
-        # The first cycle doesn't count: it finds the tables freed or kept by the cycle before.
+        # The first cycle doesn't count: it finds what the cycles of the other name have left.
         taken = [_cycle(memory, stride, free=free) / pages for _ in range(1 + runs)]
         found[f"{name}_instructions"] = spread(taken[1:])
         found[f"{name}_bytes"] = cleanup.page_tables().vmpte_bytes

@@ -92,7 +92,8 @@ class Batch:
     def changed(self) -> tuple[Batch, Batch]:
         """Return two copies of the batch: one has the structs' bytes flipped, one the ranges'.
 
-        No copy has both: a call may read ranges of other calls, which don't change meanwhile.
+        No copy has both. A call with flipped structs may read the ranges of another call: in its
+        copy these must be as they were.
         """
         images, pool = self.images.copy(), self.pool.copy()
         at = self.calls["flip_at"].astype("i8")

@@ -73,8 +73,8 @@ MAP_HUGETLB = 0x40000
 PRESENT, SWAPPED, GUARD, MARKER = (1 << bit for bit in (63, 62, 58, 57))  # bits of a pagemap entry
 FRAME = (1 << 55) - 1
 MOST_PIECES = 14
-TRIES = 3  # runs of a layout until Drift counts as a failure
-FILE_PAGES = 8 * 512  # the most pages of the file in one mapping, which may share them with others
+TRIES = 3  # a layout fails if so many runs in a row end with Drift
+FILE_PAGES = 8 * 512  # the most pages of the file in one mapping; other mappings may map them, too
 
 Op = tuple[str, int]
 """A verb, and the seed of its random choices."""
@@ -543,7 +543,7 @@ def operations(seed: str) -> list[Op]:
 
 
 def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
-    """Do operations; return what went wrong, with all steps up to there, and the totals."""
+    """Do operations; return what went wrong and the steps up to it (or ""), and totals of calls."""
     found: Mismatch
     totals: Counter[str] = Counter()
     for _ in range(TRIES):

@@ -80,8 +80,9 @@ class Space:
     def __init__(self) -> None:
         """Begin with nothing mapped."""
         self.pieces: list[Piece] = []
-        self.tables: tuple[set[int], ...] = (set(), set(), set())  # by level: address // span
-        self.leaves: dict[int, str] = {}  # units mapped by a huge page, and its kind
+        # Of each level, the tables' addresses // span.
+        self.tables: tuple[set[int], ...] = (set(), set(), set())
+        self.leaves: dict[int, str] = {}  # by unit that a huge page maps, its kind
 
     @property
     def pages(self) -> int:
@@ -234,7 +235,7 @@ class Space:
 
 
 def _indexes(start: int, end: int, span: int, tables: Iterable[int]) -> list[int]:
-    """Return the tables that overlap a stretch, in order."""
+    """Return the indexes of those tables of a level that overlap a stretch, in ascending order."""
     return sorted(index for index in tables if start // span <= index < -(-end // span))
 
 

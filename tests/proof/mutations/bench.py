@@ -20,7 +20,7 @@ from proof.task import ProofFailed
 
 # Runs have seeds from this one on, so that each proof repeats the same runs.
 FIRST_SEED = 1
-# A long proof needs this share of a mutation's runs to fail, a short one a single run.
+# A mutation is caught in a long proof if this share of its runs fails, in a short one if any does.
 CAUGHT_SHARE = 0.8
 
 

@@ -9,9 +9,9 @@ from proof.task import Outcome, ProofFailed, Task
 
 
 def prove(task: Task) -> Outcome:
-    """Judge each mutation that matters on the kernel; verdicts that stand are taken over.
+    """Judge each mutation of what the kernel compiles; use earlier verdicts that are still valid.
 
-    Verdicts are kept one by one, so that an interrupted proof goes on from the last.
+    Each verdict is saved when it is there, so that an interrupted proof goes on after the last.
     """
     mutations = wanted(task.line, task.only)
     kernel = task.guests_kernel

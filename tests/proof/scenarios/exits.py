@@ -40,7 +40,7 @@ def may_come_any_time(race: Race) -> None:
                         met += 1
             except abi.Refused as refusal:
                 assert refusal.errno == errno.ESRCH, refusal
-                # A call that lasted longer than a spin had found its target.
+                # A refused call that lasted longer than the module's delay had found its target.
                 met += time.monotonic() - begun > SPIN_SECONDS
             killer.join()
             os.close(pidfd)

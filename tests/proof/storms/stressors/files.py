@@ -104,9 +104,9 @@ class SharedFiles:
 
 
 class Neighbours:
-    """Mappings of two files share each table, and other processes hold these files' locks.
+    """Each table maps pages of two files, whose i_mmap locks other processes take all the time.
 
-    Each unit has the tables above it for itself, so that these are empty often.
+    No two units share an upper table, so that upper tables are empty often.
     """
 
     HALF = UNIT // 2
