@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A name for objects with the buffer protocol that type hints can resolve to at run time."""
+"""The type of objects with the buffer protocol, for type hints that are read at run time, too."""
 
 import sys
 from abc import ABC

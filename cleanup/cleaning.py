@@ -57,7 +57,7 @@ def reclaim(
     zero_pages: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Free the page tables that hold no entry at all; never data, nor a table that has state.
+    """Free page tables that hold no entry at all: no data is lost, and no guard or other marker.
 
     >>> memory = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     >>> ...  # touch it here and there, then release parts of it with MADV_DONTNEED
@@ -65,7 +65,7 @@ def reclaim(
     4 of 10 page tables were empty, 4 were freed (16 KiB); left alone: 6 mapped
 
     Memory need not be aligned: it is rounded outward to whole pages. That risks nothing, as a table
-    is freed only if all of its entries are none, also those outside the memory. For the same reason
+    is freed only if all its entries are empty, also those outside the memory. For the same reason
     the tables at both ends count, though other memory may share them. The buffer is held until the
     call returns, so that its owner can't unmap it meanwhile.
 
@@ -74,7 +74,7 @@ def reclaim(
     :param ranges: parts of a process's address space to work on, as `Range` or as pairs of a
         page-aligned address and a length in bytes; by default all of its mappings
     :param levels: some of "pte", "pmd" and "pud"; by default all that the module serves
-    :param max_tables: end the work after this many freed tables; `Result.complete` tells
+    :param max_tables: free at most this many tables; `Result.complete` is false if more may be left
     :param max_hold_ns: bound each hold of the target's mmap lock, in nanoseconds
     :param zero_pages: first drop the entries of private anonymous memory that map the shared zero
         page
@@ -135,7 +135,7 @@ class AddressSpace:
 def address_space(
     target: Buffer | int | None, ranges: Iterable[tuple[int, int]] | None
 ) -> Iterator[AddressSpace]:
-    """Resolve the target of `reclaim`. The block holds its buffer, or a pidfd of its process.
+    """Yield the address space of a target; hold its buffer or a pidfd until the block ends.
 
     Raises what `reclaim` raises for its target.
     """

@@ -48,7 +48,7 @@ class CallFailed(CleanupError, OSError):
 
     @property
     def message(self) -> str:
-        """What failed, without the number and the hint."""
+        """What failed, without the errno and the hint."""
         return str(self.strerror)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -60,7 +60,7 @@ class ModuleMissing(CallFailed, FileNotFoundError):
 
 
 class AbiMismatch(CallFailed):
-    """The loaded module speaks another ABI than this package, or is no such module (EPROTO)."""
+    """The loaded module speaks another ABI than this package, or isn't this project's (EPROTO)."""
 
 
 class NotPermitted(CallFailed, PermissionError):

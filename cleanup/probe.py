@@ -51,5 +51,5 @@ def _frees_tables(release: Callable[[mmap.mmap, int], None]) -> bool:
         before = page_tables().vmpte_bytes
         release(memory, start)
         freed = before - page_tables().vmpte_bytes
-    # The rest of this process may get tables meanwhile; a margin of half the units is enough.
+    # Other threads may get new tables meanwhile, which hide freed ones: half of UNITS is enough.
     return freed > UNITS * mmap.PAGESIZE // 2

@@ -126,7 +126,7 @@ def reasons(skipped: Mapping[str, int]) -> str:
 
 
 def of_call(counts: _uapi.Counts) -> Result:
-    """Return one system call's counts. `complete` stays false, as one call can't tell."""
+    """Return one system call's counts. `complete` stays false: only `carry_out` can tell."""
     return Result(
         tables=Levels(*counts.tables),
         empty=Levels(*counts.empty),
@@ -141,6 +141,6 @@ def of_call(counts: _uapi.Counts) -> Result:
 
 
 def _reason(index: int) -> str:
-    """Return a skip reason's name, made up for a reason that only a newer module knows."""
+    """Return a skip reason's name; a reason that only a newer module knows gets one made up."""
     name = _uapi.SKIP_REASONS.get(index)
     return f"reason_{index}" if name is None else SkipReason(name)

@@ -36,7 +36,7 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
             cleanup.reclaim(pid, ranges=ranges)
 
     Another user's mappings may not be read without the right to ptrace the process. A mapping that
-    is made or goes during the call may be missed or named.
+    is made or removed during the call may be listed or not.
 
     :param path: the file, which is opened for reading; /proc/PID/fd/N names memfds and deleted
         files, too
@@ -71,7 +71,7 @@ def mappers(path: str | os.PathLike[str], *, refused: Refused | None = None) -> 
 
 
 def _lines_of(fd: int) -> tuple[re.Pattern[bytes], bool]:
-    """Return a pattern for the file's lines in /proc/PID/maps, and whether it matches no others.
+    """Return a pattern for the file's lines in /proc/PID/maps, and whether it matches only those.
 
     Under overlayfs and btrfs these lines name another device than stat() does, and under overlayfs
     another inode. So the file is mapped here to see how the kernel names it. Inode numbers are

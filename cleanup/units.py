@@ -7,7 +7,7 @@ This imports nothing but the standard library, so that every part of the package
 import re
 from collections.abc import Mapping
 
-# Either table goes from the smallest unit to the largest: `_in_largest_unit` takes the last that
+# Both tables go from the smallest unit to the largest: `_in_largest_unit` takes the last that
 # fits.
 SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 DURATIONS = {

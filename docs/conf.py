@@ -22,7 +22,7 @@ extensions = [
     "sphinx_click",
     "c_header",
 ]
-# `name` in a docstring is a link where the name is documented, and code everywhere.
+# `name` in a docstring is shown as code, and links to the name's documentation if there is any.
 default_role = "py:obj"
 # Quotation marks become typographic; the two dashes of an option stay.
 smartquotes_action = "q"

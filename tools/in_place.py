@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Make the checkout importable as it stands: link what was built beside the sources it belongs to.
+"""Make the checkout importable in place: put a link to each built library beside its sources.
 
 meson-python's editable install finds the packages by an import hook that runs ninja at each start
-of Python.  Processes that start at once then spoil ninja's log, and a guest of the lab, whose root
+of Python.  Processes that start together then spoil ninja's log, and a guest of the lab, whose root
 is read-only, could not import anything.  So a plain path takes the place of the hook: Python,
 editors and mypy all read the tree itself.
 
@@ -31,7 +31,7 @@ def main(build: Path) -> None:
 
 
 def _link(link: Path, target: Path) -> None:
-    """Make a link, or replace one, in one step: another process may be importing it."""
+    """Make or replace a link in one step: another process may be importing the library."""
     new = link.with_name(f".{link.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(os.path.relpath(target, link.parent))

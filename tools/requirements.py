@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Print what pyproject.toml requires to build, run, test and lint, one requirement a line.
 
-The project itself is then installed without its dependencies, by the build tools of the same
-environment: quick, and the same however often it is repeated.
+With these installed, the project itself is built by the tools of the same environment, and without
+looking for dependencies.  That is quick, and gives the same result each time.
 """
 
 import sys

@@ -29,7 +29,7 @@ class Failure(click.ClickException):
 
 
 class Verbs(click.Group):
-    """A group that imports a verb when it is called, so that no verb waits for another's."""
+    """A group that imports a verb on demand, so that no verb waits for the imports of another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
         """Return the names of the verbs, in the order of --help."""

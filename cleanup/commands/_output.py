@@ -44,8 +44,8 @@ def print_failure(
 ) -> None:
     """Print the document of a command that failed, if --json was given and none is printed yet.
 
-    A verb that has printed its report says there why it failed. Where the arguments can't be
-    parsed, --json is looked for in `arguments`, up to a --, behind which another program's begin.
+    A report that is already printed says itself why the verb failed. Where the arguments can't be
+    parsed, --json is looked for in `arguments` before any --: what follows is for another program.
     """
     wanted = isinstance(error, click.UsageError) and "--json" in itertools.takewhile(
         lambda argument: argument != "--", arguments

@@ -11,9 +11,9 @@ from cleanup.cleaning import level_mask
 
 
 def size_in(unit: int, because: str) -> Callable[[str], int]:
-    """Return a parser of sizes. It refuses all but multiples of `unit`, and says `because`.
+    """Return a parser of sizes. It refuses all but multiples of `unit`; `because` says why.
 
-    A size is written for `cleanup.units.parse_size`, such as 64g; a bare number is bytes.
+    A size is written as `cleanup.units.parse_size` takes it, such as 64g; a bare number is bytes.
     """
 
     def size(text: str) -> int:

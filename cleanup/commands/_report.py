@@ -19,7 +19,7 @@ from cleanup.result import Result, reasons
 # A table shows at most MOST_ROWS processes, and a message names at most MOST_NAMES.
 MOST_ROWS = 20
 MOST_NAMES = 8
-# The version of the JSON document. 2 added the command's `error`, in the shape of a process's.
+# The version of the JSON document. Version 2 added `error`, with the keys of a process's `error`.
 SCHEMA = 2
 
 
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def nothing_done(self) -> bool:
-        """Whether there were processes to work on, besides this one, and all were refused."""
+        """Whether each process but this one failed, and not all just because they had ended."""
         others = [outcome for outcome in self.outcomes if outcome.pid != os.getpid()]
         return all(outcome.error for outcome in others) and any(
             not isinstance(outcome.error, ProcessGone) for outcome in others
@@ -96,7 +96,7 @@ class Report:
         }
 
     def error(self) -> dict[str, str | None] | None:
-        """Return why the command failed, in the shape of every command's --json, or None."""
+        """Return the failed command's message, errno and hint, or None if it did not fail."""
         if not self.failed:
             return None
         errors = [outcome.error.to_json() for outcome in self.outcomes if outcome.error]

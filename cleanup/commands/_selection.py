@@ -118,7 +118,7 @@ def of_cgroup(name: str) -> Selection:
 
 
 def mapping_file(path: str) -> Selection:
-    """Select the processes that map a file, and where; those that may not be read get an error."""
+    """Select the processes that map a file, and where; those with unreadable maps get an error."""
     refused: list[Target] = []
 
     def refuse(pid: int, error: PermissionError) -> None:
@@ -147,7 +147,7 @@ def _cgroup_gauge(directory: Path) -> Gauge:
 
 
 def _own_last(pids: Iterable[int]) -> list[int]:
-    """Sort pids, this process last, as its own tables change until it is done."""
+    """Sort pids. This process comes last, because its own tables change until it is done."""
     return sorted(pids, key=lambda pid: (pid == os.getpid(), pid))
 
 

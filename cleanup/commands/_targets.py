@@ -217,7 +217,7 @@ class _Run:
     status: Status
 
     def all(self) -> None:
-        """Work on each process. A bound, Ctrl-C or EINVAL, which all would give, ends the work."""
+        """Work on each process. Stop at max_tables, Ctrl-C or EINVAL (taken to hit all alike)."""
         report, left, ended = self.report, self.work.max_tables, False
         targets = report.selection.targets
         number = length_hint(targets)

@@ -54,15 +54,15 @@ def exec_(
     quiet: bool,
     command: Sequence[str],
 ) -> None:
-    """Run CMD so that the page tables are freed which its releases leave empty.
+    """Run CMD, and free the page tables that its releases of memory leave empty.
 
     CMD takes this command's place, so that signals and the exit code are its own. Its children
-    inherit the library. A release of memory marks the 2 MiB that it lies in. Once 64 of these are
-    marked, or after a second, the next release makes one call of the module for all of them.
+    inherit the library. A release of memory marks each unit of 2 MiB that it lies in. Once 64
+    units are marked, or after a second, the next release calls the module once for all of them.
 
     Without the module CMD runs as it would by itself, and the library says so once. A program that
-    allocates by jemalloc needs no module: under --conf hooks:jemalloc its page tables go with the
-    last page that they map.
+    allocates by jemalloc needs no module: under --conf hooks:jemalloc each of its page tables is
+    freed with the last page that the table maps.
 
     The library sees the madvise(), munmap() and fallocate() of allocators such as jemalloc,
     tcmalloc and mimalloc. It can't see what glibc's malloc, Go and Java do inside: `reclaim PID`

@@ -22,7 +22,7 @@ LAB_NEEDS: tuple[Callable[[], object], ...] = (machine.qemu_version, packages.de
 
 @dataclass(frozen=True, slots=True)
 class Facility:
-    """Whether something works on this host, and if not, why; None if only a trial can tell."""
+    """Whether something works on this host (None: only a trial can tell), and why it may not."""
 
     works: bool | None
     reasons: tuple[str, ...] = ()

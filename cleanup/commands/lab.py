@@ -37,7 +37,7 @@ from cleanup.units import format_size
 
 
 class _NotServed(Failure):
-    """Debian serves the kernel no more. The exit code tells callers to skip what needs it."""
+    """Debian no longer serves the kernel. Callers know by the exit code, and skip what needs it."""
 
     exit_code = os.EX_UNAVAILABLE
 
@@ -75,7 +75,7 @@ def _arguments(text: str) -> tuple[str, ...]:
 
 
 def _guest_parameters() -> list[click.Parameter]:
-    """Return the options of a guest; those of its hardware are named as a Machine's fields."""
+    """Return a guest's options; those of its hardware have the names of a Machine's fields."""
     return [
         click.Option(
             ["--kernel"],
@@ -192,7 +192,7 @@ def run_command(
 @lab.command("shell", params=_guest_parameters())
 @click.pass_context
 def shell(context: click.Context, /, results: Path | None, **options: Any) -> None:  # noqa: ANN401
-    """Open a shell in the guest; `exit` ends it, and Ctrl-a x at once."""
+    """Open a shell in the guest; `exit` leaves it, and Ctrl-a x kills the guest."""
     command = ["/bin/bash", "-i"] if shutil.which("/bin/bash") else ["/bin/sh", "-i"]
     with _boot(results, check_dmesg=False, interactive=True, **options) as guest:
         result = guest.run(command, timeout=float("inf"), results=results)

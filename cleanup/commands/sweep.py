@@ -59,10 +59,10 @@ def sweep(
 ) -> None:
     """Run every combination of kernel, method, WORKLOAD and size that has no result yet.
 
-    All workloads are run by default, each at its own size; of three sizes or more a plot shows how
-    page tables and times grow with them. Stopped or killed, a sweep goes on where it was when it is
-    started again. For more machines, start `dask scheduler` on one and `dask worker` on each, with
-    this checkout in their environments, and name the first by --scheduler.
+    All workloads are run by default, each at its own size. Given three sizes or more, a plot shows
+    how page tables and times grow. A sweep that was stopped or killed goes on from there when it
+    is started again. For more machines, start `dask scheduler` on one and `dask worker` on each,
+    with this checkout in their environments, and give the scheduler's address to --scheduler.
     """
     if host and kernels:
         raise click.UsageError("--host runs on the kernel that is there: leave out --kernel")

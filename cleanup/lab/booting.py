@@ -42,9 +42,9 @@ def boot(
         with lab.boot("6.12", lab.Machine(cpus=4)) as guest:
             assert guest.run(["nproc"]).stdout == b"4\\n"
 
-    The guest sees the host's root, read-only.  /tmp and /run are the guest's own, but the working
-    directory, the Python environment, the checkout, the lab's cache and ``visible`` are seen below
-    them too.  A file that the host changes while the guest is open may be seen as it was.
+    The guest sees the host's root, read-only.  /tmp and /run are the guest's own, but it sees the
+    working directory, the Python environment, the checkout, the lab's cache and ``visible`` even
+    where they lie there.  Of a file that the host changes meanwhile, it may see the old content.
     ``writable`` is a directory of the host below which commands can write: see `Guest.run`.
 
     With ``check_dmesg`` (the default), a boot or a command fails if the kernel logs a bug

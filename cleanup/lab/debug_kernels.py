@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Kernels built from Debian's sources with the checks of the kernel itself switched on.
 
-A build's configuration is what files of ``configs/`` ask for and nothing else: the files that
-BUILDS names, and for what differs between kernels, the file that is named like the kernel.
+A build's configuration is what these files of ``configs/`` ask for, and nothing else: those that
+BUILDS names, and the one named like the kernel, for what differs between kernels.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def configuration(name: str, build: str) -> dict[str, str]:
     options: dict[str, str] = {}
     for file in (*BUILDS[build], name):
         options |= options_in((CONFIGS / f"{file}.config").read_text())
-    # The module knows the lab's kernels by the end of their names.
+    # By this end of a release's name the module knows a kernel that the lab has built.
     variant = "" if build == "debug" else f"-{build}"
     options["CONFIG_LOCALVERSION"] = f'"{variant}-pgtable-cleanup-debug"'
     return options

@@ -36,7 +36,7 @@ BY_DESIGN = re.compile(r"\bktime_get\b")
 def reports(log: str) -> list[str]:
     """Return the lines of a kernel log that report a bug.
 
-    KCSAN also reports the data races of Linux itself: a race counts if the module takes part.
+    KCSAN also reports data races of Linux itself: a race counts only if the module takes part.
     """
     lines = log.splitlines()
     return [
@@ -56,7 +56,7 @@ def races_of_the_kernel(log: str) -> list[str]:
 
 
 def _is_ours(lines: list[str], first: int) -> bool:
-    """Say whether a race's report, from line ``first`` on, names the module or is cut off."""
+    """Say whether a race at line ``first`` names the module or is cut off, and isn't BY_DESIGN."""
     if BY_DESIGN.search(lines[first]):
         return False
     for line in lines[first:]:
@@ -68,7 +68,7 @@ def _is_ours(lines: list[str], first: int) -> bool:
 
 
 class Mark:
-    """A place in the running kernel's log. To set one takes the right to read /dev/kmsg.
+    """A place in the running kernel's log. Setting one needs the right to read /dev/kmsg.
 
     ::
 

@@ -44,7 +44,7 @@ class Stream:
 
 
 class Exchange:
-    """A guest's answer to its boot or to one command: messages, and streams up to a token."""
+    """What a guest sends about its boot or a command: messages, and streams that a token ends."""
 
     def __init__(self, on_stdout: Output | None = None, on_stderr: Output | None = None) -> None:
         # The token is random so that no command writes it by chance.

@@ -168,8 +168,8 @@ class Guest:
         """Run a command as root and wait for it, at most ``timeout`` seconds.
 
         It runs in ``cwd`` (this process's directory by default) with ``env`` added to the guest's
-        environment.  ``results`` is a directory of the host that the command can write to, by the
-        name in PGTABLE_CLEANUP_RESULTS; it is `boot`'s ``writable`` or lies below it.
+        environment.  ``results`` is a directory of the host that the command can write to: `boot`'s
+        ``writable`` or one below it.  The command finds the path in PGTABLE_CLEANUP_RESULTS.
         ``on_stdout`` and ``on_stderr`` get the output as it comes.
 
         When the command ends, the processes that it leaves are killed.  /tmp, /dev/shm and HOME

@@ -35,8 +35,8 @@ from pathlib import Path
 from cleanup.lab.errors import LabError
 from cleanup.lab.kernels import Kernel
 
-# The virtio-serial ports by number, which the second script has as variables in capitals; 0 is the
-# interactive console's.
+# The numbers of the virtio-serial ports. The scripts have each as a variable in capitals, such as
+# $CONTROL. The interactive console has number 0.
 PORTS = {"control": 1, "stdout": 2, "stderr": 3, "log": 4}
 
 RESULTS = "/run/results"
@@ -101,8 +101,8 @@ exec switch_root /new /run/lab/second
 # the process is a zombie: so once all of init's children are known zombies, no process is left.
 # Reading a FIFO until its last writer is gone gets all that they wrote.
 #
-# Cleaning goes round the host's files that are mounted below /tmp: busybox's find would enter them
-# with -depth, -xdev or not, and they can be many.  (They are read-only.)
+# Cleaning leaves out the host's files that are mounted below /tmp (read-only): they can be many.
+# With -depth busybox's find would enter them, even under -xdev.
 SECOND = """\
 #!/run/lab/bin/busybox sh
 export PATH=/run/lab/bin
@@ -219,7 +219,7 @@ class Contents:
 
 
 def initramfs(contents: Contents, token: str) -> bytes:
-    """Make the guest's initramfs, a cpio archive; the token ends the log of the boot."""
+    """Make the guest's initramfs, a cpio archive; the guest ends the boot's log with the token."""
     wanted = MODULES + (DISK_MODULES if contents.disk else ())
     modules = {
         re.sub(r"\.ko.*", ".ko", path.name): _module(path)

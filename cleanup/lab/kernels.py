@@ -64,7 +64,7 @@ def serving(
     reasons = []
     for suite in SOURCES[name].suites:
         with ExitStack() as stack:
-            # Packages of backports depend on others of their release.
+            # Backported packages depend on packages of the release that they are made for.
             suites = dict.fromkeys([suite.removesuffix("-backports"), suite])
             try:
                 apt = stack.enter_context(Apt.locked(list(suites), progress))

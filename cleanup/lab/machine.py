@@ -36,7 +36,7 @@ KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The virtual machine that a guest runs on; guests can be shared where machines are equal.
+    """The virtual machine that a guest runs on; equal machines can share one guest.
 
     Raises LabError for an invalid size.
     """
@@ -66,7 +66,7 @@ class Machine:
     """More arguments for QEMU."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that QEMU would not take, and write equal ones in one way."""
+        """Refuse sizes that QEMU would not take, and write equal sizes alike (1024m as 1g)."""
         for name in ("memory", "disk"):
             if size := getattr(self, name):
                 object.__setattr__(self, name, format_size(size_in_bytes(size)))
@@ -142,7 +142,8 @@ def _kernel_arguments(machine: Machine, emulator: Emulator) -> str:
     if tcg and emulator.version < (10,):
         # QEMU before 10 breaks the flags after cmpxchg16b, which the kernel's allocator uses.
         arguments += " clearcpuid=141"
-    # The guest's TSC is the host's, and calibrating it goes wrong on a busy host.
+    # The guest's TSC is the host's unless it counts instructions. The kernel is told its rate:
+    # calibrating it goes wrong on a busy host.
     khz = ICOUNT_TSC_KHZ if machine.icount else host_tsc_khz()
     if tcg and khz is not None:
         arguments += f" tsc_early_khz={khz}"
@@ -251,7 +252,7 @@ def accelerator(kernel: Kernel, version: tuple[int, ...]) -> str:
 
 
 def _boots_under_kvm(kernel: Kernel) -> bool:
-    """Say whether the kernel prints its first line, then panics as it has no root, and so ends."""
+    """Say whether under KVM the kernel prints its first line, then ends by a panic (no root)."""
     line = [program(QEMU), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35", "-cpu", "max", "-accel", "kvm", "-m", "512M", "-serial", "stdio"]
     line += ["-kernel", str(kernel.vmlinuz), "-append", "console=ttyS0 panic=-1"]

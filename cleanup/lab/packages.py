@@ -23,7 +23,7 @@ from cleanup.lab.progress import Advance, Progress
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
-# Finds the mirror in apt's URI of an index. The security archive, without backports, won't match.
+# Finds the mirror in an index's URI. The security archive has no backports, and does not match.
 INDEX = re.compile(
     r"'((?:[a-z]+\+)?(?:http|https|ftp|file|copy):.*)/dists/"
     r"(?:oldoldstable|oldstable|stable|testing|unstable|sid|bookworm|trixie|forky|duke)"
@@ -92,7 +92,7 @@ def _host_mirror() -> str | None:
     """Return the Debian mirror that the host's apt is set up to use, or None."""
     printed = run("apt-get", "update", "--print-uris")
     mirrors = [found[1] for line in printed.stdout.splitlines() if (found := INDEX.match(line))]
-    # Other archives have suites of the same names, but a mirror of Debian usually ends like this.
+    # Other archives have suites of the same names, but a Debian mirror usually ends in /debian.
     mirrors.sort(key=lambda mirror: not mirror.endswith("/debian"))
     return mirrors[0] if mirrors else None
 

@@ -17,7 +17,7 @@ MOST_GUESTS = 4
 
 
 class Pool:
-    """Open guests, one for each kernel and machine; leaving it powers all of them off.
+    """Open guests, one for each kernel and machine; the end of its block powers all of them off.
 
     ::
 

@@ -19,7 +19,7 @@ class Progress(Protocol):
     """The interface of what shows the user the progress of long steps."""
 
     def step(self, text: str) -> AbstractContextManager[Advance]:
-        """Show a step during the context, which yields a function to tell the part done, 0 to 1."""
+        """Show a step until the block ends; yield a function that takes the part done, 0 to 1."""
         ...
 
 

@@ -72,7 +72,7 @@ class Qemu:
                 stdout=None if terminal else errors.fileno(),
                 stderr=errors.fileno(),
                 pass_fds=[each for each in inherited if each is not None],
-                # A session of its own spares QEMU Ctrl-C, but there it could not use the terminal.
+                # In a session of its own QEMU gets no Ctrl-C, but can't use the terminal either.
                 start_new_session=not terminal,
             )
             self._stack = ours.pop_all()
@@ -119,7 +119,7 @@ class Qemu:
         """Stop a guest that would spin while it waits for the next command.
 
         A guest whose clock counts instructions has no idle time.  Its clock doesn't go by the
-        host's, so that nothing in it notices the pause; other guests would see a lockup.
+        host's, so it does not notice the pause.  Any other guest would see a lockup.
         """
         if self._machine.icount:
             self._process.send_signal(signal.SIGSTOP)

@@ -136,7 +136,7 @@ def _blocks(body: str) -> list[str]:
 
 
 def _macros(text: str, macros: Sequence[re.Match[str]]) -> Iterator[str]:
-    """Yield the macros.  A comment above is the first one's if it is a sentence, else a heading."""
+    """Yield macros.  Text above describes the first one if it ends in ".", else it is a heading."""
     if not text.endswith("."):
         yield from [*_prose(text), ""]
         text = ""

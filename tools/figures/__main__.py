@@ -7,12 +7,12 @@ In a page, figures stand between two marks, and the first mark says which figure
 
     <!-- figures: table series-50g tebibyte 6.12 -->     results as `experiment run` prints them
     <!-- figures: savings 7.3 -->                        the empty and the freed tables by workload
-    <!-- figures: part reclaim-cost/instructions 7.3 --> one part; `host` in place of a kernel
-    <!-- figures: extrapolation 7.3 -->                  what the published case would take
+    <!-- figures: part reclaim-cost/instructions 7.3 --> one experiment, on a kernel or on `host`
+    <!-- figures: extrapolation 7.3 -->                  what freeing 110 GB of tables would take
     <!-- figures: growth tebibyte-empty 7.3 -->          the growth of one workload with its size
     <!-- figures: designs -->                            the table of all methods
     <!-- figures: proofs -->                             what the proofs of full length found
-    <!-- figures: mutations -->                          which report tells of which lost protection
+    <!-- figures: mutations -->                          what reported that a protection was off
     <!-- /figures -->
 
 With --check nothing is written, and the exit code is 1 if something would be.

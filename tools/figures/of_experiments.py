@@ -26,7 +26,7 @@ class Unknown(Exception):
 
 
 def as_printed(stored: Sequence[Document], *arguments: str) -> str:
-    """Return what `experiment run` prints."""
+    """Return what `experiment run` prints of named experiments on a kernel."""
     *names, kernel = arguments
     found = [_find(stored, name, kernel) for name in names]
     console = Console(file=io.StringIO(), width=80, highlight=False, markup=False, record=True)
@@ -114,7 +114,7 @@ def as_growth(_: Sequence[Document], workload: str, kernel: str) -> str:
 
 
 def measured_at_sizes() -> list[Document]:
-    """Return the results of the sweep."""
+    """Return the stored results of the sweep over sizes."""
     return documents.read_all(SIZES)
 
 
