@@ -151,7 +151,7 @@ def of(documents: Sequence[Document], name: str) -> list[Document]:
 
 
 def measured_of(document: Document) -> tuple[Part, Measured]:
-    """Return a document's part and what it measured.  Raises ExperimentError without either."""
+    """Return a document's part and what it measured.  Raises ExperimentError if one is missing."""
     part, measured = registry.find(document["part"]), document["measured"]
     if part is None or measured is None:
         raise ExperimentError(f"{document['part']} is not known, or nothing was measured")

@@ -52,7 +52,8 @@ class _Observed:
 def usable(wanted: Sequence[str], features: Features) -> tuple[list[str], dict[str, str]]:
     """Return the methods to run, and by name the reasons why others are left out.
 
-    By default all that work are run. Raises ExperimentError if `wanted` names one that can't be.
+    If `wanted` is empty, all that work are run. Raises ExperimentError where it names the module
+    and the module doesn't work.
     """
     unavailable = {
         name: "; ".join(features.methods[name].reasons)
@@ -103,7 +104,7 @@ def _converse(
     assert target.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
     assert target.stdout is not None  # noqa: S101
     what = f"{order['workload']} by {order['method']}"
-    # Write without a buffer: closing one with bytes for a dead process would fail again.
+    # No buffer: with bytes for a dead process in it, closing it would fail again.
     answers = target.stdin.fileno()
     try:
         os.write(answers, json.dumps(order).encode() + b"\n")

@@ -88,7 +88,7 @@ class Needs:
     """The machine that a part is measured on; in the lab, parts with equal needs share a guest.
 
     With `icount`, CLOCK_MONOTONIC counts instructions, one a nanosecond, and jumps over idle time.
-    `hardware` marks a part that takes a processor's times: those of an emulator say nothing.
+    `hardware` marks a part that times a real processor: an emulator's times say nothing of it.
     """
 
     icount: bool = False
@@ -153,11 +153,11 @@ class Saving:
 
 
 class Part:
-    """One experiment. It is found where a module defines it as `PART`, or several as `PARTS`.
+    """One experiment. A module defines one as `PART`, or several as `PARTS`; `registry` finds them.
 
     A subclass sets `name` and `description`, one sentence without its full stop, and defines
     `measure` and `rows`. `options` are the fields of a Scale that it supports beside `quick` and
-    `seed`; `headings` are those of its rows. A `control` has nothing to gain.
+    `seed`; `headings` are those of its rows. In a `control`, freeing gains nothing.
     """
 
     name: str

@@ -11,7 +11,7 @@ GRANULARITIES: Mapping[str, int] = {"4k": 4 << 10, "64k": 64 << 10, "2m": 2 << 2
 NO_RELEASE = "-"
 TOUCHES = ("one", "all")
 METHODS = ("none", "zap", "module")
-"""The methods by which a workload's tables can go."""
+"""The methods by which a workload's tables are freed; `none` frees none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Parameters:
 
 
 class Phase(TypedDict):
-    """Figures at the end of a phase; `seconds` is the time the workload's own work took."""
+    """Figures at the end of a phase; `seconds` is the time of its work, without measuring."""
 
     vmpte_bytes: int
     pagetables_bytes: int
@@ -40,12 +40,12 @@ class Phase(TypedDict):
 
 
 class Run(TypedDict):
-    """One run of a workload by one method.
+    """One run of a workload with one method.
 
     The oracle counts `empty_tables`, the PTE tables that were empty before the cleaning, and
     `empty_tables_after`, those that were empty after it (with method module, tables of any level).
     It also counts `empty_upper_tables`: PMD and PUD tables that map nothing, which go once the PTE
-    tables are gone. A workload that drops zero pages counts tables of nothing else as empty.
+    tables are gone. If a workload drops zero pages, tables that map only those count as empty.
     `freed` is the module's own count by level; for other methods it is the difference of the
     oracle's counts. `tlb_shootdowns` were counted in a rehearsal over `tlb_tables` empty tables.
     `counts` are further numbers that the workload reports. `violations` names the invariants that

@@ -47,7 +47,7 @@ def find(name: str) -> Part | None:
 def chosen(names: Sequence[str]) -> list[Part]:
     """Return the parts that are named, and all parts of groups that are named, each once.
 
-    Raises ValueError for a name of neither.
+    Raises ValueError for a name that is neither a part's nor a group's.
     """
     known = {name: [part] for name, part in all_parts().items()}
     known |= {group.name: list(parts_of(group).values()) for group in groups()}

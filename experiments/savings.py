@@ -15,7 +15,7 @@ from experiments.summary import size_text
 HEADINGS = ("workload", "page tables", "left empty", "freed by reclaim", "")
 _TABLE = 4096
 _MIB = 1 << 20
-# Up to so many empty tables are no saving but chance: an interpreter's own heap has more.
+# Up to this many empty tables are chance, no saving: an interpreter's own heap has more.
 NOISE_TABLES = 64
 
 
@@ -52,7 +52,7 @@ def row(saving: Saving) -> tuple[str, str, str, str, str]:
     elif not saving.empty:
         verdict = "nothing to free"
     elif saving.freed >= saving.empty:
-        # Tables that were empty before the heap grew aren't in `empty`, but are freed with it.
+        # `empty` leaves out tables that were empty before the heap grew, but `freed` has them.
         verdict = "all of it"
     else:
         verdict = f"{saving.freed / saving.empty:.1%} of it"

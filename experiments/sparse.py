@@ -64,7 +64,7 @@ class SparseMapping(_memory.Units):
     def released_reads_zero(self, empty: Sequence[Bounds], sample: int = 64) -> bool:
         """Tell whether pages in `empty` runs of units read as zeros, and then hold what is written.
 
-        Looks at `sample` units chosen by the seed, which makes page tables: measure before.
+        This makes page tables in `sample` units, chosen by the seed: measure before it.
         """
         chooser = random.Random(self.seed)  # noqa: S311 -- a reproducible sample
         for _ in range(sample):
@@ -101,7 +101,7 @@ def sparse_mapping(
     Raises CleanupError where the kernel refuses so much address space or so large a file.
     """
     gib = 1 << 30
-    # With a GiB more, the view can start on a GiB: the number of PMD tables is always the same.
+    # With a GiB more, the view can start on a GiB boundary: its number of PMD tables never varies.
     length = size_bytes + gib
     with ExitStack() as stack:
         fd, flags, usual = -1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.MADV_DONTNEED

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The stage a workload runs on: it takes the figures of each phase and frees tables by a method.
+"""The stage a workload runs on: it takes the figures of each phase and frees tables.
 
 Each workload runs twice in its process. What a first run alone does, such as growing the heap,
 would show in VmPTE, so a smaller rehearsal goes before the run proper.
@@ -25,8 +25,8 @@ _COUNTED = ("freed", "skipped", "flushes", "longest_hold_ns")
 class Stage:
     """The calls by which a workload has itself measured and its page tables freed.
 
-    `pids` are processes that have its memory at the same place. They halt with this one, their
-    figures are added to its own, and the module cleans them, too.
+    `pids` are further processes that map the workload's memory at the same addresses. They halt
+    with this one, their figures are added to this one's, and the module cleans them, too.
     """
 
     def __init__(self, method: str, *, zero_pages: bool) -> None:

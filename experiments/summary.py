@@ -46,7 +46,7 @@ class Summary:
 
     @property
     def seconds(self) -> dict[str, dict[str, Any]]:
-        """The time of each phase, which `spread` sums up over the repeats."""
+        """The time of each phase over the repeats, as `spread` stores it."""
         return {
             phase: spread([run["phases"][phase]["seconds"] for run in self.runs])
             for phase in PHASES

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A sweep of workloads over sizes, methods and kernels: each combination is a run of its own.
 
-Dask schedules the runs, among processes of this machine or by a scheduler that is named. A result
+Dask spreads the runs over processes of this machine, or over a named scheduler's workers. A result
 is written here as soon as a worker has it; a combination that has a result is not run again.
 """
 
@@ -61,8 +61,8 @@ class Ended:
 class Store:
     """The directory that results are kept in.
 
-    A result counts if it was measured at `commit`, with no file changed since: nobody knows what
-    changed files were like. With `other_commits`, any result counts.
+    A result counts if it was measured at `commit` with no file changed: nobody could tell later
+    what was in a changed file. With `other_commits`, any result counts.
     """
 
     directory: Path

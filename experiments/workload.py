@@ -34,7 +34,7 @@ class Workload(Part):
     `size_bytes` are mapped, and `quick_bytes` in a quick measurement; the first of `touches` and of
     `granularities` are the defaults. A rehearsal maps `rehearsal_bytes`, enough for all that a run
     does to happen once. With `zero_pages` its tables hold the shared zero page: the module drops
-    such entries, and the oracle counts tables that hold no others as empty.
+    entries for it, and the oracle counts tables that hold nothing else as empty.
     """
 
     size_bytes: int
@@ -53,7 +53,7 @@ class Workload(Part):
     )
 
     def run(self, stage: Stage, parameters: Parameters) -> Remains:
-        """Run once: have `start` and `touched` measured, the memory released, and then cleaned."""
+        """Run once: have `start` and `touched` measured, release the memory, have it cleaned."""
         raise NotImplementedError
 
     def mapping(
@@ -93,7 +93,7 @@ class Workload(Part):
                 raise ValueError(f"{self.name} has no --granularity {granularity}")
 
     def measure(self, scale: Scale) -> Measured:
-        """Run the workload at each granularity by each method, as often as the scale says."""
+        """Run the workload at each granularity with each method, as often as the scale says."""
         features = cleanup.features()
         quick = scale.quick and features.methods["module"].works
         # A quick measurement needs only the module's run, which shows tables left empty and freed.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The experiment `allocators`: page tables that they leave empty, what frees them, and the cost.
+"""The experiment `allocators`: the page tables that allocators leave empty, and ways to free them.
 
-`process` runs `program` by one of the `methods`, and gives it orders.
+`process` runs `program` with one of the `methods`, and gives it orders.
 """
 
 from experiments.part import Group

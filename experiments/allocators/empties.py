@@ -16,8 +16,8 @@ from experiments.summary import size_text
 
 # The size of the largest object of a heap, in bytes; the smallest has 16.
 MOST = 1008
-# The heap is released in steps, as a program at work does it: each step keeps one object in so
-# many, and frees the rest.
+# The heap is released in steps, as a program at work does it: each step keeps one object in
+# the next of these numbers, and frees the rest.
 KEPT = (5, 50, 1000, 100_000)
 # The seconds after the last release in which the empty tables must be freed.
 GRACE = 2
@@ -68,7 +68,7 @@ def of_heap(
 def found_in(pid: int, begin: Census, peak: Census, *, reclaim: bool = True) -> dict[str, Any]:
     """Count the page tables of a process, then have the module free the empty ones.
 
-    In the result `peak` and `empty` leave out the tables at the beginning; `tables` counts all.
+    In the result `peak` and `empty` leave out what `begin` counted; `tables` has all.
     `reclaimed` counts what the module freed; it is None without the module.
     """
     end = oracle.observe_halted(pid)
@@ -84,7 +84,7 @@ def found_in(pid: int, begin: Census, peak: Census, *, reclaim: bool = True) -> 
 
 
 def shown(run: dict[str, Any]) -> str:
-    """Return a text of what was found, and of what was reclaimed if that was possible."""
+    """Return a text of what was found, and of what the module freed if it was asked to."""
     text = f"{run['empty']:,} empty of {run['tables']:,} tables"
     if run.get("reclaimed") is not None:
         text += f"; reclaim by pid freed {run['reclaimed']:,}"
@@ -92,7 +92,7 @@ def shown(run: dict[str, Any]) -> str:
 
 
 def rows(measured: Measured) -> Sequence[Row]:
-    """Return what was found in each of the `runs`, by each method."""
+    """Return a row for each of the `runs` and each method: what was found there."""
     return [
         ("heap", size_text(measured["heap_bytes"])),
         *(
@@ -106,7 +106,7 @@ def rows(measured: Measured) -> Sequence[Row]:
 def draw(
     documents: Documents, names: Sequence[str], methods: Sequence[str], label: str
 ) -> Pictures:
-    """Draw the empty tables left in the runs of these names, with a bar for each method."""
+    """Draw the empty tables left, with a bar for each of the `methods` in each run of `names`."""
     from experiments.bars import bars_of  # noqa: PLC0415 -- a guest draws nothing
 
     def empty(measured: Measured, key: tuple[str, str]) -> dict[str, Any] | None:

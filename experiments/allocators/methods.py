@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The ways in which a program that allocates is run: alone, and with what frees its tables."""
+"""The ways to run a program that allocates: alone, or with something that frees its tables."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,10 @@ from cleanup import _uapi
 class ProgramMethod:
     """One way to run a program.
 
-    `conf` configures the preload library, which is not preloaded without one; `malloc_conf`
-    configures jemalloc. With `syscall` the library stands in front of libc's syscall(), too. The
-    method needs the module's device (`device` True), its absence (False), or neither (None).
+    `conf` configures the preload library; where it is None, the library is not preloaded.
+    `malloc_conf` configures jemalloc. With `syscall` the library sees libc's syscall(), too. Where
+    `device` is True the method needs the module's device, where it is False the device must be
+    missing, and where it is None either will do.
     """
 
     name: str
@@ -33,7 +34,7 @@ class ProgramMethod:
     def attended(self) -> "ProgramMethod":
         """Return the same method with the library's own thread, unless its conf says otherwise.
 
-        Without it, the library drains only in the program's calls, of which none come at rest.
+        Without that thread, the library frees tables only when the program calls it.
         """
         if self.conf is None:
             return self
@@ -44,7 +45,7 @@ class ProgramMethod:
         return replace(self, malloc_conf={**self.malloc_conf, **more})
 
     def environment(self, libraries: Sequence[str]) -> dict[str, str]:
-        """Return the environment of a process that allocates by one of `libraries`."""
+        """Return the environment of a process that uses this method and preloads `libraries`."""
         shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
         given = {name: value for name, value in os.environ.items() if name != CONF}
         return environment(

@@ -34,7 +34,7 @@ class Process:
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe: for mypy
         assert self._process.stdout is not None  # noqa: S101
         try:
-            # Write without a buffer: closing one with bytes for a dead process would fail again.
+            # No buffer: with bytes for a dead process in it, closing it would fail again.
             os.write(self._process.stdin.fileno(), json.dumps([order, *arguments]).encode() + b"\n")
             line = self._process.stdout.readline()
         except BrokenPipeError:
@@ -50,13 +50,13 @@ class Process:
         return answer
 
     def tables(self) -> oracle.Census:
-        """Return the oracle's census; it halts the process, as the library's thread may be busy."""
+        """Return the oracle's census; it halts the process, whose library thread may be busy."""
         return oracle.observe_halted(self.pid)
 
 
 @contextmanager
 def started(method: ProgramMethod, libraries: Sequence[str]) -> Iterator[Process]:
-    """Run the program by a method, and yield it once it waits for orders; the block ends it."""
+    """Run the program with a method, and yield it once it waits for orders; kill it at the end."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "experiments.allocators.program"],
         stdin=subprocess.PIPE,

@@ -24,7 +24,7 @@ from experiments.allocators._objects import Objects
 from experiments.sparse import UNIT, SparseMapping, sparse_mapping
 
 _TICK_SECONDS = 0.01
-# The program looks at the clock after so many steps.
+# `work` looks at the clock after this many steps.
 _STEPS = 1000
 
 
@@ -57,7 +57,7 @@ class Program:
         return arena.dirty + arena.muzzy
 
     def work(self, seconds: float, room: int, most: int, seed: int) -> None:
-        """Allocate and free a little now and then, for so many seconds."""
+        """Allocate and free a little now and then, for `seconds`."""
         small = Objects(room, most, seed)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -65,7 +65,7 @@ class Program:
             time.sleep(_TICK_SECONDS)
 
     def mixed(self, steps: int, kept: Sequence[int]) -> None:
-        """Churn, free all but a few objects, purge and refill, once for each number in `kept`."""
+        """For each number in `kept`, churn, free all but one object in that many, purge, refill."""
         for keep in kept:
             self.heap.churn(steps // len(kept))
             self.heap.release(keep)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Ratios of the figures of methods that are run in turns, to those of the first of them."""
+"""Figures of methods that are run in turns, and their ratios to those of the first method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import comb
@@ -19,9 +19,9 @@ def compared(
 ) -> dict[str, Any]:
     """Run the methods that work here in turns, for `rounds` unless the scale has another number.
 
-    Return the `values` of each method by its name, and of all but the first the `ratio` to it: its
-    median over the rounds, and the interval that holds it with 95 % confidence. That takes six
-    rounds; with fewer the interval is the whole range, and has less confidence.
+    Return by name the `values` of each method and, for all but the first, the `ratio` to the first:
+    the median over the rounds, and an interval that holds the true median with 95 % confidence.
+    That takes six rounds; with fewer the interval is the whole range, and has less confidence.
     """
     by_name = {method.name: method for method in methods if method.works_here()}
     values = by_turns(

@@ -62,7 +62,7 @@ class Redis:
 
 
 def server() -> str | None:
-    """Return the path of redis-server, or of redis-check-rdb, the same file in redis-tools."""
+    """Return the path of redis-server, or of redis-check-rdb, which is the same program."""
     return shutil.which("redis-server") or shutil.which("redis-check-rdb")
 
 
@@ -108,7 +108,7 @@ def running(directory: Path, env: Mapping[str, str]) -> Iterator[Redis]:
 
 @contextmanager
 def run_by(method: ProgramMethod) -> Iterator[Redis]:
-    """Run a server as `running` does, under a method of freeing tables, in a new directory."""
+    """Run a server as `running` does, in a new directory, with a method of freeing tables."""
     with (
         tempfile.TemporaryDirectory(prefix="pgtable-cleanup.") as directory,
         running(Path(directory), method.environment([])) as server,

@@ -16,7 +16,7 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
 
 
 def summary(ordered: Sequence[int]) -> Measured:
-    """Return percentiles and a histogram of ascending latencies in nanoseconds, at least one."""
+    """Return percentiles and a histogram of one or more ascending latencies in nanoseconds."""
     return {
         "events": len(ordered),
         "min_ns": percentile(ordered, 0),
@@ -28,7 +28,7 @@ def summary(ordered: Sequence[int]) -> Measured:
 
 
 def histogram(ordered: Sequence[int]) -> Measured:
-    """Count ascending latencies in nanoseconds, at least one, in logarithmic buckets.
+    """Count one or more ascending latencies, in nanoseconds, in logarithmic buckets.
 
     `counts` begins with the bucket whose number is `first`. Bucket i holds latencies of at least
     `edge(i)` and less than `edge(i + 1)`; a latency of 0 counts as 1.

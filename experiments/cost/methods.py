@@ -26,8 +26,8 @@ T = TypeVar("T")
 class Layout:
     """A mapping with `tables` empty PTE tables, and LIVE_TABLES more that hold a page each.
 
-    `empty` has the runs of 2 MiB units whose tables are empty: the first, and the one past the
-    last. `live` are the other units. The empty tables lie in the first `length` bytes; the live
+    `empty` has the runs of 2 MiB units whose tables are empty: the first of a run, and the one past
+    its last. `live` are the other units. The empty tables lie in the first `length` bytes; the live
     ones lie between them or behind.
     """
 
@@ -75,8 +75,8 @@ Act = Callable[[Layout, Callable[..., _uapi.Counts]], _uapi.Counts | None]
 class CostMethod:
     """One method of freeing the tables of a layout.
 
-    `frees` says whether it frees all the empty tables, and `frees_by_kernel` whether it does so
-    where the kernel has PT_RECLAIM. A method that `unmaps` frees the range's upper tables, too.
+    `frees` says that it frees all empty tables on every kernel, `frees_by_kernel` that it does so
+    only on kernels with PT_RECLAIM. A method that `unmaps` frees the range's upper tables, too.
     """
 
     label: str
@@ -141,9 +141,9 @@ def run_all(
 ) -> tuple[int, dict[str, list[MethodRun[T]]]]:
     """Run every method `runs` times, in turns; return the number of tables, and the runs by name.
 
-    Each run has a new layout. `measure` gets an act, which it must run once. `max_hold_ns` bounds
-    the module's lock holds; 0 stands for its default. Raises ExperimentError where a method did not
-    free what it should, or changed the contents of live pages.
+    Each run has a new layout. `measure` must call its argument once, which frees tables.
+    `max_hold_ns` bounds the module's lock holds; 0 stands for its default. Raises ExperimentError
+    where a method did not free what it should, or changed the contents of live pages.
     """
     tables = scale.pick(TABLES, QUICK_TABLES)
     kernel_frees = probe.dontneed_frees_tables()

@@ -32,9 +32,9 @@ class Hold:
 def recorded() -> Iterator[Sequence[Hold]]:
     """Record the calling thread's holds of mmap locks; the list is filled when the block ends.
 
-    A hold lasts from one event's time stamp to the next one's, so it contains most of the time
-    that recording the first event takes.  Time stamps are those of the x86 time-stamp counter.
-    Raises OSError without root or tracefs, and ExperimentError where events were lost.
+    A hold lasts from the time stamp of taking the lock to that of its release, so it contains most
+    of the time that recording the first event takes.  Time stamps are those of the x86 time-stamp
+    counter.  Raises OSError without root or tracefs, and ExperimentError where events were lost.
     """
     _INSTANCE.mkdir()
     try:

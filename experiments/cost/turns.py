@@ -26,7 +26,7 @@ def by_turns(
     """Run each name once a round, and return by name what its runs returned.
 
     Each round begins with another name. `run` gets the name and the number of the round. With
-    `warm_up` there is a round before the others, whose results are dropped.
+    `warm_up` one round goes before these, and its results are dropped.
     """
     found: dict[str, list[T]] = {name: [] for name in names}
     for number in range(rounds + warm_up):
@@ -42,8 +42,8 @@ def by_turns(
 def cpu_ns(work: Callable[[S], object], each: Sequence[S]) -> int:
     """Run `work` on each item in a thread of its own, all at once; return the sum of CPU times.
 
-    It is in nanoseconds, which are instructions in a guest that counts those. A single item is run
-    by the calling thread, as the faults on a new thread's stack would count, too.
+    The sum is in nanoseconds, which are instructions in a guest that counts those. A single item
+    runs in the calling thread: a new thread would take faults on its stack, which would count, too.
     """
     ready = Barrier(len(each))
 

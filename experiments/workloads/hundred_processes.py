@@ -13,7 +13,7 @@ _SAMPLE = 4
 
 
 class HundredProcesses(Workload):
-    """A hundred processes, or eight if it is quick, each of which maps `size_bytes`."""
+    """A hundred processes, or eight in a quick run, each of which maps `size_bytes`."""
 
     name = "hundred-processes"
     description = "a hundred processes touch one page per 2 MiB of 512 MiB each, and release it"

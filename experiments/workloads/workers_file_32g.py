@@ -93,7 +93,7 @@ def _reclaim(group: Path, mapping: SparseMapping) -> int:
 
 @contextmanager
 def _group() -> Iterator[Path]:
-    """Put this process in a new cgroup: only its pages are reclaimed.  Raises CleanupError."""
+    """Put this process in a new cgroup, to reclaim pages of that alone.  Raises CleanupError."""
     top = cgroup.root()
     own = next(
         line for line in Path("/proc/self/cgroup").read_text().splitlines() if line[:3] == "0::"

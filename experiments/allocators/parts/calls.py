@@ -10,7 +10,7 @@ from experiments.part import COUNTING, Measured, Part, Row, Scale
 _ROUNDS = 5
 _OBJECTS, _STEPS = 100_000, 200_000
 _QUICK_OBJECTS, _QUICK_STEPS = 10_000, 5_000
-# Each time all but one object in so many are freed and then made again: this empties tables.
+# For each number, all but one object in that many are freed, which empties tables, and remade.
 _KEPT = (50, 1000)
 _QUICK_METHODS = (methods.NONE, methods.MODULE, methods.HOOKS)
 _METHODS = (
@@ -25,7 +25,7 @@ class Calls(Part):
     needs = COUNTING
 
     def measure(self, scale: Scale) -> Measured:
-        """Run rounds of each method in turn; a process's CPU time counts its instructions."""
+        """Run the methods in turns; here a process's CPU time is a count of its instructions."""
         objects = scale.pick(_OBJECTS, _QUICK_OBJECTS)
         steps = scale.pick(_STEPS, _QUICK_STEPS)
 

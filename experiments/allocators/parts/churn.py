@@ -13,7 +13,7 @@ _ROUNDS = 9
 _SMALL = (200_000, 1008, 20_000_000)
 # Small objects give hardly any page back, so that no method has work to do: these are larger.
 _LARGER = (20_000, 16 << 10, 3_000_000)
-# At decay 0 jemalloc releases each free page at once: by the hooks, or munmap() if retain:false.
+# At decay 0 jemalloc releases each free page at once: by the hooks or, with retain:false, munmap().
 _DECAY_0 = {"dirty_decay_ms": "0", "muzzy_decay_ms": "0"}
 _QUICK_SHARE = 20
 _SHOWN = {"default": "objects up to 1 KiB", "decay_0": "up to 16 KiB at decay 0"}
@@ -25,7 +25,7 @@ class Churn(Part):
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
-        """Run rounds of each method in turn, a process each, at the default decay and at 0."""
+        """Run the methods in turns, each time in a new process, at default decay and at decay 0."""
         scale.progress("at the default decay")
         default = _compared(scale, (NONE, NULL, NO_DEVICE, HOOKS), {}, *_SMALL)
         scale.progress("at decay 0")

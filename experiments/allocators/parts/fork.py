@@ -23,9 +23,9 @@ class Fork(Part):
     description = "fork() of a process of which all page tables but a few are empty"
 
     def measure(self, scale: Scale) -> Measured:
-        """Time the first fork after the releases, with its fork handlers, and the later forks.
+        """Time the first fork, in which the library frees tables, and the later forks.
 
-        Where the module works, a quick measurement leaves out the zap, which frees no other tables.
+        Where the module works, a quick measurement leaves out the zap, which frees no further ones.
         """
         units = scale.pick(_UNITS, _QUICK_UNITS)
         runs: dict[str, dict[str, Any]] = {}

@@ -39,7 +39,7 @@ class MassDelete(part.Part):
     )
 
     def measure(self, scale: part.Scale) -> part.Measured:
-        """Run each program once by each method, and then reclaim the tables that are left."""
+        """Run each program once with each method, and then reclaim the tables that are left."""
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         # A quick measurement has no time for the hooks, which free the same tables as the module.
         wanted = (NONE, MODULE) if scale.quick and MODULE.works_here() else _METHODS
@@ -90,7 +90,7 @@ def _of_a_heap(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dic
 
 
 def _of_redis(method: ProgramMethod, heap_bytes: int, scale: part.Scale) -> dict[str, Any]:
-    # A Lua script fills the server, which takes long on an emulator.
+    # Filling the server takes long on an emulator: a quick measurement makes fewer objects.
     objects = empties.objects_in(heap_bytes) // scale.pick(1, 4)
     with redis.run_by(method) as server:
         begin = server.tables()

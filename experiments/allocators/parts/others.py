@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Empty page tables of other allocators: some leave few, others release unseen by the library."""
+"""Empty page tables of other allocators: the library does not see how some release memory."""
 
 import shutil
 import subprocess
@@ -107,7 +107,7 @@ def _run_foreign(command: Sequence[str], mebibytes: int) -> dict[str, Any]:
         assert sink is not None  # noqa: S101
 
         def expect(word: str) -> int:
-            """Wait for a word, and return the pid of the process, or of its child if it has one."""
+            """Read a word from the program; return its pid, or that of its child if it has one."""
             said = source.readline().strip()
             if said != word:
                 raise ExperimentError(

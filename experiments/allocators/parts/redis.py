@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""CPU time of redis-server for each SET and GET of redis-benchmark, by each method."""
+"""CPU time of redis-server for each SET and GET of redis-benchmark, with each method."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ class OfRedis(Part):
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
-        """Run rounds of each method in turn, a server each."""
+        """Run the methods in turns, each time with a new server."""
         requests = scale.pick(_REQUESTS, _QUICK_REQUESTS)
         options = ["-t", ",".join(_TESTS), "-r", str(_KEYS), "-q", "-n"]
 

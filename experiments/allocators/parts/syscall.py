@@ -20,7 +20,7 @@ class Syscall(Part):
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
-        """Run rounds of each method in turn, a process each."""
+        """Run the methods in turns, each time in a new process."""
         calls = scale.pick(_CALLS, _QUICK_CALLS)
 
         def run(method: ProgramMethod) -> float:

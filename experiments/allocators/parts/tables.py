@@ -67,7 +67,7 @@ class Tables(part.Part):
 
 def _left(release: str, method: ProgramMethod, heap_bytes: int, seed: int) -> dict[str, Any]:
     def decay(process: Process) -> None:
-        """Let the program work on a small heap: jemalloc's decay goes on only in its calls."""
+        """Let the program work on a small heap: jemalloc's decay goes on only when it is called."""
         process.tell("work", _DECAY_SECONDS + empties.GRACE, 1000, empties.MOST, seed)
         if process.tell("dirty") > 1000:
             raise part.ExperimentError(

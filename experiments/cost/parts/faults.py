@@ -22,11 +22,11 @@ from experiments.sparse import PAGE, UNIT, sparse_mapping
 _TABLES = 100_000
 _QUICK_TABLES = 16_000
 _GIB = 1 << 30
-# One page in each GiB makes so many PMD tables, and a PUD table for each 512 of them.
+# One page in each GiB makes this many PMD tables, and a PUD table for each 512 of them.
 _UPPER_TABLES = 32_768
 _QUICK_UPPER_TABLES = 8_000
 _ROUNDS = 5
-# Each pass frees its tables in so many parts.  Before each part nothing is freed for a while.
+# Each pass frees its tables in this many parts.  Before each part nothing is freed for a while.
 _PARTS = 40
 _SPIN_SECONDS = 0.02
 _AREA_BYTES = 128 << 20
@@ -36,7 +36,7 @@ _MOST_FAULTS = 1_000_000
 _TRACED_FAULTS = 2048
 
 
-# The passes of a round, and how reports call them.
+# The passes of a round, and what reports call them.
 SHOWN = {
     "spinning": "nothing freed",
     "pte": "PTE tables freed",
@@ -119,9 +119,9 @@ def _shown(rounds: Sequence[Measured], name: str) -> str:
 
 
 def claim(rounds: Sequence[Measured], name: str) -> Claim:
-    """Claim that a pass's longest fault takes at most p99 with nothing freed, plus one lock hold.
+    """Claim that a pass's longest fault takes at most p99 with nothing freed plus the longest hold.
 
-    The median of the rounds is judged, as a busy host may stretch any single fault.
+    The median of the rounds is judged, because a busy host may stretch any single fault.
     """
     judged = []
     for passes in (each["passes"] for each in rounds):
@@ -159,7 +159,7 @@ class _Faulting:
     def free(
         self, name: str, memory: memoryview, levels: Sequence[str], tables: int, max_hold_ns: int
     ) -> Reclaimed:
-        """Spin, then free a part of the memory, in turns: a busy host then disturbs both alike."""
+        """Free the memory part by part, and spin before each: a busy host disturbs both alike."""
         done = Reclaimed()
         size = len(memory) // _PARTS
         for start in range(0, len(memory), size):
@@ -177,10 +177,11 @@ class _Faulting:
         """Return the figures of each pass of a round, by its name in SHOWN.
 
         `stalled_share` is the share of a pass's faults that took longer than p99 of the same
-        round's faults with nothing freed.  `over_limit` counts those of `seconds` that took longer
-        than that p99 plus the longest hold.  `usual_over_limit` counts the faults with nothing
-        freed that did so, which only a busy host can have stretched.  `longest_release_ns` is the
-        longest time that the faulting thread took to give its pages back.
+        round's faults with nothing freed.  The pass took `seconds`; in these `over_limit` faults
+        took longer than that p99 plus the pass's longest hold.  `usual_over_limit` counts such
+        faults with nothing freed, which only a busy host can have stretched.
+        `longest_release_ns` is the longest time that the faulting thread took to give its pages
+        back.
         """
         usual = self.ordered["spinning"]
         usual_ns = percentile(usual, 99)
@@ -222,7 +223,7 @@ def _faulting(pool: Executor, area: mmap) -> Iterator[_Faulting]:
 
 
 def _spin() -> None:
-    """Keep this CPU busy while nothing is freed: idle, it would leave the other CPU more time."""
+    """Keep this CPU busy while nothing is freed: an idle one would let the other run faster."""
     end = monotonic() + _SPIN_SECONDS
     while monotonic() < end:
         pass

@@ -130,10 +130,10 @@ def _shown(one: Mapping[str, Any], kind: str) -> str:
 
 
 def _holds(fd: int, walk: _Pass, directory: Path | None, seed: int) -> dict[str, int]:
-    """Return the holds of a traced call, and the longest hold as the module itself measured it.
+    """Return how many holds a traced call has, the longest, and the longest that the module saw.
 
-    The module's figure is taken without the trace, too. In a guest that counts instructions, each
-    of them is one cycle and one nanosecond.
+    The module's own figure is taken without the trace, too. In a guest that counts instructions, an
+    instruction takes one cycle and one nanosecond.
     """
     with _empty_tables(fd, walk, directory, seed) as mapping:
         untraced = _call(fd, walk, mapping)
@@ -164,7 +164,7 @@ def _empty_tables(
     fd: int, walk: _Pass, directory: Path | None, seed: int
 ) -> Iterator[SparseMapping]:
     """Yield a mapping whose tables of one level are empty, and whose tables below are gone."""
-    # The mapping need not begin with a whole span, so it has room for one more.
+    # The mapping need not begin on a multiple of the span, so it has room for one span more.
     with sparse_mapping(
         (walk.tables + 1) * walk.span,
         seed=seed,

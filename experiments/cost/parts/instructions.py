@@ -14,7 +14,7 @@ from experiments.sparse import PAGE
 from experiments.spread import spread, text
 
 _RUNS = 5
-# The module may take at most this share of what PT_RECLAIM takes for the same tables.
+# The module may take at most this share of PT_RECLAIM's instructions for the same tables.
 _LARGEST_SHARE = 0.6
 # Bytes of tables that the rest of the guest may gain or lose while a method runs.
 _PAGETABLES_SLACK = 32 * PAGE

@@ -13,13 +13,13 @@ from experiments.part import COUNTING, Measured, Part, Row, Scale
 from experiments.sparse import PAGE, SparseMapping, sparse_mapping
 from experiments.spread import spread, text
 
-# The pages are 1 GiB apart, so that every fault has a PTE and a PMD table for itself.
+# The pages are 1 GiB apart, so that every fault has a PTE and a PMD table of its own.
 _GIB = 1 << 30
 _FAULTS = 1024
 _QUICK_FAULTS = 128
 _RUNS = 5
 _THREADS = (1, 4)
-# The levels that the cleanup frees before the pages are touched again, and how that is called.
+# The levels that the cleanup frees before pages are touched again, and what reports call that.
 _FREED: Mapping[str, tuple[Sequence[str], str]] = {
     "kept": ((), "tables kept"),
     "pte_freed": (("pte",), "PTE table freed"),

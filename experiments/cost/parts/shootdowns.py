@@ -12,7 +12,7 @@ from experiments.stage import second_thread
 
 _RUNS = 3
 _TIMES_FEWER = 50
-# No batch takes as long as this, not even on a busy host: each ends because it is full.
+# No hold of the lock lasts this long, so each batch of tables ends because it is full.
 _FULL_BATCH_HOLD_NS = 10**9
 
 
@@ -27,7 +27,7 @@ class Shootdowns(part.Part):
         """Run all methods several times, each time beginning with another method."""
         if (os.cpu_count() or 1) < self.needs.cpus:
             raise part.ExperimentError("one CPU has nobody to interrupt: leave out --host")
-        # The first thread's stack brings page tables, which stay for the threads that follow.
+        # A thread's stack needs page tables. Make them now, so that no run finds more in VmPTE.
         with second_thread():
             pass
         runs = scale.runs(_RUNS)

@@ -16,7 +16,7 @@ from experiments.spread import spread, text
 
 _TIB = 1 << 40
 # ASLR puts the program at 85 TiB, or up to 1 TiB higher.  Of the 42 TiB above it ASLR may take
-# 1 TiB again, and so may what an earlier part left in the middle, such as stacks of threads.
+# 1 TiB again, and mappings that an earlier part left, such as stacks of threads, may split them.
 _RESERVED_BYTES = (84 * _TIB, 36 * _TIB)
 _POPULATED = 64
 _EMPTY = 4096
@@ -145,7 +145,7 @@ def extrapolated(measured: float, measured_bytes: int, whole_bytes: int) -> floa
 
 
 def _populate(mappings: Sequence[SparseMapping], seed: int) -> None:
-    """Touch random units of the mappings; their start is kept for empty tables and for reading."""
+    """Touch random units, none at the start of a mapping: that stays free for later steps."""
     chooser = random.Random(seed)  # noqa: S311 -- to be the same at every run
     for mapping in mappings:
         for unit in chooser.sample(range(_READ_BYTES // UNIT, mapping.units), _POPULATED // 2):

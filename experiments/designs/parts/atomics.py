@@ -15,7 +15,7 @@ _FAULT_UNITS = 32
 _FAULTS = _FAULT_UNITS * UNIT // PAGE
 _PAIRS = 2_000_000
 _ROUNDS = 9
-# The threads' word is the first of so many, to keep other data out of its cache line.
+# The threads' word is the first of this many, to keep other data out of its cache line.
 _WORDS_APART = 64
 _THREADS = {"alone": (1, "1 thread"), "shared": (2, "2 threads, one table")}
 _OPERATIONS: dict[str, tuple[str, Callable[[memoryview, int], None]]] = {

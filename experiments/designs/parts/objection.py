@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A test of the objection that one thread and accesses to whole 2 MiB flatter freeing."""
+"""A test of an objection: one thread that touches whole 2 MiB makes freeing look too cheap."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -95,7 +95,7 @@ def _compared(memory: Sequence[memoryview], stride: int, runs: int) -> dict[str,
     pages = sum(map(len, memory)) // stride
     found: dict[str, Any] = {}
     for name, free in (("kept", False), ("freed", True)):
-        # The first cycle doesn't count: it finds what the cycles of the other name have left.
+        # The first cycle doesn't count: it finds tables freed where this loop keeps them, or kept.
         taken = [_cycle(memory, stride, free=free) / pages for _ in range(1 + runs)]
         found[f"{name}_instructions"] = spread(taken[1:])
         found[f"{name}_bytes"] = cleanup.page_tables().vmpte_bytes

@@ -23,7 +23,7 @@ _RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMethod:
-    """A method: calls that release `block` bytes; the module runs after `every` ones (0: never)."""
+    """Calls that release `block` bytes; the module runs after each `every` of them (0: never)."""
 
     label: str
     every: int = 0
@@ -122,7 +122,7 @@ def _shown(one: part.Measured) -> str:
 def _round(
     method: ReleaseMethod, mapping: SparseMapping, fd: int, counter: meter.Meter, *, frees: bool
 ) -> dict[str, float]:
-    """Measure releases by a method and the faults after them.  Raises ExperimentError."""
+    """Measure releases with a method, and the faults after them.  Raises ExperimentError."""
     view, units = mapping.view, mapping.units
     mapping.zap(0, units)
     cleanup.reclaim(view)
