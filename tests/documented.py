@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README, TUTORIAL = ROOT / "README.md", ROOT / "docs/tutorial.md"
 PAGES = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
-# Generated blocks show what was printed when their figures were made.
+# A generated block shows stored results: it is output that no reader types or checks.
 GENERATED = re.compile(r"<!-- figures: .*?<!-- /figures -->", re.DOTALL)
 BLOCK = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -27,7 +27,7 @@ class Command:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Return the blocks of a page in one language, without the generated ones."""
+    """Return the texts of a page's code blocks in one language, except generated blocks."""
     text = GENERATED.sub("", page.read_text(encoding="utf-8"))
     return [found["text"] for found in BLOCK.finditer(text) if found["language"] == language]
 

@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Pool]:
     """Yield guests by kernel and machine, each booted when a test first asks for it.
 
-    They can write to the tests' temporary directories, so `results` may be one of these.
+    Guests can write to the tests' temporary directories, so `results` of a command may be there.
     """
     directory = tmp_path_factory.getbasetemp()
     with lab.Pool(visible=[directory], writable=directory) as guests:

@@ -95,7 +95,7 @@ def test_no_link_of_the_site_is_dead(built: Path) -> None:
 
 
 def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
-    """Return whether a link without a host names a file of the site, and a place that it has."""
+    """Return whether a link names a file of the site and, if that is a page, a place in it."""
     path, place = urldefrag(link)
     target = page.parent.joinpath(unquote(urlsplit(path).path)).resolve() if path else page
     if target not in pages:
@@ -104,7 +104,7 @@ def leads_somewhere(page: Path, link: str, pages: dict[Path, Page]) -> bool:
 
 
 def test_no_link_between_the_files_of_the_checkout_is_dead() -> None:
-    """Links between the source files work: not all readers build the site."""
+    """Links between the checkout's files must work, because not all readers build the site."""
     assert not [
         f"{page.relative_to(ROOT)}: {link}"
         for page in PAGES
@@ -121,7 +121,7 @@ def names_a_file(page: Path, link: str) -> bool:
 
 
 def headings(page: Path) -> Iterator[str]:
-    """Yield the headings of a page as links name them."""
+    """Yield a page's headings in the form in which a link names them after its #."""
     for heading in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
         yield re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
@@ -195,7 +195,7 @@ def test_a_header_that_has_changed_is_read_again(tmp_path: Path) -> None:
 
 
 def inventory(built: Path, domain: str) -> set[str]:
-    """Return the names of one language that the site documents."""
+    """Return the names that the site documents for one language, which `domain` stands for."""
     with (built / "html/objects.inv").open("rb") as file:
         found = InventoryFile.load(file, "", lambda base, name: f"{base}{name}")
     return {name for kind in found if kind.startswith(domain) for name in found[kind]}

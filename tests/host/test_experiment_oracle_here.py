@@ -62,7 +62,7 @@ def touch_all_release_half(mapping: SparseMapping) -> None:
 
 
 def test_half_released() -> None:
-    """Small releases leave every table behind, on every kernel."""
+    """Releases of 4 KiB free no table on any kernel, and leave half of the tables empty."""
     assert empty_tables(touch_all_release_half) == UNITS // 2
 
 
@@ -72,14 +72,14 @@ def test_all_live() -> None:
 
 
 def read_all_write_half(mapping: SparseMapping) -> None:
-    """Map the zero page in each unit, and write beside it in the units of the second half."""
+    """Read a page of each unit, which maps the zero page; write another in the second half."""
     assert not any(mapping.page(unit)[0] for unit in range(UNITS))
     for unit in range(UNITS // 2, UNITS):
         mapping.view[unit * UNIT + UNIT - 1] = 1
 
 
 def test_zero_pages_are_entries_unless_asked_otherwise() -> None:
-    """A table of zero pages alone counts as empty only if `zero_pages` is false."""
+    """A table that maps nothing but zero pages counts as empty if `zero_pages` is false."""
     with halted_child(nothing) as (child, _):
         before = [oracle.observe(child, zero_pages=count).empty_pte for count in (True, False)]
     with halted_child(read_all_write_half) as (child, addresses):

@@ -41,7 +41,7 @@ def run_json(out: Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_series(tmp_path: Path) -> None:
-    """All 2048 empty tables of 4 GiB are freed, unless neither method nor kernel frees any."""
+    """A method or PT_RECLAIM frees all 2048 empty tables of 4 GiB; without either, all stay."""
     document = run_json(tmp_path, "series-50g", "--size=4g", "--granularity=4k", "--granularity=2m")
     assert document["accelerator"] == "host"
     assert document["parameters"]["size_bytes"] == 4 << 30
@@ -72,7 +72,7 @@ def test_series_with_all_pages_touched(tmp_path: Path) -> None:
 
 
 def test_tebibyte(tmp_path: Path) -> None:
-    """Two pages of 16 GiB survive the release and keep their tables; all others become empty."""
+    """In 16 GiB two pages survive the release and keep their tables; all others become empty."""
     document = run_json(tmp_path, "tebibyte", "--size=16g")
     for run in document["runs"]:
         assert run["violations"] == []
@@ -96,14 +96,14 @@ def test_table(tmp_path: Path) -> None:
     """Without --json the command prints a table, and its progress on stderr."""
     done = experiment("series-50g", "--size=1g", "--method=none", "--quick", f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr
-    # 512 PTE tables, and one or two PMD tables that nothing else shares.
+    # 512 PTE tables, and up to two PMD tables that map nothing else.
     assert re.search(r"\b0/51[234]\b", done.stdout)
     assert "series-50g: none at 4k" in done.stderr
 
 
 @pytest.mark.skipif(HAS_MODULE, reason="the module is loaded here")
 def test_without_the_module(tmp_path: Path) -> None:
-    """A missing module is an error if asked for by name, else a note in the document."""
+    """A missing module is an error if the user names it, and otherwise a note in the document."""
     out = tmp_path / "out"
     done = experiment("series-50g", "--method=module", f"--out={out}")
     assert done.returncode == 1
@@ -117,7 +117,7 @@ def test_without_the_module(tmp_path: Path) -> None:
 
 
 def test_sparse_file_where_pages_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A tmpfs without swap pages nothing out: the error advises to set TMPDIR to ext4 or xfs."""
+    """Without swap a tmpfs pages nothing out: the error advises a TMPDIR on ext4 or xfs."""
     shm = Path("/dev/shm")  # noqa: S108 -- any tmpfs
     if psutil.swap_memory().total:
         pytest.skip("this machine has swap, to which a tmpfs is paged out")
@@ -205,7 +205,7 @@ def test_many_processes(tmp_path: Path) -> None:
     for run in run_json(tmp_path, "hundred-processes", "--size=64m")["runs"]:
         assert run["violations"] == []
         assert run["contents_intact"]
-        # A unit that other memory of its process shares may not become empty.
+        # A unit that the mapping shares with other memory of the process may stay in use.
         assert 8 * 30 <= run["empty_tables"] <= 8 * 33
         assert run["freed"]["pte"] <= 33 or run["method"] == "module"
 
@@ -236,7 +236,7 @@ def test_what_counts_instructions_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_command_in_the_lab(tmp_path: Path) -> None:
-    """The command boots one guest, brings the documents back, and draws the report."""
+    """The command boots one guest for two experiments, stores their documents, draws a report."""
     done = subprocess.run(
         [
             *[PROGRAM, "experiment", "run", "survivors-none", "dense-1g", "--quick"],

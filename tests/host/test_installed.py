@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as a user would: the checkout's own build has the experiments, too."""
+    """Build the wheel as a user would: it lacks the experiments that the checkout's build has."""
     out = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [
@@ -107,7 +107,7 @@ def test_the_wheel_works_without_the_experiments(installed: Path, arguments: lis
 
 
 def test_scan_by_the_wheel_says_what_the_host_lacks(installed: Path) -> None:
-    """Without the module, scan fails by its own message and not for want of a library."""
+    """Without the module, the wheel's scan fails with a message, not with a stack trace."""
     ran = subprocess.run(
         [installed / "bin/pgtable-cleanup", "scan", str(os.getpid())],
         capture_output=True,

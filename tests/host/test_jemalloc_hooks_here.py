@@ -82,7 +82,7 @@ CHURN = """
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:20", ""])
 def test_threads_lose_no_byte(way: str, conf: str) -> None:
-    """No byte is lost while a thread purges: units are committed and decommitted at once."""
+    """No byte is lost if one thread purges, and so decommits, while others commit units."""
     assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
 
 
@@ -307,7 +307,7 @@ def test_hooks_in_python_after_the_librarys_are_refused() -> None:
 
 
 def test_hooks_of_the_library_after_pythons_are_refused() -> None:
-    """The library reports that Python has installed hooks before, and leaves them in place."""
+    """The library refuses to install its hooks where the Python package's are; these stay."""
     ended = preloaded(
         USE
         + f"""
@@ -350,7 +350,7 @@ def test_hooks_of_a_second_copy_are_refused(tmp_path: Path) -> None:
     assert int(retained) < 1024
 
 
-# A program that, if told "own", installs its own hooks in an arena, and then loads the library.
+# A program that loads the library; if told "own", it first installs its own hooks in an arena.
 PROGRAM = """
 #include <dlfcn.h>
 #include <string.h>

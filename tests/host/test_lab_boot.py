@@ -73,7 +73,7 @@ def one_line(message: str) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a command saw in one boot with every option, and what the lab reported of it."""
+    """What a command saw in a guest that was booted with many options, and the lab's reports."""
 
     done: "subprocess.CompletedProcess[str]"
     document: Mapping[str, Any]
@@ -305,7 +305,7 @@ def qemu_of(pid: int) -> psutil.Process:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         for child in psutil.Process(pid).children(recursive=True):
-            # Children come and go; setpriv becomes QEMU.
+            # A child may end meanwhile, and setpriv has another name until it executes QEMU.
             with suppress(psutil.NoSuchProcess):
                 if child.name().startswith("qemu"):
                     return child

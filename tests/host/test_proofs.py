@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests that the module is proved as it is, and that one mutation is noticed still."""
+"""Tests that the stored proofs are of today's module, and that a mutation is still noticed."""
 
 import pytest
 
@@ -14,13 +14,13 @@ TRIES = 5
 
 
 def test_the_module_is_proved_as_it_is() -> None:
-    """Each kernel's short proofs are of this module, or of a kernel that Debian dropped."""
+    """Each short proof is of today's module, except on kernels that Debian has dropped."""
     missing = [str(one) for one in standings("short") if one.obstacle and can_be_had(one)]
     assert missing == [], "run `make prove`, and commit evidence/proofs"
 
 
 def can_be_had(standing: Standing) -> bool:
-    """Say whether the kernel of a proof is here, or is still served by Debian."""
+    """Say whether the lab can get the kernel of a proof, which Debian may have dropped."""
     if standing.line not in lab.SOURCES:
         return True
     try:
@@ -31,7 +31,7 @@ def can_be_had(standing: Standing) -> bool:
 
 
 def test_a_mutation_is_noticed() -> None:
-    """Replay one mutation: the module passes its scenario, and fails it without the protection."""
+    """Play a mutation's scenario: the module passes it, and the mutated module fails it."""
     kernel = cached_kernel(lab.DEFAULT, "debug")
     if kernel is None:
         pytest.skip(f"no debug kernel {lab.DEFAULT} is cached: make prove builds it")

@@ -28,7 +28,7 @@ UNTIMED = "backend:null,stats:exit,interval_ms:86400000"
 
 
 def counted(program: str, conf: str = UNTIMED) -> dict[str, int]:
-    """Return the library's counts of a program, less those of Python's own start and end."""
+    """Return what the library counted in a program, less what Python does at its start and end."""
     (whole,) = stats(run(program, conf).stderr)
     other = stats(run("c.madvise(area(1), 4096, DONTNEED)", conf).stderr)
     for key in ("notes", "units"):
@@ -201,7 +201,7 @@ def test_a_hole_in_a_file_is_one_in_its_mappings() -> None:
         {}
         c.fallocate(fd, 3, 0, 6 * UNIT)
     """
-    # The hole concerns 2 units of `first` and 4 of `second`, and one more if unaligned.
+    # The hole concerns 2 units of `first` and 4 of `second`, and one more of each if unaligned.
     assert counted(program.format(""))["units"] in (6, 7, 8)
     assert counted(program.format("c.munmap(first, 8 * UNIT)"))["units"] in (4, 5, 6, 7)
     another = "fd = os.memfd_create('t'); os.ftruncate(fd, UNIT)"

@@ -37,12 +37,12 @@ def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: 
 
 @pytest.fixture(scope="session", params=list(SANITIZERS))
 def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the core, its tests' extensions and the storm for a sanitizer."""
+    """Build the library's core, the extensions that test it, and the storm for a sanitizer."""
     build = tmp_path_factory.mktemp("sanitized")
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     scripts = sysconfig.get_path("scripts")
     for command in (
-        # Python is built without the sanitizer: its symbols stay undefined until run time.
+        # Python is built without the sanitizer, whose symbols stay undefined until run time.
         [
             *[
                 "meson",
@@ -86,7 +86,7 @@ def test_the_cores_tests_under_sanitizers(sanitized: Path) -> None:
         [
             *[sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
             *["-o", f"pythonpath=tests {sanitized}"],
-            # The sanitizers' mlock() locks nothing.
+            # The sanitizers' mlock() locks nothing, so these tests would fail.
             *["-k", "not test_locked_memory"],
             *(str(ROOT / "tests/unit" / name) for name in CORE_TESTS),
         ],

@@ -114,7 +114,7 @@ def cluster(directory: Path, workers: int) -> Iterator[tuple[str, list[int]]]:
 
 
 def test_a_worker_that_is_killed_costs_no_result(tmp_path: Path) -> None:
-    """When one of two workers is killed, the other takes over what it was measuring."""
+    """When one of two workers is killed, the other measures what the killed one had begun."""
     out = tmp_path / "out"
     with (
         cluster(tmp_path, 2) as (address, workers),

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from cleanup import _uapi
 
-# Hypothesis must not time slow hosts, nor keep files beside the tests.
+# Hypothesis must not fail tests that take long on a slow host, nor keep files beside them.
 settings.register_profile(
     "everywhere", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -78,7 +78,7 @@ def made_run(method: str, *, granularity: str = "4k", repeat: int = 0, freed: in
 def made_document(
     kernel: str = "6.12.95+deb12-amd64", part: str = "series-50g", *runs: Run
 ) -> Document:
-    """Make up a workload's document of `runs`: by default one by method none, three by module."""
+    """Make up a workload's document of `runs`: by default one of method none, three of module."""
     measured = {
         "parameters": {"size_bytes": 50 << 30, "granularity": ["4k"], "repeats": 3},
         "runs": list(runs)

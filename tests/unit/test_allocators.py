@@ -28,7 +28,7 @@ from unit.stored import stored
     ("rounds", "low", "high"), [(1, 0, 0), (5, 0, 4), (6, 0, 5), (9, 1, 7), (15, 3, 11)]
 )
 def test_the_interval_is_by_order(rounds: int, low: int, high: int) -> None:
-    """The confidence interval drops as many values at each end as tables of the sign test say."""
+    """The confidence interval drops as many values at each end as the sign test's tables say."""
     found = ratios.interval([100 + place for place in range(rounds)], [100] * rounds)
     assert found["median"] == 1 + (rounds - 1) / 200
     assert (found["low"], found["high"]) == (1 + low / 100, 1 + high / 100)
@@ -98,7 +98,7 @@ def test_rows() -> None:
 
 
 def test_what_is_claimed_of_tables() -> None:
-    """Claims say what share of jemalloc's empty tables module and hooks free, not retain:false."""
+    """Claims judge what share of empty tables module and hooks free; none judges retain:false."""
     counted = {
         "none": {"empty": 1000},
         "retain:false": {"empty": 700},

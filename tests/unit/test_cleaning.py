@@ -162,7 +162,7 @@ def test_a_process_that_is_gone(module: "FakeModule") -> None:
 def test_a_process_that_goes_during_the_call(
     module: "FakeModule", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that is gone is not reported as a thread: pidfd_open() fails alike for both."""
+    """A process that is gone is not reported as a thread, though pidfd_open() fails as for one."""
 
     def refuse(pid: int) -> int:
         raise OSError(errno.EINVAL, "Invalid argument")

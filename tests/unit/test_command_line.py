@@ -121,7 +121,7 @@ def test_under_json_a_missing_module_is_a_document_too(monkeypatch: pytest.Monke
 def test_a_report_that_says_why_the_command_failed_is_the_one_document(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The error in a report is not printed again when the command then raises it."""
+    """When a command raises the error that its JSON report shows, no second document follows."""
 
     @click.command("fails")
     @json_option
@@ -234,7 +234,7 @@ def imports(code: str) -> "subprocess.CompletedProcess[str]":
     ],
 )
 def test_without_the_experiments_all_else_works(module: str, says: str) -> None:
-    """An environment with the wheel alone has no experiments, or lacks what they import."""
+    """Without the experiments, or without what they import, only `experiment` fails."""
     started = f"""
         import sys
         class Lacks:

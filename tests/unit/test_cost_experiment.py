@@ -13,7 +13,7 @@ from experiments.sparse import UNIT
 
 @pytest.mark.parametrize("live_inside", [False, True])
 def test_layout(live_inside: bool) -> None:
-    """Both layouts have 256 empty units, and notice a write to an empty or to a live one."""
+    """Each layout has 256 empty units, and notices a write to a live one; empty ones it samples."""
     with methods.layout(3, 256, live_inside=live_inside) as made:
         units = made.length // UNIT
         inside = [unit for unit in made.live if unit < units]
@@ -32,7 +32,7 @@ def test_layout(live_inside: bool) -> None:
 
 
 def test_instructions_are_what_neither_idled_nor_ticked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The meter subtracts the idle process's instructions, two a round, and 1 % for interrupts."""
+    """The meter subtracts what the idle process, interrupts and an empty operation execute."""
     rounds = array("Q", [0])
     samples = iter([(0, 0), (300_000, 100_000), (1_000_000, 400_000)])
 

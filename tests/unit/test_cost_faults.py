@@ -71,7 +71,7 @@ def test_every_recorded_touch_is_a_fault(memory: mmap.mmap) -> None:
 
 def test_each_phase_has_its_row_and_waiting_none(memory: mmap.mmap) -> None:
     phase = bytearray(1)
-    # No machine faults this often here: where a row is full, the thread stops faulting.
+    # No machine faults this often here: a thread whose row is full would stop faulting.
     room = 50_000_000
     latencies = rows(3, room)
     with ThreadPoolExecutor(1) as pool:

@@ -22,7 +22,7 @@ def test_rows() -> None:
 
 
 def test_one_table() -> None:
-    """The table joins the newest kernel's measurements, the host's model and published figures."""
+    """The table joins the newest kernel's figures, a model's on the host, and published ones."""
     emulated = stored("designs/when", part="designs/atomics", measured=ATOMICS["measured"])
     documents = [{**WHEN, "kernel": "6.1.0-50-amd64"}, WHEN, emulated, ATOMICS]
     lines = table.rows(documents)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ ENDS = {"|", "||", "&&", ";", ">", "&"}
 
 
 def arguments(text: str) -> list[str] | None:
-    """Return the arguments of this project's command in a line, or None if it calls another."""
+    """Return the arguments if a line calls this project's command, and None otherwise."""
     words = shlex.split(text.replace("$pid", "1"), comments=True)
     while words[0] == "sudo" or "=" in words[0]:
         words.pop(0)

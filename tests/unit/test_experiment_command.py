@@ -181,7 +181,7 @@ def test_what_is_there_is_not_measured_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """--resume skips only what the same commit, unchanged, has measured at the same scale."""
+    """--resume skips only what this commit, with no file modified, measured at the same scale."""
     names, out = ["designs/when", "reclaim-cost/holds", "tebibyte"], f"--out={tmp_path}"
     assert invoke("run", *names[:2], "--kernel=7.3", out).exit_code == 0
     monkeypatch.setattr(provenance, "commit", lambda: commit)

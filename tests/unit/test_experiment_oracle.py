@@ -21,7 +21,7 @@ GIB = 1 << 30
 PRESENT = 1 << 63
 SWAPPED = 1 << 62
 SOFT_DIRTY = 1 << 55
-# A pagemap has 8 bytes a page: 2 GiB for each TiB, sparse.
+# A pagemap has 8 bytes a page, so 2 GiB for each TiB; the files made here are sparse.
 ADDRESSES = st.integers(min_value=0, max_value=(4 << 40) // PAGE - 1).map(lambda page: page * PAGE)
 
 
@@ -147,7 +147,7 @@ def test_a_process_that_runs_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatc
 
 
 def test_who_runs_is_halted_meanwhile() -> None:
-    """The oracle halts a process that makes tables all the time, and is not misled by its name."""
+    """The oracle halts a busy process, and doesn't read its state from letters in its name."""
     program = """
 import mmap, threading
 def go_on():

@@ -156,7 +156,7 @@ def test_a_workloads_table_fits_eighty_columns() -> None:
 
 
 def test_the_table_of_a_part() -> None:
-    """The table shows each method with its spread, says which free nothing, and has the claims."""
+    """The table has the claims and each method's spread, and marks methods that free nothing."""
     shown = printed(stored("reclaim-cost/instructions", "6.1"), stored("reclaim-cost/holds"))
     assert re.search(r"^module +[0-9,]+ instructions \([0-9,]+ to [0-9,]+\) *$", shown, re.M)
     assert re.search(r"^zap: one MADV_DONTNEED, frees nothing +[0-9,]+ instructions", shown, re.M)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests that the fuzzers' models notice wrong answers of a module, which are made up here."""
+"""Tests that the fuzzers' models notice a module's wrong answers; the answers are made up."""
 
 import errno
 from collections.abc import Callable, Sequence
@@ -133,7 +133,7 @@ def everything(flags: int = 0, levels: int = abi.ALL_LEVELS) -> abi.Args:
 
 
 def test_tables_of_a_space() -> None:
-    """Tables with data, with zero pages and without entries are counted as one does by hand."""
+    """The model's counts of tables with data, zero pages or no entries equal counts by hand."""
     space = Space()
     space.map(Piece(BASE, BASE + 4 * UNIT, ANON))
     space.map(Piece(BASE + GIB, BASE + GIB + PAGE, FILE))
@@ -183,7 +183,7 @@ def test_a_pmd_table_moves_as_such() -> None:
 
 
 class FakeModule:
-    """A module that gives the model's last answer, falsified, and frees nothing."""
+    """A module that answers what the model expects, changed by `falsify`, and frees nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, falsify: Callable[..., abi.Answer]) -> None:
         """Take the place of the device."""

@@ -86,7 +86,7 @@ def take(addr, length):
         assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 1)
         take(unit, UNIT)
         """,
-        # Two units are decommitted at once, and one of them holds locked memory.
+        # One call decommits two units, one of which holds locked memory.
         """
         for holds in (unit, unit + UNIT):
             take(unit, 2 * UNIT)
@@ -121,7 +121,7 @@ def take(addr, length):
 def test_locked_memory_stays_locked_and_is_zero_or_committed(
     way: str, kernel: str, program: str
 ) -> None:
-    """If the kernel can't release locked memory, decommit fails and the pages still count."""
+    """If the kernel can't release locked memory, decommit fails and the pages stay committed."""
     ended = subprocess.run(
         [sys.executable, "-c", LOCKED + textwrap.dedent(program), way, kernel],
         capture_output=True,

@@ -81,7 +81,7 @@ def test_a_command_that_ends_is_reported_and_the_next_one_runs() -> None:
     assert first.startswith(b"run ")
     assert first.endswith(b"\0")
     assert b"cmd 'it'\"'\"'s'" in first
-    # Each command has a token of its own: an old one must not end a later stream.
+    # Each command has a token of its own: an old token must not end a later command's output.
     assert first.split()[1] != second.split()[1]
 
 

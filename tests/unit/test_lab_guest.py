@@ -208,7 +208,7 @@ def failed_boot(
 def test_only_two_mishaps_before_the_module_are_bad_luck(
     console: str, messages: list[str], unlucky: bool
 ) -> None:
-    """Two known faults of QEMU and Linux are bad luck; any other bug must fail the run."""
+    """Two known faults of QEMU and Linux only cost a new boot; any other bug must fail the run."""
     assert failed_boot(console, messages).unlucky == unlucky
 
 

@@ -12,7 +12,7 @@ def test_a_program_runs_with_its_arguments() -> None:
 
 
 def test_a_program_whose_parent_died_before_it_asked_to_be_killed_does_not_start() -> None:
-    """A program whose parent is another process, here a shell in between, is an orphan."""
+    """A program whose parent is not this process, but a shell, takes itself for an orphan."""
     command = dies_with_us("sleep", "60")
     between = ["sh", "-c", '"$@"; echo "exit $?"', "sh", *command]
     done = subprocess.run(between, capture_output=True, text=True, check=True, timeout=30)

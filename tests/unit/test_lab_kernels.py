@@ -13,7 +13,7 @@ from cleanup.lab.sources import newest_source
 
 ROOT = Path(__file__).parents[2]
 
-# Suites of this fake are files that list packages; its error messages are those of apt 2.6.
+# A suite of this fake apt is a file that lists packages; error messages are those of apt 2.6.
 APT_GET = """\
 #!/bin/sh
 suites=$(sed 's/.* \\([^ ]*\\) main$/\\1/' "$XDG_CACHE_HOME/pgtable-cleanup/apt/sources.list")
@@ -38,7 +38,7 @@ for suite in $suites; do cat "$SUITES/$suite"; done
 
 @pytest.fixture
 def suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty directory of suites, on a host with a mirror and no kernel."""
+    """Return the directory of a fake mirror's suites, which list no packages yet."""
     directory = tmp_path / "suites"
     directory.mkdir()
     for name, text in (("apt-get", APT_GET), ("apt-cache", APT_CACHE)):
@@ -123,7 +123,7 @@ def test_sed_finds_the_same_kernels_in_the_list() -> None:
 
 
 def test_the_hosts_mirror_is_looked_for_by_the_same_releases() -> None:
-    """make and the lab have equal lists of Debian releases, which include every kernel's."""
+    """system-packages.sh and the lab list the same Debian releases, among them every kernel's."""
     script = (ROOT / "tools/system-packages.sh").read_text()
     (listed,) = re.findall(r"^releases='\((.*)\)'$", script, re.MULTILINE)
     assert f"(?:{listed})" in packages.INDEX.pattern

@@ -118,7 +118,7 @@ def test_missing_system_packages_are_named_in_one_command(tmp_path: Path) -> Non
     identity = tmp_path / "id"
     identity.write_text("#!/bin/sh\necho 1000\n")
     identity.chmod(0o755)
-    # The script adds root's directories to PATH, where it may find the host's mkfs.ext4.
+    # Without root's directories on its PATH, the script doesn't find the host's mkfs.ext4.
     script = (ROOT / "tools/system-packages.sh").read_text().replace("/usr/sbin:/sbin", "/none")
     done = subprocess.run(
         ["/bin/sh", "-c", script],

@@ -112,7 +112,7 @@ def test_a_look_ends_with_the_run_that_catches(bench: Bench) -> None:
     assert (found["caught"], found["caught_runs"], found["runs"]) == (True, 1, 2)
     assert found["report"] == "failed 2"
     assert stage.played == list(outcomes)
-    # The unmutated module plays a scenario once for all of its mutations.
+    # For all mutations that share a scenario, the unmutated module plays it only once.
     look(bench, stage)
     assert stage.played == [*outcomes, (1, True), (2, True)]
 

@@ -78,14 +78,14 @@ def loaded_by(imports: str) -> list[str]:
 
 
 def test_a_guest_imports_nothing_that_draws_or_boots() -> None:
-    """Guests don't import matplotlib, Jinja2, rich or the lab: it takes longer than many a part."""
+    """No guest imports matplotlib, Jinja2, rich or the lab: that takes longer than many a part."""
     loaded = loaded_by("import experiments.__main__; experiments.__main__.registry.all_parts()")
     assert "experiments.cost.parts.holds" in loaded
     assert [n for n in loaded if re.search(r"^(matplotlib|jinja2|rich|cleanup\.lab)$", n)] == []
 
 
 def test_a_package_of_parts_imports_nothing_that_runs_them() -> None:
-    """What `experiments.allocators` imports would also burden the program that it measures."""
+    """A measured program is in this package, so the program loads what the package imports."""
     loaded = loaded_by("import experiments.allocators")
     ours = {name for name in loaded if name.startswith("experiments.")}
     assert ours == {"experiments.allocators", "experiments.part"}

@@ -22,7 +22,7 @@ Act = Callable[[list[str], Callable[[bytes], None]], int]
 
 
 class Lab:
-    """Stands in for the lab: its guests' commands do, in turn, what the functions in `told` do."""
+    """Stands in for the lab: each command in its guests calls the next function of `told`."""
 
     def __init__(self, *told: Act, silent: bool = False) -> None:
         self.told = list(told)
@@ -103,7 +103,7 @@ def test_a_build_is_loaded_where_another_is(staged: Callable[[Lab], Stage]) -> N
     loads = [given[1][:-1] for given in faked.given]
     assert loads == [[f"--load={OTHER}"], [], [f"--load={AS_IS}"], []]
     assert faked.boots == 1
-    # A guest that ran a mutation skips close(), and so the dmesg gate.
+    # A guest that ran a mutation is not closed, so the dmesg gate doesn't judge its log.
     assert faked.closed == 0
 
 

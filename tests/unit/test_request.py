@@ -21,7 +21,7 @@ CONTENDED = next(index for index, name in _uapi.SKIP_REASONS.items() if name == 
 
 @dataclass
 class Model:
-    """Stands in for the module: a range of length N (whole mm: `whole`) has N empty tables.
+    """Stands in for the module: a range of length N has N empty tables, a whole mm has `whole`.
 
     A call ends after `batch` tables. Addresses don't matter: next_addr counts the tables done.
     """

@@ -14,7 +14,7 @@ import cleanup
 from cleanup import _uapi, rmap
 
 PAGE = mmap.PAGESIZE
-# A program that maps the file argv[1] shared, from its second page on; prints where.
+# A program that maps the file argv[1] shared, from its second page on, and prints the address.
 MAP_IT = """
 import mmap, sys
 from cleanup import _uapi, rmap
@@ -97,7 +97,7 @@ def test_neighbouring_mappings_are_one_range_and_others_are_not() -> None:
 
 
 def test_the_file_system_of_the_interpreter() -> None:
-    """The interpreter is found even on an overlay, whose device in maps is not stat()'s."""
+    """Mappings of the interpreter are found even on overlayfs: maps and stat() differ in device."""
     assert of(cleanup.mappers(sys.executable), os.getpid())
 
 

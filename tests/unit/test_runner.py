@@ -48,7 +48,7 @@ class MadeUp(Part):
 
 @pytest.fixture(autouse=True)
 def no_guest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide a guest of the lab, in which these tests may run, and fix the commit."""
+    """Let code believe that it runs in no guest of the lab, and on the commit "abc"."""
     for name in ("PGTABLE_CLEANUP_ACCELERATOR", "PGTABLE_CLEANUP_ICOUNT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(provenance, "commit", lambda: "abc")

@@ -61,7 +61,7 @@ def test_a_full_table_says_so_and_keeps_the_rest() -> None:
 
 
 def test_neighbours_do_not_crowd() -> None:
-    """As many units as the default threshold always fit, whatever the distance between them."""
+    """The default threshold of 64 units fits into the table, whatever the distance between them."""
     for stride in (1, 2, 3, 8, 512, 1024, 1 << 18):
         units = Units()
         assert units.mark_each(1000, 64, stride) == 0, stride

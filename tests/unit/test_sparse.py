@@ -7,7 +7,7 @@ from experiments.sparse import UNIT, sparse_mapping
 
 
 def test_what_is_around_those_kept() -> None:
-    """`around` returns runs as their first unit and the one past their last."""
+    """`around` returns runs between kept units: the first unit and the one after the last."""
     with sparse_mapping(9 * UNIT, seed=3) as mapping:
         assert mapping.around() == [(0, 9)]
         assert mapping.around([3, 4, 6]) == [(0, 3), (5, 6), (7, 9)]

@@ -66,7 +66,7 @@ def test_a_kernel_by_its_path_makes_a_name() -> None:
 
 
 def measured(wanted: list[sweep.Point], out: Path, commit: str | None) -> None:
-    """Write a result for each point, as if this commit had measured it."""
+    """Write a result for each point, as if `commit` had measured it."""
     for point in wanted:
         documents.write(
             made_document("7.3.4", point.workload.name), sweep.Store(out, commit).path(point)

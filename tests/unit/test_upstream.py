@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of which runs of upstream's bugs are repeated; the guests are faked."""
+"""Tests of which runs that look for upstream's bugs are repeated; the guests are faked."""
 
 from collections.abc import Sequence
 from typing import cast
