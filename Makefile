@@ -48,7 +48,7 @@ demo: build ## both headline experiments on 6.12, the table and results/report.h
 # The tiers run two at a time, the longest first, and all of them run whichever fails.
 TIERS := test-host $(KERNELS:%=test-guest-%) $(KERNELS:%=test-lab-%) $(KERNELS:%=test-shape-%) test-unit
 
-test: build ## every test: unit, host, and the guests and experiments of all kernels
+test: build build/bytecode ## every test: unit, host, and the guests and experiments of all kernels
 	@rm -f build/tiers build/boots
 	@echo "$(TIERS): what each says comes when it ends"
 	@export PGTABLE_CLEANUP_BOOT_LOG=$(CURDIR)/build/boots; $(MAKE_QUIETLY) -j2 $(TIERS); code=$$?; \
@@ -75,7 +75,7 @@ TEST_GUEST = $(BIN)/pgtable-cleanup lab run --timeout 2700
 GUEST_PYTEST = $(CURDIR)/$(BIN)/pytest -o faulthandler_timeout=180 -o faulthandler_exit_on_timeout=true
 
 # Guests can't write to the tree, so that pytest's bytecode of the tests has to be made here.
-build/bytecode: build
+build/bytecode: $(VENV)/installed $(wildcard tests/*.py tests/guest/*.py)
 	@PYTHONDONTWRITEBYTECODE= PGTABLE_CLEANUP_LAB=1 $(BIN)/pytest --collect-only tests/guest > $@ || { cat $@; false; }
 
 test-guest-%: build/bytecode

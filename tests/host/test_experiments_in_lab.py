@@ -311,13 +311,13 @@ def test_what_allocators_leave_is_freed(measured: Measure) -> None:
 
 # The costs of these loops are known, and a sleep takes time but no instructions. The median of
 # several turns leaves out the kernel's own work, which comes now and then.
-LOOPS = (1_000_000, 10_000_000, 50_000_000)
+LOOPS = (1_000_000, 10_000_000, 30_000_000)
 KNOWN_COSTS = f"""
 import json, time
 from statistics import median
 from experiments.cost import _calls, meter
 with meter.running() as counter:
-    cost = lambda operation: median(counter.net(operation).instructions for _ in range(5))
+    cost = lambda operation: median(counter.net(operation).instructions for _ in range(3))
     print(json.dumps({{
         "loops": [cost(lambda: _calls.loop(length)) for length in {LOOPS}],
         "sleep": cost(lambda: time.sleep(0.1)),
