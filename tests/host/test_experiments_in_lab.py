@@ -138,12 +138,15 @@ def the_run(measured: Measure, name: str) -> dict[str, Any]:
 def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
     """Empty tables of every level are freed, also those after page reclaim and of zero pages."""
     run = the_run(measured, name)
+    # The kernel passes over pages that a CPU has yet to put on an LRU list: 15 at most for each.
+    left = run["counts"].get("resident pages after", 0)
+    assert left <= 2 * 15
     # The mapping is whole GiB, so PMD tables are exact; its PUD tables depend on its address.
-    assert run["empty_tables"] == units
-    assert run["empty_upper_tables"]["pmd"] == units // 512
+    assert run["empty_tables"] == units - left
+    assert units // 512 - left <= run["empty_upper_tables"]["pmd"] <= units // 512
     assert run["empty_tables_after"] == 0
     assert vmpte(run, "released") >= (units + units // 512) * PAGE
-    assert vmpte(run, "cleaned") <= LEFT_AT_MOST
+    assert vmpte(run, "cleaned") <= LEFT_AT_MOST + 2 * left * PAGE
 
 
 def test_survivors_keep_their_tables(measured: Measure) -> None:
