@@ -174,7 +174,7 @@ def _client(scheduler: str | None, workers: int) -> Iterator["Client"]:
         ) from error
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="30s")
+            client = Client(scheduler, timeout="10s")
         except OSError as error:
             raise ExperimentError(f"there is no Dask scheduler at {scheduler}: {error}") from error
         with client:
