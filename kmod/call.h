@@ -71,10 +71,10 @@ struct pgtc_locks {
  * @range_end: end of the range
  * @mapped_to: the range has been checked for holes up to here
  * @hold: the current hold of the mmap lock
- * @exclusive: these candidates need every page fault kept out: they are tables
- *	of an upper level, or have zero-page entries to drop
+ * @exclusive: the candidates need every page fault kept out: they are tables of
+ *	an upper level, or some have zero-page entries to drop
  * @nr_candidates: how many tables the scan found empty
- * @candidate: the addresses that these begin to map, ascending
+ * @candidate: for each of them, the first address that it maps, ascending
  * @locks: what the current hold has locked beside the mmap lock
  * @nr_notifier: how many mmu notifier ranges the current hold has begun
  * @notifier: those ranges

@@ -224,7 +224,7 @@ static int __init pgtc_init(void)
 static void __exit pgtc_exit(void)
 {
 	misc_deregister(&pgtc_device);
-	/* On 6.1 tables are freed by an RCU callback of ours: it must have run. */
+	/* On 6.1 RCU callbacks of ours free tables: wait until all have run. */
 	rcu_barrier();
 }
 

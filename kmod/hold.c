@@ -8,8 +8,8 @@
 #include <linux/mmap_lock.h>
 
 /*
- * Reading the clock takes a twentieth of the time that a table takes.  Where a
- * few tables more in a hold don't matter, it is read once in eight tables.
+ * Reading the clock takes a twentieth of the time that is spent on a table.  If
+ * a few tables more in a hold don't matter, it is read once in eight tables.
  */
 #define TABLES_A_CLOCK_READING 8
 #define LONG_HOLD_NS (50 * NSEC_PER_USEC)

@@ -100,7 +100,7 @@ static int lock_rmap_of_vma(struct pgtc_call *call, struct vm_area_struct *vma)
 
 /**
  * pgtc_lock_rmap() - take the rmap locks of every VMA that overlaps a table
- * @call: mmap lock held; under pgtc_lock_vmas() if it is held for writing
+ * @call: mmap lock held; if for writing, pgtc_lock_vmas() has been called
  * @addr: the first address that the table maps
  *
  * All VMAs that overlap what a table maps share it, so the locks of all of them

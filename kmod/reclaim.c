@@ -120,8 +120,8 @@ static void notifiers_finish(struct pgtc_call *call)
 
 /*
  * May zero-page entries of this table be dropped?  That takes an exclusive hold:
- * until the flush other CPUs may read zeros by their TLBs.  If a fault could map
- * a page meanwhile, they would not see what is written to it.
+ * until the flush other CPUs may still read zeros through their TLBs.  If a
+ * fault could map a page meanwhile, they would not see what is written to it.
  */
 static bool zero_pages_may_go(const struct pgtc_call *call, unsigned long unit)
 {

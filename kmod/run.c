@@ -28,8 +28,8 @@ static bool limit_reached(const struct pgtc_call *call)
 }
 
 /*
- * Has everybody else gone who used the address space?  Then this call must not
- * keep its memory from being freed.
+ * Have all others gone who used the address space, or has the OOM reaper begun?
+ * Then this call must not keep the memory from being freed.
  */
 static bool target_gone(const struct pgtc_call *call)
 {

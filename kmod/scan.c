@@ -43,8 +43,8 @@ static void scan_table(struct pgtc_call *call, pmd_t *pmd, unsigned long unit,
 	int found;
 
 	/*
-	 * Some free tables without mmap write, but after an RCU grace period:
-	 * retract_page_tables() on 6.12, PT_RECLAIM on 7.3.
+	 * The mmap lock for reading does not keep retract_page_tables() (6.12)
+	 * and PT_RECLAIM (7.3) from freeing this table, but RCU does.
 	 */
 	rcu_read_lock();
 	entry = READ_ONCE(*pmd);
@@ -171,7 +171,7 @@ static void note_mapped(struct pgtc_call *call,
 }
 
 /*
- * A call that goes on from where the scan stops assumes that all before is
+ * A call that goes on from where this scan stops assumes that all before is
  * checked for holes.  So a hole that ends just there is counted now.
  */
 static void note_mapped_at_stop(struct pgtc_call *call)

@@ -79,19 +79,20 @@ unsigned long pgtc_past_none(const void *entry, unsigned long addr,
 
 /*
  * Return PGTC_ZERO_PAGES if this present entry maps a zero page that may be
- * dropped, else the skip reason.  pgtc_vma_keeps_zero_pages() may have another.
+ * dropped, else the skip reason.  pgtc_vma_keeps_zero_pages() may still have a
+ * reason to keep it.
  */
 static int classify_present(pte_t pte)
 {
 	if (!pte_special(pte) || !is_zero_pfn(pte_pfn(pte)))
 		return PGTABLE_CLEANUP_SKIP_MAPPED;
 	/*
-	 * Since 6.6 KSM marks and counts the zero pages that it placed: those
-	 * dropped here would stay in its ksm_zero_pages for ever.
+	 * Since 6.6 KSM marks and counts the zero pages that it placed.  If
+	 * they were dropped here, its ksm_zero_pages would count them for ever.
 	 */
 	if (pte_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_KSM_ZERO;
-	/* mremap() moved it: a checkpoint may go by its soft-dirty bit. */
+	/* mremap() set this bit, which tells a checkpoint what has changed. */
 	if (pte_soft_dirty(pte))
 		return PGTABLE_CLEANUP_SKIP_MAPPED;
 	return PGTC_ZERO_PAGES;
@@ -171,7 +172,8 @@ static bool pud_is_table(pud_t entry)
  * @mm: its mmap lock is held, and a live VMA overlaps the address's 2 MiB, so
  *	that the upper tables stay
  * @addr: the address
- * @next: if there is none, set to the address where the next one may be
+ * @next: set to the end of what this entry's PMD table maps, or, if there is no
+ *	entry, to the address where the next one may be
  *
  * Return: the entry, or NULL where an upper level is not a table.
  */

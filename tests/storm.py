@@ -15,7 +15,7 @@ from proof import results
 STORM = Path(__file__).parents[1] / "build/editable/storm"
 SEED = 1
 Storms = dict[str, dict[str, int]]
-# Drains come as often as can be: by each release, and by the library's thread each ms.
+# Drains come as often as can be: at each release, and every ms from the library's thread.
 CONF = "threshold:1,interval_ms:1,thread:true,stats:exit"
 # With the first setting jemalloc gives freed memory back at once, with the second later.
 DECAYS = ("dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50")
@@ -28,9 +28,9 @@ PATIENCE = 4
 def run(
     program: Path, seconds: int, env: dict[str, str], above: Mapping[str, int]
 ) -> dict[str, int]:
-    """Run a storm until each count exceeds `above`; return its and the library's counts.
+    """Run ever longer storms until one exceeds the counts in `above`; return its counts.
 
-    It must end by itself and have lost no byte.
+    These are the storm's and the library's.  Each storm must end by itself and lose no byte.
     """
     wanted = EVERYONE | dict(above)
     longest = PATIENCE * seconds

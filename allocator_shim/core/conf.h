@@ -17,11 +17,12 @@ enum { SHIM_HOOKS_NONE, SHIM_HOOKS_JEMALLOC };
 /**
  * struct shim_conf - the settings that a user may choose
  * @threshold: how many units of 2 MiB are noted before a drain
- * @interval_ms: how long after the first note a release also causes a drain
+ * @interval_ms: when the first note is this old, the next release causes a
+ *	drain, whatever the threshold
  * @zero_pages: whether drains drop zero-page entries, too
  * @thread: whether a thread of the shim's own keeps to the interval
  * @hooks: the allocator to install extent hooks in
- * @backend: who frees the tables: the module, or with null nobody
+ * @backend: who frees the tables: the module, or nobody (null)
  * @verbose: 0 to say nothing, 1 to say why the shim stops, 2 to say also what it
  *	found at the start
  * @stats: when to print the counts

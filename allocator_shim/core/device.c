@@ -74,8 +74,8 @@ static long features_of(int fd, struct pgtable_cleanup_features *features)
 }
 
 /*
- * Say whether a process survives the ioctl.  A child tries it, and this process
- * waits for it.
+ * Say whether a process survives the ioctl under the seccomp filter.  A child
+ * tries it, and this process waits for the child.
  */
 static bool ioctl_is_survived(int fd)
 {
@@ -83,7 +83,10 @@ static bool ioctl_is_survived(int fd)
 	int status = 0;
 	long pid;
 
-	/* This works as vfork() does, but the child's end raises no SIGCHLD. */
+	/*
+	 * This process waits as in vfork(), but the child has its own memory,
+	 * and its end raises no SIGCHLD.
+	 */
 	pid = shim_syscall5(__NR_clone, CLONE_VFORK, 0, 0, 0, 0);
 	if (!pid) {
 		features_of(fd, &features);

@@ -196,9 +196,10 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 }
 
 /*
- * Drains that the threshold causes get rarer while they free little, and more frequent
- * again when they free more.  Drains that the interval causes are rare anyway.  They
- * stay as they are, and find what the others left.
+ * A drain that frees little makes those that the threshold causes rarer, and
+ * one that frees more makes them more frequent again.  Drains that the interval
+ * causes are rare anyway.  They stay as frequent as they are, and free what the
+ * others left.
  */
 static void adapt(uint64_t tried, uint64_t freed)
 {

@@ -4,8 +4,9 @@
  *
  * Everything here may be called with an allocator's locks held, in a signal
  * handler, between vfork() and exec(), before main() and after it: it allocates
- * nothing, waits for nobody, and leaves errno alone.  A child of fork() begins
- * anew, however it was made; one of vfork() goes on in its parent's memory.
+ * nothing, waits for nobody, and leaves errno alone.  A forked child begins
+ * anew, whatever call forked it.  A child of vfork() goes on in its parent's
+ * memory.
  */
 #ifndef PGTC_SHIM_H
 #define PGTC_SHIM_H

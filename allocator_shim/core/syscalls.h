@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * System calls without libc's errno, cancellation or interposed wrappers.  The shim
- * runs inside the program's madvise(): its locks may be held, or a signal be handled.
+ * runs when the program calls madvise(): the program may hold locks then, or
+ * handle a signal.
  */
 #ifndef PGTC_SYSCALLS_H
 #define PGTC_SYSCALLS_H

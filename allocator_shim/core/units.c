@@ -43,7 +43,7 @@ int64_t shim_units_mark(struct shim_units *units, uint64_t first,
 		uint64_t seen =
 			atomic_load_explicit(slot, memory_order_relaxed);
 
-		/* Retry until the slot is another run's, or its run covers ours. */
+		/* Try while the slot is free, or its run begins like ours. */
 		while (!seen || first_of(seen) == first) {
 			if (count_of(seen) >= count_of(run))
 				return 0;

@@ -6,8 +6,8 @@
  *
  *	pgtable_cleanup_madvise(addr, length, MADV_CLEANUP_PGTABLE);
  *
- * The kernel is asked first.  So this is the proposed call itself on a kernel
- * that has it, and under libpgtable_cleanup.so; elsewhere it asks the module.
+ * This calls madvise() first.  That answers on a kernel that has the proposed
+ * call, and under libpgtable_cleanup.so.  Elsewhere the module is asked.
  *
  * One include path is enough: allocator_shim/include in a checkout, or where
  * `meson install` puts headers.  Any C from C99 on will do, and C++.

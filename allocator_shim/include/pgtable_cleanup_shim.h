@@ -27,7 +27,8 @@ extern "C" {
  * @zero_pages_dropped: zero-page entries that the drains dropped
  * @contended: drains that found every lock taken
  * @ns: time that the drains took, in nanoseconds
- * @backoff: how many times rarer drains are than at first, as they freed little
+ * @backoff: how many times rarer drains are than at first, because they freed
+ *	little
  * @hook_units: units that jemalloc's hooks gave back whole, with hooks:jemalloc
  */
 struct pgtable_cleanup_stats {

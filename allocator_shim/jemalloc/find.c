@@ -6,7 +6,7 @@
 
 #include "find.h"
 
-/* The names have no prefix where jemalloc is malloc(); Rust's crate has _rjem_. */
+/* No prefix: jemalloc is the process's malloc().  Rust's crate has _rjem_. */
 static const char *const prefixes[] = { "", "je_", "_rjem_" };
 
 static void *look_up(const char *prefix, const char *name)

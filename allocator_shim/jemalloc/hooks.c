@@ -275,7 +275,7 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		return true;
 	if (unuse((uintptr_t)addr + offset, length))
 		return false;
-	/* jemalloc takes the range to be committed still, so its pages count. */
+	/* jemalloc still takes this range to be committed: count it again. */
 	use((uintptr_t)addr + offset, length);
 	return true;
 }
@@ -371,7 +371,7 @@ static void unreserve(void)
 	end = 0;
 }
 
-/* Get the VmFlags of the mapping that holds an address, and the process's mappings' number. */
+/* Get the VmFlags of an address's mapping, and the number of all mappings. */
 static bool describe(uintptr_t addr, char *flags, size_t room,
 		     unsigned int *mappings)
 {
@@ -448,9 +448,9 @@ static const char *say_others(const char *file)
 /*
  * Look for hooks that are not jemalloc's own.  Hooks that replace others get memory
  * that they never handed out, and lose what the others kept count of.  jemalloc's
- * default hooks are in its own object, and the same in all arenas.  One case can't be
- * told from these: a program that is linked with jemalloc statically, and has given
- * all arenas one set of its own.
+ * default hooks are in its own object, and the same in all arenas.  One case
+ * looks just like that: a program that is linked with jemalloc statically, and
+ * has given all arenas one set of hooks of its own.
  *
  * Return: NULL if the hooks are jemalloc's, or why they can't be replaced.
  */

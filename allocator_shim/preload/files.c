@@ -23,7 +23,10 @@ static struct mapping {
 } mappings[ROOM];
 static unsigned int next;
 
-/* A thread that finds `busy` set gives up: a signal handler would wait for its own thread. */
+/*
+ * A thread that finds this set gives up.  A signal handler that waited here
+ * could wait for the very thread that it has interrupted.
+ */
 static _Atomic bool busy;
 
 static bool enter(void)

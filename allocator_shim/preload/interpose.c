@@ -5,7 +5,7 @@
  *
  * These are left out on purpose:
  * - posix_madvise(): glibc ignores POSIX_MADV_DONTNEED, so nothing is released
- * - syscall(): another library has it, of which syscall.c is a part
+ * - syscall(): only libpgtable_cleanup_syscall.so has it, see syscall.c
  * - calls that libc itself makes, for its malloc, say: these can't be seen
  */
 

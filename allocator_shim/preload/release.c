@@ -32,7 +32,7 @@ void release_advised(const void *addr, size_t length, int advice)
 	}
 }
 
-/* Say whether a pidfd is this process's.  Any way but /proc needs a newer kernel. */
+/* Say whether a pidfd is this process's.  Old kernels tell it only in /proc. */
 static bool is_own(int pidfd)
 {
 	struct shim_text path = { 0 };

@@ -2,7 +2,7 @@
 /*
  * libpgtable_cleanup_syscall.so: the same library, which also stands in front of
  * libc's syscall(), for programs that release memory by it.  It is a library of its
- * own, as the look at the number makes each call of syscall() slower.
+ * own because looking at the number makes each call of syscall() slower.
  */
 
 #include <errno.h>

@@ -34,7 +34,7 @@ static inline bool pgtc_mm_unstable(struct mm_struct *mm)
 #endif
 }
 
-/* Keep those out who hold this VMA's lock, which 6.4 brought, but no mmap lock. */
+/* Keep out holders of this VMA's lock (since 6.4) who hold no mmap lock. */
 static inline void pgtc_vma_start_write(struct vm_area_struct *vma)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
@@ -74,7 +74,7 @@ static inline bool pgtc_ksm_may_hide(const struct vm_area_struct *vma)
 #endif
 }
 
-/* Return why a table with this entry, neither present nor none, must stay. */
+/* Return why this entry, neither present nor none, keeps its table. */
 static inline enum pgtable_cleanup_skip pgtc_nonpresent_reason(pte_t pte)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)

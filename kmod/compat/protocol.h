@@ -3,11 +3,11 @@
  * Which locks make it safe to take an empty PTE table out of the tree, and how
  * to free it: the part of the protocol that differs by kernel.
  *
- * On every kernel the pmd lock comes next, then the pte lock, and under both all
- * 512 entries are checked again.  On every kernel upper tables and zero pages
- * need the mmap lock for writing, to keep every fault out.  A hold that has it
- * for writing write-locks each VMA as well: since 6.4 the mmap lock alone keeps
- * nobody out who has a VMA lock.
+ * On every kernel the pmd lock is taken after these locks, and the pte lock
+ * after that.  Under both, all 512 entries are checked again.  On every kernel
+ * upper tables and zero pages need the mmap lock for writing, to keep every
+ * fault out.  A hold that has the mmap lock for writing write-locks each VMA as
+ * well: since 6.4 the mmap lock alone keeps nobody out who has a VMA lock.
  */
 #ifndef PGTC_COMPAT_PROTOCOL_H
 #define PGTC_COMPAT_PROTOCOL_H
@@ -26,8 +26,8 @@
  * Every walker maps tables under RCU and rechecks the pmd under the pte lock:
  * PT_RECLAIM (6.14) frees under mmap read or a VMA lock, and khugepaged's
  * collapse_pte_mapped_thp() and retract_page_tables() recheck since then.
- * UFFDIO_MOVE answers EINVAL where the table of its source vanishes, beside
- * PT_RECLAIM as beside us; it moves nothing then.
+ * UFFDIO_MOVE answers EINVAL and moves nothing where the table of its source
+ * vanishes, whether PT_RECLAIM or this module has freed that.
  */
 #define PGTC_MMAP_WRITE	false
 #define PGTC_LOCK_I_MMAP false
@@ -36,11 +36,12 @@
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 /*
  * mmap write: collapse_pte_mapped_thp() clears the pmd under mmap read without
- * a recheck, so two could free one table.  VMA locks: UFFDIO_MOVE warns where
- * the table of its source vanishes, which needn't be registered.
+ * a recheck, so both it and this module could free the same table.
+ * VMA locks: UFFDIO_MOVE warns where the table of its source vanishes, and that
+ * source needn't be registered with userfaultfd.
  * i_mmap write: retract_page_tables() takes pte_lockptr(*pmd) under i_mmap read
  * without looking whether the pmd still points to a table.
- * The rest of the rmap walks under RCU and tolerates a vanished table.
+ * All other rmap walks are under RCU and tolerate a vanished table.
  */
 #define PGTC_MMAP_WRITE true
 #define PGTC_LOCK_I_MMAP true

@@ -28,10 +28,10 @@ static bool ends_with(const char *text, const char *end)
 }
 
 /*
- * Is this Debian's own build of the series?  Its version says "Debian
- * 6.12.117-1", its release is the ABI's name.  Another vendor's kernel of the
- * same number may carry backported mm code.  The cloud flavour is another
- * configuration.
+ * Is this Debian's own build of the series?  Then its version says "Debian
+ * 6.12.117-1", and its release is named by the kernel's ABI and flavour.
+ * Another vendor's kernel of the same number may carry backported mm code.  The
+ * cloud flavour has another configuration.
  */
 static bool debian_build(const struct new_utsname *uts)
 {

@@ -76,9 +76,10 @@ def scratch() -> Path:
 
 @pytest.fixture
 def kvm() -> Iterator[int]:
-    """Open the guest's /dev/kvm; QEMU's CPU has SVM, and a virtual machine has an mmu notifier.
+    """Open the guest's /dev/kvm: a process with a virtual machine has an mmu notifier.
 
-    The kernel patches its own code at the first virtual machine and at the end of the last.
+    QEMU's CPU has SVM, which kvm_amd needs.  The kernel patches its own code when the first virtual
+    machine begins, and when the last one ends.
     """
     with one_cpu():
         subprocess.run(["modprobe", "kvm_amd"], check=True)

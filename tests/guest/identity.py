@@ -142,7 +142,7 @@ def standing(identity: Identity, enter: int | None = None) -> Child:
 
 
 def as_argument(identities: Iterable[Identity]) -> str:
-    """Return the program argument that lists identities, all of the namespace where it runs."""
+    """Return identities as the argument of this program; all get the namespace that it runs in."""
     return json.dumps([[each.uid, list(each.capabilities), each.dumpable] for each in identities])
 
 

@@ -34,7 +34,8 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Fork, call `prepare` and run pgtable-cleanup, even as a user who can't read its files.
 
-    To start a Python that imports the command takes seconds under an emulator; a fork has both.
+    Under an emulator it takes seconds to start Python and to import the command.  In a fork Python
+    runs already, and the command is imported.
     """
     words = [str(argument) for argument in arguments]
     streams = [os.memfd_create(name) for name in ("stdout", "stderr")]

@@ -39,7 +39,7 @@ class Seen:
 def race(units: int, batches: int, wait_us: int = 0) -> Seen:
     """Run the race on CPUs 0 to 2, with calls whose ranges span `units` tables each.
 
-    The writer gives a call `wait_us` microseconds before the first write.
+    When a call has begun, the writer waits `wait_us` microseconds before its first write.
     """
     shared = memoryview(shared_words()).cast("Q")
     found: list[tuple[int, int]] = []

@@ -174,7 +174,7 @@ def test_kernel_thread(made: Area) -> None:
 
 
 def test_target_that_execs_and_exits_in_the_middle() -> None:
-    """A call works on the memory from before or after the exec, or answers ESRCH at the end."""
+    """Calls work on the memory of before or after an exec; after the exit they answer ESRCH."""
     freed = gone = 0
     for round_ in range(12):
         pid = os.fork()
@@ -200,7 +200,7 @@ def test_target_that_execs_and_exits_in_the_middle() -> None:
 
 
 def test_a_target_that_was_killed_is_let_go() -> None:
-    """A call on a killed process ends with ESRCH, so that the memory is freed soon."""
+    """A call on a killed process fails with ESRCH: it doesn't keep the memory from being freed."""
 
     def target() -> None:
         with area(512) as layout:
@@ -230,7 +230,7 @@ def test_unknown_ioctl(device: int) -> None:
 
 
 def test_the_size_in_the_ioctl_number_does_not_matter() -> None:
-    """A later header makes another ioctl number, because its struct is longer: it works too."""
+    """The longer struct of a later header makes another ioctl number, which works, too."""
     longer = _uapi.IOC_RECLAIM + (16 << 16)
     with area(2) as layout:
         layout.touch()

@@ -49,7 +49,7 @@ def total(counts: dict[str, int]) -> int:
 def emptied(
     units: int = UNITS, identity: Callable[[], object] = lambda: None
 ) -> Callable[[Pause], None]:
-    """Return a child's work: make so many empty tables, and one with a byte that must stay."""
+    """Return a child's work: make `units` empty tables, and one with a byte that must stay."""
 
     def work(pause: Pause) -> None:
         identity()
@@ -257,7 +257,7 @@ def test_ctrl_c_tells_what_was_done(children: Sequence[Child]) -> None:
 def mapper(
     fd: int, flags: int = mmap.MAP_SHARED, identity: Callable[[], object] = lambda: None
 ) -> Callable[[Pause], None]:
-    """Return a child's work: map and read a file; later, check that all but a unit is punched."""
+    """Return a child's work: map and read a file; later, check that only its first unit is left."""
 
     def work(pause: Pause) -> None:
         identity()
@@ -400,7 +400,7 @@ def test_mappers_of_a_file_on_an_overlay() -> None:
     assert os.makedev(major, minor) != path.stat().st_dev
 
     def found(path: Path) -> bool:
-        """Return whether this process is said to map the file where it maps the C library."""
+        """Return whether mappers() lists this process, at the address of its C library."""
         return any(
             address <= start < address + length
             for pid, ranges in cleanup.mappers(path)

@@ -67,7 +67,7 @@ def content(unit: int) -> bytes:
 
 
 def fill(made: Area, units: Collection[int] = ALL, at: int = 0) -> None:
-    """Write a page in each of some units, `at` so many bytes from the unit's start."""
+    """Write a page in each of some units, `at` bytes from the unit's start."""
     for unit in units:
         store(made.unit(unit) + at, content(unit))
     assert with_entries(made) >= set(units)
@@ -103,10 +103,10 @@ def reclaim(
     ranges: Sequence[tuple[int, int]] = (),
     pid: int | None = None,
 ) -> None:
-    """Free the tables of the emptied units, and check how many others are `kept` by reason.
+    """Free the tables of the emptied units; for each reason, check how many others are `kept`.
 
-    The `bare` units had no table left before. Where the area has holes, `ranges` name what is
-    mapped of it. The tables are those of the process `pid`, by default this one.
+    The `bare` units had no table left before. If the area has holes, `ranges` are the parts of it
+    that are mapped. The tables are those of the process `pid`, by default this one.
     """
     assert emptied or kept
     assert with_entries(made, pid or "self") == set(range(made.units)) - {*emptied, *bare}
@@ -197,7 +197,7 @@ def test_page_reclaim_of_written_file_pages(cgroup: Path, request: pytest.Fixtur
 
 
 def test_pages_freed_lazily_once_reclaimed(cgroup: Path) -> None:
-    """Pages given to MADV_FREE are data until the kernel reclaims them, or if written again."""
+    """MADV_FREE's pages are data until the kernel reclaims them; those written again stay data."""
     rewritten = range(0, UNITS, 4)
 
     def target(pause: Callable[[], None]) -> None:
@@ -227,7 +227,8 @@ def page_out(made: Area, units: Collection[int]) -> None:
         # 7.3 splits large folios first, which only unmaps them: reading maps their pages again.
         check(made, left)
         for unit in left:
-            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)  # UNIT, as faultaround maps more pages
+            # The whole unit, because faultaround maps pages beside the filled one, too.
+            madvise(made.unit(unit), UNIT, MADV_PAGEOUT)
 
     until(lambda: not in_memory(made) & set(units), attempt, "the units' pages paged out")
 
@@ -401,7 +402,7 @@ def test_write_protection_markers_come_and_gone(unregister: bool, series: str) -
 
 @pytest.mark.parametrize("stays", [False, True], ids=["unmapped", "MREMAP_DONTUNMAP"])
 def test_entries_moved_out_of_the_table(stays: bool) -> None:
-    """A table whose pages mremap() moved away is freed, where a VMA still overlaps it."""
+    """A table is freed once mremap() has moved its pages away, if a VMA still overlaps it."""
     with area(UNITS) as made, area(UNITS) as there:
         fill(made)
         for unit in ODD:

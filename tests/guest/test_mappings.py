@@ -72,7 +72,7 @@ def test_file_mapping(scratch: Path, flags: int) -> None:
 
 
 def test_read_only_file_mapping_of_the_page_cache() -> None:
-    """After a reclaim a fault maps again what the page cache holds, also around it."""
+    """After a reclaim a fault maps the page cache's pages again, and reads what was there."""
     with Path(sys.executable).resolve().open("rb") as file, reserved(1) as made:
         map_at(made.addr, UNIT, mmap.MAP_PRIVATE, file.fileno(), prot=mmap.PROT_READ)
         expected = peek(made.addr, 8, 1)
@@ -109,7 +109,7 @@ def test_table_shared_by_several_vmas_of_every_kind() -> None:
 
 
 def test_more_vmas_in_a_table_than_one_batch_can_lock(series: str) -> None:
-    """A table of 64 files is skipped on kernels that need the lock of each, and freed on 7.3."""
+    """A table that 64 files share is skipped where each file must be locked, and freed on 7.3."""
     with reserved(1) as made:
         piece = UNIT // 64
         with contextlib.ExitStack() as stack:
@@ -240,7 +240,7 @@ def test_userfaultfd_on_any_overlapping_vma_keeps_the_table() -> None:
 
 
 def test_pages_poisoned_by_userfaultfd_are_never_touched(series: str) -> None:
-    """A table is kept for the marker of UFFDIO_POISON, which outlives the registration."""
+    """A marker of UFFDIO_POISON keeps its table, even after the range is unregistered."""
     if series == "6.1":
         pytest.skip("UFFDIO_POISON is of Linux 6.6")
     poison = 0xC020AA08

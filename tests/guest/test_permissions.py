@@ -11,7 +11,7 @@ Three kinds of targets are left out:
 - one outside the namespace that owns its memory is impossible: a process leaves a namespace only
   for a child of it;
 - one of another user shows nothing new: what counts is whether its user is the caller's;
-- a thread other than the first has no pidfd on 6.1 (PIDFD_THREAD is of 6.9).
+- a thread other than the first has no pidfd on 6.1 (6.9 brought PIDFD_THREAD).
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def calling(
 
 
 def own_targets(identity: Identity, series: str) -> list[Target]:
-    """Return targets that are the caller under all its names, or descend from it."""
+    """Return as targets the caller, by each of its names, its child, and who shares its memory."""
     born = Child(lambda pause: pause())
     beside = share_memory()
     # Caller and child were forked: their memory belongs to the namespace that the tests began in.
@@ -392,7 +392,7 @@ def errno_of(work: Callable[[], object]) -> int:
 
 
 def test_rule_knows_every_answer(series: str) -> None:
-    """`rule` expects each answer of some call: one that refused everybody would prove nothing."""
+    """`rule` expects each answer of some call: a rule that always refused would prove nothing."""
     pairs = itertools.product(CALLERS, TARGETS)
     assert {rule(*pair, series) for pair in pairs} == {0, errno.EPERM, errno.EACCES}
 
@@ -401,7 +401,7 @@ def test_rule_knows_every_answer(series: str) -> None:
 def test_every_caller_on_every_target(scope: int, callers: Sequence[Caller]) -> None:
     PTRACE_SCOPE.write_text(str(scope))
     with killed(standing(PLAIN)) as target:
-        # The scope is at work: from 1 on it forbids to attach.
+        # The scope is in force: from 1 on it forbids attaching.
         assert in_fork(partial(attach, target.pid)) == (errno.EACCES if scope else 0)
     assert [cell for caller in callers for cell in caller.call_all()] == []
 

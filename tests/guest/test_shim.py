@@ -52,7 +52,7 @@ def churn(base, units):
 
 
 def stopped(why: str) -> str:
-    """Return what the library prints when it gives up."""
+    """Return what the library prints when it stops for this reason."""
     return f"pgtable-cleanup: {why}; empty page tables stay where they are\n"
 
 
@@ -120,7 +120,7 @@ def test_fork_copies_no_empty_tables() -> None:
 
 @pytest.mark.parametrize("preloaded", [True, False], ids=["preloaded", "header"])
 def test_the_proposed_call(preloaded: bool) -> None:
-    """madvise() takes the proposed advice with the library, or by the function in the C header."""
+    """The proposed advice works in the library's madvise(), and in the C header's function."""
     answered = run(
         f"call = c.{'' if preloaded else 'cleanup_'}madvise\n"
         + program("""
@@ -175,7 +175,7 @@ def test_the_descriptor_is_high_and_ends_with_the_program() -> None:
 
 @contextmanager
 def ioctls_traced() -> Iterator[list[int]]:
-    """Trace the module's ioctls, and in the end put their descriptors into the yielded list."""
+    """Trace the module's ioctls; when the block ends, add their descriptors to the list yielded."""
     seen: list[int] = []
     TRACING.mkdir()
     enable = TRACING / "events/syscalls/sys_enter_ioctl/enable"
@@ -352,7 +352,7 @@ def test_a_filter_by_prctl_ends_it_after_a_last_drain() -> None:
 
 
 def test_hooks_leave_the_tables_to_the_module_where_the_kernel_keeps_them() -> None:
-    """The library's own madvise(), which frees tables, isn't mistaken for the kernel's."""
+    """When the library's own madvise() frees tables, the kernel isn't taken to have freed them."""
     ended = run(
         program("""
             from allocator_shim import jemalloc
@@ -403,7 +403,7 @@ def test_hooks_hand_out_zeros_where_memory_was_locked() -> None:
 
 
 def test_what_low_yields_left_goes_by_time() -> None:
-    """Drains by time free all tables, however rare drains for the threshold have got."""
+    """Drains that the interval causes free all tables, however rare the threshold's have become."""
     ended = run(
         program("""
             from allocator_shim import preloaded

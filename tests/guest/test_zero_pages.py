@@ -114,7 +114,7 @@ def test_in_a_file_mapping_they_are_data() -> None:
         os.pwrite(file, b"\5", 0)
         map_at(made.addr, UNIT, mmap.MAP_PRIVATE, file)
         with userfaultfd(made.addr, UNIT) as fd:
-            # Only missing pages can be filled: in a mapping of a file, its holes.
+            # UFFDIO_ZEROPAGE fills only missing pages: in a mapping of a file these are its holes.
             punch_hole(file, 0, PAGE)
             fcntl.ioctl(fd, zeropage, bytearray(struct.pack("=QQQq", made.addr, PAGE, 0, 0)))
         os.pwrite(file, b"\5", 0)
@@ -145,7 +145,7 @@ def test_under_userfaultfd_they_stay() -> None:
 
 
 def test_moved_ones_stay() -> None:
-    """Zero pages moved by mremap() stay: it marked them soft-dirty, as changed since a check."""
+    """Zero pages that mremap() moved stay: it marks them soft-dirty, that is, as changed."""
     with reserved(1) as source, area(1) as made:
         map_at(source.addr, UNIT, ANON)
         madvise(source.addr, UNIT, MADV_NOHUGEPAGE)
@@ -183,11 +183,11 @@ def ksm() -> Iterator[None]:
 
 
 def test_those_of_ksm_stay(series: str) -> None:
-    """Zero pages that KSM placed and counts (6.6+) stay; before, all in mergeable memory do."""
+    """Zero pages that KSM placed stay; before 6.6, all zero pages in mergeable memory do."""
     units, kept = 16, 4
     counter = KSM / "ksm_zero_pages"
     with ksm(), area(units) as made:
-        # These units hold pages written with zeros; the rest get the kernel's zero page.
+        # The first units get pages full of zeros, for KSM; the rest is only read, further down.
         poke(made.addr, kept, UNIT, 0)
         madvise(made.addr, kept * UNIT, MADV_MERGEABLE)
         frames = zero_frames(made, kept)

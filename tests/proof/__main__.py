@@ -40,7 +40,7 @@ _stored = click.option(
 
 @click.group()
 def main() -> None:
-    """Prove that the module breaks nothing, and that whatever would is noticed."""
+    """Prove that the module breaks nothing, and that the tests would notice if it did."""
 
 
 @main.command("all")
@@ -49,7 +49,7 @@ def main() -> None:
 @_stored
 @click.option("--again", is_flag=True, help="Run what passed already, too.")
 def all_command(lines: Sequence[str], long_: bool, out: Path, again: bool) -> None:
-    """Run all proofs of the kernels that did not pass yet with the module as it is."""
+    """Run each proof on each of the kernels, unless it passed with the module as it is."""
     scale: Scale = "long" if long_ else "short"
     failed = []
     for one in standings(scale, stored=out):

@@ -37,7 +37,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[int, int], bool]] = {
 
 
 def of_module(kernel: str, kmod: Path = KMOD) -> str:
-    """Hash the sources of the .ko, and its Kbuild, as the kernels of that line compile them."""
+    """Hash the .ko's sources and its Kbuild, as a line of kernels, such as 6.12, compiles them."""
     files = [
         path
         for path in sorted(kmod.rglob("*"))

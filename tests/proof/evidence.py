@@ -30,7 +30,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class About:
-    """The hashes of what a proof is about: it counts for as long as these stay the same."""
+    """Hashes of what a proof is about: a stored proof counts for as long as these stay the same."""
 
     module: str
     """The hash of the module as it is for that kernel."""
@@ -71,7 +71,7 @@ def store(document: Document, log: str, stored: Path = STORED) -> Path:
 
 
 def replace(file: Path, content: object) -> None:
-    """Write JSON to a file, which an interruption leaves as it was before."""
+    """Write JSON to a file; if that is interrupted, the file stays as it was."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(json.dumps(content, indent=1) + "\n")
@@ -111,7 +111,7 @@ def configuration(kernel: Kernel) -> str | None:
 
 
 def trimmed(log: str) -> str:
-    """Shorten a kernel's log, and leave out where this checkout and its user's home are.
+    """Shorten a kernel's log, and leave out the paths of this checkout and of the user's home.
 
     Lines that repeat the one before become one, and the middle of a log that is too long is left
     out.

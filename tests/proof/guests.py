@@ -49,10 +49,10 @@ class Seen:
 
 @dataclass
 class Stage:
-    """Plays scenarios in one guest, and in another once the kernel of the first complained.
+    """Plays scenarios in one guest, and in a new one whenever the guest's kernel has complained.
 
-    `builds` are the other builds of the module that it may be told to play with: a guest sees only
-    what was named when it booted.
+    `builds` are the other builds of the module that `play` may get: a guest sees only the files
+    that were named when it booted.
     """
 
     kernel: lab.Kernel

@@ -26,7 +26,7 @@ ZEROS_APPEND = "debug_pagealloc=off"
 # The sources of the scenarios, which the proofs `mutations` and `upstream` play.
 SCENARIOS = ("proof/scenarios", "proof/modules/delay", "proof/modules/shadow")
 RELOADS = 2
-# A storm may last so much longer than it was asked to: see LEAST_PATIENCE in storms.storm.
+# A storm may last this much longer than it was asked to: see LEAST_PATIENCE in storms.storm.
 SPARE_SECONDS = 1800
 
 

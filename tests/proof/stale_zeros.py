@@ -3,8 +3,8 @@
 
     PYTHONPATH=tests:build/editable python -P -m proof.stale_zeros --rounds 1000000
 
-This repeats the race of tests/guest/stale_zeros.py for so many rounds, by calls over many tables
-and over few in turn.  It prints figures as JSON, and exits with 1 where a zero was stale, a page
+This repeats the race of tests/guest/stale_zeros.py for that many rounds.  Ranges of many tables and
+of few take turns.  It prints figures as JSON, and exits with 1 where a zero was stale, a page
 was not zero before, the kernel complained, or too few zero pages were dropped for a race.
 """
 

@@ -17,7 +17,7 @@ from proof.evidence import Scale
 
 TESTS = Path(__file__).parents[1]
 MODULES = TESTS / "proof/modules"
-# Extensions that only tests use are built beside each other.
+# The extensions that only tests use are all built in the directory of _raw.
 PYTHONPATH = f"{TESTS}:{Path(_raw.__file__).parent}"
 PYTHON = (sys.executable, "-P", "-m")
 # A test that hangs ends its guest, with the stacks of all threads.
@@ -63,7 +63,7 @@ class Task:
 
     @property
     def guests_kernel(self) -> lab.Kernel:
-        """Return the kernel, which every proof has that runs in guests."""
+        """Return the kernel of the guests; only a proof on the host has none."""
         assert self.kernel is not None
         return self.kernel
 
@@ -103,7 +103,7 @@ class Task:
         return Outcome(self.left(), done.dmesg)
 
     def left(self) -> Figures:
-        """Return the kept figures: those of figures.json, and other files' by name."""
+        """Return the kept figures: those in figures.json, and those of other files by file name."""
         files = sorted(self.work.glob("*.json"))
         found: Figures = {file.stem: json.loads(file.read_text()) for file in files}
         return {**found.pop("figures", {}), **found}

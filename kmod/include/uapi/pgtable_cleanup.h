@@ -71,11 +71,13 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_PFNMAP: a VMA that a driver fills (VM_PFNMAP,
  *	VM_MIXEDMAP, VM_IO or VM_DONTEXPAND), or one of a DAX file, overlaps the
  *	table
- * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: all pages are zero pages, and KSM placed some
- *	(MAPPED unless PGTABLE_CLEANUP_ZERO_PAGES is set).  Before Linux 6.6
- *	KSM's can't be told: any zero page in a VM_MERGEABLE VMA counts
+ * @PGTABLE_CLEANUP_SKIP_KSM_ZERO: all pages are zero pages, and KSM placed
+ *	some; if PGTABLE_CLEANUP_ZERO_PAGES is not set, the reason is MAPPED
+ *	instead.  Before Linux 6.6 KSM's zero pages can't be told from others:
+ *	any in a VM_MERGEABLE VMA counts as KSM's
  * @PGTABLE_CLEANUP_SKIP_LOCKED: all pages are zero pages, and a VM_LOCKED VMA
- *	overlaps the table (MAPPED likewise)
+ *	overlaps the table; if PGTABLE_CLEANUP_ZERO_PAGES is not set, the reason
+ *	is MAPPED instead
  *
  * @PGTABLE_CLEANUP_SKIP_CONTENDED: a lock that may not be waited for was taken
  * @PGTABLE_CLEANUP_SKIP_TOO_MANY_LOCKS: more VMAs share the table than one
@@ -83,7 +85,8 @@ struct pgtable_cleanup_range {
  * @PGTABLE_CLEANUP_SKIP_REFILLED: it was empty when scanned, not when locked
  * @PGTABLE_CLEANUP_SKIP_CHANGED: the table or its VMAs changed after the scan
  * @PGTABLE_CLEANUP_SKIP_VMA: an empty PMD or PUD table that a VMA forbids to
- *	free: hugetlb, or as UFFD and PFNMAP say of PTE tables
+ *	free: one of hugetlb, or one for which UFFD or PFNMAP would keep a PTE
+ *	table
  *
  * @PGTABLE_CLEANUP_SKIP_THP: 2 MiB units mapped by a transparent huge page;
  *	an anonymous one keeps a deposited PTE table that can't be freed
@@ -129,9 +132,10 @@ enum pgtable_cleanup_skip {
  * @inode_fd: reserved, must be -1
  * @nr_ranges: entries of @ranges, at most PGTABLE_CLEANUP_MAX_RANGES; 0 does nothing
  * @ranges: pointer to an array of struct pgtable_cleanup_range
- * @max_tables: stop after freeing (SCAN_ONLY: seeing) so many tables, of all
+ * @max_tables: stop after freeing (SCAN_ONLY: seeing) this many tables, of all
  *	levels together; 0: no limit
- * @max_hold_ns: after so many ns a lock hold takes up no more work; 0: default
+ * @max_hold_ns: once a hold of the target's mmap lock has lasted this many ns,
+ *	it begins no more work; 0: default
  *
  * Read and written, so that a call that stopped early goes on when repeated
  * with the same struct:
@@ -195,8 +199,8 @@ struct pgtable_cleanup_args {
  * @size: read: as in struct pgtable_cleanup_args; written: what the module knows
  * @abi_version: PGTABLE_CLEANUP_ABI_VERSION of the module
  * @features: PGTABLE_CLEANUP_FEATURE_UNPROVED, ...
- * @flags: flags of struct pgtable_cleanup_args that it serves
- * @levels: levels that it serves
+ * @flags: flags of struct pgtable_cleanup_args that the module serves
+ * @levels: levels that the module serves
  * @max_ranges: most ranges one call takes
  * @batch: most tables freed under one flush
  * @default_max_hold_ns: what max_hold_ns 0 stands for

@@ -277,7 +277,7 @@ class Generator:
         self._seed = seed
 
     def batch(self, index: int, size: int = BATCH, *, flips: bool = False) -> Batch:
-        """Make calls with a few strange fields, or with `flips` valid calls and a byte to flip."""
+        """Make calls with a few strange fields; with `flips`, valid calls and a byte to flip."""
         self._rng = np.random.default_rng([self._seed, index])
         pool = self._ranges()
         images = self._proper_structs(pool, size, rows_each=ROWS // size if flips else 0)
@@ -323,7 +323,7 @@ class Generator:
         return pool
 
     def _proper_structs(self, pool: NDArray[Any], size: int, rows_each: int) -> NDArray[np.uint8]:
-        """Make valid structs; with `rows_each`, each has at most that many ranges, not shared."""
+        """Make valid structs; with `rows_each`, each has up to that many ranges of its own."""
         args = np.zeros(size, ARGS)
         args["size"] = self._pick((*[SIZE] * 8, SIZE_MIN, 72, 200, SIZE + 8, 512, PAGE), size)
         args["flags"] = self._pick(
@@ -436,7 +436,7 @@ class Generator:
 
 
 def smallest(module: Module, batch: Batch) -> Batch:
-    """Simplify a call that got a wrong answer: reset the fields that don't matter to it."""
+    """Simplify a call that got a wrong answer: reset each field that isn't needed for it."""
     args = batch.images.view(ARGS)
     plain = {"size": SIZE, "levels": 1, "pidfd": -1, "inode_fd": -1}
     for name in reversed(ARGS.names or ()):

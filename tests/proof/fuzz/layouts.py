@@ -73,7 +73,7 @@ MAP_HUGETLB = 0x40000
 PRESENT, SWAPPED, GUARD, MARKER = (1 << bit for bit in (63, 62, 58, 57))  # bits of a pagemap entry
 FRAME = (1 << 55) - 1
 MOST_PIECES = 14
-TRIES = 3  # a layout fails if so many runs in a row end with Drift
+TRIES = 3  # a layout fails if this many runs in a row end with Drift
 FILE_PAGES = 8 * 512  # the most pages of the file in one mapping; other mappings may map them, too
 
 Op = tuple[str, int]
@@ -85,7 +85,7 @@ class Mismatch(Exception):
 
 
 class Drift(Mismatch):
-    """VmPTE differs from the model's count, maybe only by a new table outside the layout."""
+    """VmPTE differs from the model's count, maybe just because other memory got a table."""
 
 
 @dataclass(frozen=True)
@@ -353,7 +353,8 @@ class Layout:
         new_end = to + end - start
         apart = new_end <= start or end <= to
         whole = all(_is_whole(other, to, new_end) for other in self._space.within(to, new_end))
-        # mremap() marks zero pages as soft-dirty: no observer can tell these from others.
+        # mremap() would mark zero pages as soft-dirty, and no observer can tell marked ones from
+        # others: none is moved.
         if not apart or not whole or new_end > END or self._zero_pages_within(start, end):
             return
         self._note(f"move to {to:#x}", start, end)
@@ -561,7 +562,7 @@ def mismatch(machine: Machine, ops: Sequence[Op]) -> tuple[str, Counter[str]]:
 
 
 def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list[Op]:
-    """Leave out operations as long as the others still fail, in ever shorter stretches."""
+    """Leave out stretches of operations, the longest first, where the others still fail."""
     left = list(ops)
     size = len(left)
     while size := size // 2:
@@ -576,7 +577,7 @@ def smallest(ops: Sequence[Op], fails: Callable[[Sequence[Op]], object]) -> list
 
 
 def _is_whole(piece: Piece, start: int, end: int) -> bool:
-    """Return whether unmapping a stretch that overlaps the piece does not split a huge page."""
+    """Return whether the piece, if it is a huge page, stays whole when a stretch is unmapped."""
     return piece.mapped_by_pages or (start <= piece.start and piece.end <= end)
 
 

@@ -106,7 +106,7 @@ class World:
     """All that an answer depends on beside the call."""
 
     arena: Arena
-    pool: NDArray[Any]  # RANGE, where the calls' pointers lead; unmapped memory follows
+    pool: NDArray[Any]  # of RANGE: what calls point to; unmapped memory follows it
     pool_addr: int
     user_end: int
     devices: tuple[int, ...]  # descriptors of the device
@@ -229,7 +229,7 @@ class Verdict:
     """The answers that the ABI allows to each call of a batch."""
 
     allowed: Column  # bit N: errno N; bit 0: success
-    image: Column  # ARGS after a call that was carried out to its end
+    image: Column  # of ARGS: the struct after a call that was carried out to its end
     exact: Column  # whether the image is known in full
     limited: Column  # whether max_tables may have ended the call early
     known_bytes: Column  # how many bytes of the struct the module writes
@@ -242,7 +242,7 @@ class Verdict:
 
 
 def answers(calls: Column, images: NDArray[np.uint8], world: World) -> Verdict:
-    """Return what the ABI says of a batch: `calls` of CALL, each with the bytes of its struct."""
+    """Return what the ABI allows for a batch; a row of `images` is a call's struct."""
     return _Judge(calls, images, world).verdict()
 
 
@@ -350,7 +350,7 @@ class _Judge:
         )
 
     def _carried_out(self) -> tuple[Column, Column, Column, Column]:
-        """Return what valid calls return, their structs, and how far these are known."""
+        """Return valid calls' answers, and of Verdict `image`, `exact` and `limited`."""
         args, arena, ranges = self.args, self.world.arena, self.ranges
         whole = args["flags"] & _uapi.WHOLE_MM != 0
         scans = args["flags"] & _uapi.SCAN_ONLY != 0
@@ -452,7 +452,7 @@ def wrong_answers(
     asked, got = (table.view(ARGS).reshape(-1) for table in (images, after))
     wanted = verdict.image.copy()
     freed = got["freed"].sum(1)
-    # No model knows the flushes, which are bounded below, nor how long the longest hold was.
+    # No model knows the longest hold, nor the number of flushes; that is checked against bounds.
     wanted["flushes"], wanted["longest_hold_ns"] = got["flushes"], got["longest_hold_ns"]
     whole_counts = verdict.known_bytes == SIZE
     flushes_right = ((got["flushes"] > 0) == (freed > 0)) & (got["flushes"] <= freed)
@@ -471,7 +471,7 @@ def wrong_answers(
 
 
 def _bounded(asked: Column, got: Column, verdict: Verdict, whole_counts: Column) -> Column:
-    """Return whether calls that the model knows only in part keep within its bounds."""
+    """Return whether the answers that the model knows only in part keep within its bounds."""
     full = verdict.image
     scans = asked["flags"] & _uapi.SCAN_ONLY != 0
     done = np.where(scans, got["tables"].sum(1), got["freed"].sum(1))

@@ -80,9 +80,9 @@ class Space:
     def __init__(self) -> None:
         """Begin with nothing mapped."""
         self.pieces: list[Piece] = []
-        # Of each level, the tables' addresses // span.
+        # A set for each level: a table is there as the first address that it maps // its span.
         self.tables: tuple[set[int], ...] = (set(), set(), set())
-        self.leaves: dict[int, str] = {}  # by unit that a huge page maps, its kind
+        self.leaves: dict[int, str] = {}  # for each unit that a huge page maps, the page's kind
 
     @property
     def pages(self) -> int:

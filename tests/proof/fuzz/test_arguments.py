@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Random arguments: every answer is one that the ABI documents, and no byte beside it is written.
 
-`--seed` repeats a run; it makes `--calls` calls, or an eighth of them while bytes change.
+`--seed` repeats a run.  A run makes `--calls` calls, or an eighth as many where another process
+changes bytes meanwhile.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 from proof.conftest import Record
 from proof.fuzz.arguments import BATCH, FLIPPED_BATCH, Generator, Module, described, smallest
 
-# On a busy host the guest's CPUs seldom run at once: until a byte changes during a call, a run may
-# make this many times as many calls.
+# On a busy host the guest's CPUs seldom run at once, and a byte seldom changes during a call.
+# Until one does, a run makes more calls: up to this many times its usual number.
 PATIENCE = 64
 
 

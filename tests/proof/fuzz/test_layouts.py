@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Random layouts: each answer equals the model's, VmPTE falls by the tables freed, data stay.
 
-`--seed` repeats a run; an eighth of `--calls` is its length.
+`--seed` repeats a run.  A run lasts until it has made an eighth of `--calls` calls.
 """
 
 from collections import Counter

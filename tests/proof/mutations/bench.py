@@ -55,7 +55,7 @@ def made_of(mutation: Mutation, kernel: str) -> str:
 
 
 def standing(kernel: lab.Kernel, line: str, verdicts: Iterable[Verdict]) -> dict[str, Verdict]:
-    """Return the verdicts that still stand, by mutation; only one that was caught ever does."""
+    """Return the verdicts that still stand, by mutation; a mutation not caught is judged again."""
     current = {one.name: made_of(one, line) for one in wanted(line)}
     return {
         one["name"]: one
@@ -66,7 +66,7 @@ def standing(kernel: lab.Kernel, line: str, verdicts: Iterable[Verdict]) -> dict
 
 
 class Bench:
-    """Judges mutations on one kernel, all in one guest until its kernel complains."""
+    """Judges mutations on one kernel."""
 
     def __init__(self, line: str, kernel: lab.Kernel, tries: int, progress: Progress) -> None:
         """Prepare a bench for a line of kernels; `tries` is how often a scenario is played."""
@@ -80,8 +80,8 @@ class Bench:
     def judge_all(self, mutations: Sequence[Mutation], *, full: bool) -> Iterator[Verdict]:
         """Yield a verdict on each mutation.
 
-        With `full`, all runs are made, in guests of their own; without, each mutation is tried
-        until it is caught.
+        With `full`, each mutation is played with all seeds, in a guest of its own.  Without, it is
+        played until it is caught, and all mutations share a guest until its kernel complains.
         """
         builds = [self._build(one) for one in mutations]
         judge = self._judge if full else self._look
@@ -123,7 +123,7 @@ class Bench:
         mutated = stage.mutated
         seen = stage.play(missing, until=until) if missing else {}
         if mutated and any(one.outcome == "failed" for one in seen.values()):
-            # A mutation may have left damage behind in this guest: the module needs another one.
+            # A mutation may have damaged this guest: play the module as it is again, in a new one.
             stage.leave()
             seen = stage.play(missing, until=until)
         self._unmutated |= seen

@@ -23,7 +23,7 @@ class Mutation:
     """One protection of the module switched off, and the scenario that must notice.
 
     `scenario` is the test below scenarios/ that must fail then, and must pass otherwise;
-    `kernels` are those on which the protection matters, `elsewhere` says why on no others.
+    `kernels` are those on which the protection matters; `elsewhere` says why not on others.
     """
 
     name: str
@@ -33,7 +33,8 @@ class Mutation:
     elsewhere: str = ""
 
 
-# With this edit, freeing PTE tables takes the mmap lock only for reading, upper ones for writing.
+# With this edit PTE tables are freed under the mmap lock for reading, except to drop zero pages.
+# Upper tables are still freed under it for writing.
 FOR_READING = [
     Edit(
         "hold.c",
@@ -42,7 +43,7 @@ FOR_READING = [
     )
 ]
 # With this edit, freeing PTE tables takes no VMA locks, except to drop zero pages.  That matters
-# only on a kernel where it needs the mmap lock for writing.
+# only on a kernel where freeing PTE tables takes the mmap lock for writing.
 NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
     "reclaim.c",
     "if (call->hold.writing)\n\t\tlock_vmas(call, from);",

@@ -9,9 +9,9 @@ from proof.task import Outcome, ProofFailed, Task
 
 
 def prove(task: Task) -> Outcome:
-    """Judge each mutation of what the kernel compiles; use earlier verdicts that are still valid.
+    """Judge each mutation that matters on the kernel; use earlier verdicts that are still valid.
 
-    Each verdict is saved when it is there, so that an interrupted proof goes on after the last.
+    Each verdict is saved at once, so that an interrupted proof goes on after the last one.
     """
     mutations = wanted(task.line, task.only)
     kernel = task.guests_kernel

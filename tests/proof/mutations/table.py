@@ -13,7 +13,7 @@ HEAD = """\
 
 
 def markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table, with a line for each kernel on which a protection does not matter."""
+    """Return verdicts as a table, with lines also for kernels where a protection is not needed."""
     rows = []
     for mutation in MUTATIONS:
         for kernel in ALL:

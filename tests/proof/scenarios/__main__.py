@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Play races with the module, their windows widened, each of which one protection must decide.
+"""Play races with the module, in widened windows; each race tests one protection of the module.
 
     python -m proof.scenarios [--seconds S] faults.no_write_is_lost:1 exits.may_come_any_time:2
 
@@ -30,7 +30,8 @@ CUT = "cut here"
 LONGEST_REPORT = 500
 # Seconds that a busy machine may add to the time of a scenario.
 SPARE_SECONDS = 130
-# The kernel logs this when a process ends that lost a page with a table, and can go on after it.
+# The kernel logs this when a process ends that has lost a page along with a table.  The kernel can
+# go on after that.
 LOST_PAGE = "Bad rss-counter state"
 
 

@@ -19,13 +19,13 @@ LOCKS_TABLE = "|".join(
 
 @delayed(f"_raw_spin_lock@{LOCKS_TABLE}:5000")
 def no_write_is_lost(race: Race) -> None:
-    """The fault has seen the table, and waits before it takes the table's lock."""
+    """A write's fault has found the empty table, and waits before it takes the table's lock."""
     _write_beside_cleaner(race, 8)
 
 
 @delayed("__pte_alloc:20000")
 def no_write_is_lost_below_an_upper_table(race: Race) -> None:
-    """The fault has seen the PMD table, and waits before it puts a PTE table there."""
+    """A write's fault has found the PMD table, and waits before it puts a PTE table there."""
     _write_beside_cleaner(race, 4, GIB, abi.ALL_LEVELS)
 
 

@@ -69,9 +69,9 @@ def delayed(*points: str) -> Callable[[Scenario], Scenario]:
 class Delays:
     """Delays at the points of all scenarios that a command is to play, none of them active yet.
 
-    They replace the last command's.  Only one CPU may be online when they are made, because that
-    changes the kernel's code: under QEMU's TCG another CPU may run into a breakpoint that Linux
-    has removed already.
+    They replace the delays of the command before.  Only one CPU may be online when they are made,
+    because that changes the kernel's code: under QEMU's TCG another CPU may run into a breakpoint
+    that Linux has removed already.
     """
 
     def __init__(self, scenarios: Iterable[Scenario]) -> None:
@@ -89,7 +89,7 @@ class Delays:
 
     @contextmanager
     def of(self, scenario: Scenario) -> Iterator[None]:
-        """Have this thread spin at the scenario's points; raise Inconclusive if it missed any."""
+        """Have this thread spin at the scenario's points; raise Inconclusive if it missed one."""
         numbers = [self._points.index(point) for point in POINTS[scenario]]
         before = self._hits()
         (DELAY / "active").write_text(str(sum(1 << number for number in numbers)))

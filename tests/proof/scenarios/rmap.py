@@ -33,7 +33,8 @@ from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, write_an
 MAP_SHARED, SYS_MOVE_PAGES, MPOL_MF_MOVE = 1, 279, 2
 IDLE = Path("/sys/kernel/mm/page_idle/bitmap")
 NOTHING_FREED = 2
-# Seconds that a table stays full, for a walk to find it, then empty, to be freed and not reused.
+# Seconds that a table stays full, so that a walk finds it, and then empty, so that it is freed and
+# no new one takes its place meanwhile.
 FULL, EMPTY = 0.04, 0.12
 # A busy machine fits few rounds into the time, and in most of them the walk comes too late.
 LEAST_ROUNDS = 60
@@ -129,7 +130,7 @@ def _walk_beside_cleaner(
 ) -> None:
     """Walk from a page of the parent, while the child touches the page beside it and is cleaned."""
     poke(addr, 1, PAGE, 5)
-    # On 6.1 migration locks a table without an entry for the page, and idle page tracking does not.
+    # On 6.1 a walk locks a table without an entry for the page only if it is made for migration.
     page = Migrated(addr) if race.kernel == "6.1" else walked(addr)
 
     def touched_and_cleaned(pause: Callable[[], None]) -> None:

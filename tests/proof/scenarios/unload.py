@@ -24,8 +24,8 @@ def right_after_a_reclaim(race: Race) -> None:
     """RCU callbacks that are code of the module must have run before its code is freed.
 
     A reader holds the grace period up until the module is about to go.  Then thousands of callbacks
-    are due at once, and take longer than the one grace period that the kernel waits for itself
-    before it frees a module's code.
+    are due at once, and take longer than the one grace period that the kernel waits for by
+    itself before it frees a module's code.
     """
 
     def read(pause: Callable[[], None]) -> None:

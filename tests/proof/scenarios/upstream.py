@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The bugs that Linux itself had where it takes page tables away: the module must have none.
 
-One more bug, of break-before-make, was arm64's: x86 has no such rule.
+One more bug is left out: it broke arm64's rule break-before-make, which x86 does not have.
 """
 
 from pathlib import Path

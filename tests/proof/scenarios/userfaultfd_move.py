@@ -11,7 +11,7 @@ from proof.scenarios.races import Inconclusive, Race, cleaned, delayed, repeated
 
 @delayed("_raw_spin_lock@move_pages_pte|move_pages:500")
 def moved_page_arrives(race: Race) -> None:
-    """On 6.12 UFFDIO_MOVE has found the target's table, and waits before locking it."""
+    """The page arrives on 6.12, where the move waits between finding and locking its target."""
     _move_beside_cleaner_of_the_target(race)
 
 
@@ -19,7 +19,7 @@ def moved_page_arrives(race: Race) -> None:
 def table_of_the_target_stays(race: Race) -> None:
     """On 7.3 UFFDIO_MOVE has found the target's table, and waits before it looks for the source's.
 
-    Without that table the move would fail: no page would be lost, but it must not happen either.
+    Without the target's table the move would fail.  That loses no page, but must not happen.
     """
     _move_beside_cleaner_of_the_target(race)
 
@@ -27,8 +27,8 @@ def table_of_the_target_stays(race: Race) -> None:
 def table_of_the_source_stays(race: Race) -> None:
     """The source's table must stay: 6.12's move warns where it vanishes.
 
-    The source need not be registered with userfaultfd.  The window can't be widened, as no function
-    is entered in it; it takes a tenth of a move's time.
+    The source need not be registered with userfaultfd.  The window can't be widened, because
+    the kernel enters no function in it; it takes a tenth of a move's time.
     """
     _not_on_6_1(race)
     with (

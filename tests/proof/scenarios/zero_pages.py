@@ -14,7 +14,7 @@ def no_stale_zero_is_read(race: Race) -> None:
 
 
 # A write to a zero page that is still mapped flushes the reader's TLB itself, maybe all of it.  So
-# the first write comes after the drop, for which the call gets a third of the flush's delay.
+# the writer first gives the call time to drop the zero pages: a third of the flush's delay.
 @delayed("flush_tlb_mm_range:60000")
 def nothing_is_mapped_before_the_flush(race: Race) -> None:
     """No fault may map a page before the flush, which is delayed longer than a fault takes."""

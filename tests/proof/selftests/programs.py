@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# run_vmtests.sh reserves so many huge pages of 2 MiB: 256 MiB.
+# run_vmtests.sh reserves this many huge pages of 2 MiB: 256 MiB.
 POOL = 128
 
 

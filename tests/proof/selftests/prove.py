@@ -54,7 +54,7 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def table(without: Side, beside: Side) -> Table:
-    """Return a table with a line for each program, about its first run on both sides."""
+    """Return a table with a line for each program: its first run on each side."""
     shown = Table("program", "without", "beside it", "its tests", "freed", "seconds", box=None)
     for command, (first, *_) in without.reports.items():
         other = beside.reports[command][0]

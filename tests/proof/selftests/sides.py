@@ -19,7 +19,7 @@ from proof.selftests.verdicts import (
 )
 from proof.task import PYTHON, PYTHONPATH, pass_on
 
-# A program whose verdicts differ is run so many more times on each side.
+# A program whose verdicts differ is run this many more times on each side.
 MORE_RUNS = 3
 # The tests of migration need at least three processors on two NUMA nodes.
 MACHINE = lab.Machine(memory="3G", disk="1G", cpus=3, numa=2)
@@ -43,7 +43,7 @@ class Side:
         """The reports of each command, run by run."""
 
     def run(self, commands: Sequence[str], times: int = 1) -> None:
-        """Run each command so many times, all in one guest.
+        """Run each command this many times, all in one guest.
 
         Raises LabError if the guest does not come up, or its kernel reports a bug.
         """
@@ -88,7 +88,7 @@ class Side:
 
 
 def both(kernel: lab.Kernel, programs: Path) -> tuple[Side, Side]:
-    """Run this kernel's programs on both sides, and those whose verdicts differ MORE_RUNS more."""
+    """Run a kernel's programs on both sides; if verdicts differ, run a program MORE_RUNS more."""
     without, beside = (Side(kernel, programs, cleaner=cleaner) for cleaner in (False, True))
     commands = [each.command for each in PROGRAMS if (programs / each.executable).exists()]
     for side in (without, beside):

@@ -71,7 +71,7 @@ def of_program(code: int | None, tests: Mapping[str, str]) -> str:
 
 
 def of_tests(output: str) -> dict[str, str]:
-    """Return the verdicts of the tests in a program's output; a second `a` becomes `a (2)`."""
+    """Return the verdicts of the tests in a program's output; a second test `a` is `a (2)`."""
     found: dict[str, str] = {}
     for name, verdict in _told(output):
         key, number = name, 1
@@ -117,7 +117,7 @@ def _khugepaged(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def differing(one: Report, other: Report) -> list[str]:
-    """Return the names of the tests with another verdict; WHOLE stands for the program."""
+    """Return the names of the tests whose verdicts differ; WHOLE stands for the program."""
     names = dict.fromkeys([*one.verdicts, *other.verdicts])
     return [name for name in names if one.verdict_of(name) != other.verdict_of(name)]
 
@@ -135,7 +135,7 @@ class Difference:
 
     @property
     def unstable(self) -> bool:
-        """Return whether verdicts vary without a cleaner, and it brings no other verdict."""
+        """Return whether verdicts vary without a cleaner already, and a cleaner adds no other."""
         return len(set(self.without)) > 1 and set(self.beside) <= set(self.without)
 
 

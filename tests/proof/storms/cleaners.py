@@ -28,7 +28,7 @@ HARMLESS = (errno.ESRCH, errno.EAGAIN, errno.ENOMEM)
 class Cleaner:
     """Frees tables in the memory of stressors, whose pidfds `targets` are.
 
-    Without targets it frees tables everywhere in every process that there is.
+    Without targets it frees tables in the whole memory of all processes.
     """
 
     def __init__(

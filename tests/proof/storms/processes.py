@@ -33,7 +33,8 @@ class End:
 class Process:
     """A forked process that calls the step that `make` returns, over and over.
 
-    `make` gets a stack that is closed at the end, and the process's numbers to count in.
+    `make` gets a stack that is closed when the process ends, and the numbers that are shared with
+    the parent: the process counts in those from OWN on.
     """
 
     def __init__(self, name: str, make: Callable[[ExitStack, memoryview], Step]) -> None:

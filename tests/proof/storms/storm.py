@@ -50,10 +50,10 @@ class Storm:
     def run(
         self, seconds: float, reloads: int, module: Path, required: Collection[str] = ()
     ) -> None:
-        """Let the storm last so many seconds, unless something fails, and replace the module.
+        """Let the storm last this many seconds, unless something fails, and replace the module.
 
-        While something is `missing`, as on a busy machine, it lasts up to as long again, or up to
-        ten minutes if that is longer.
+        If something is still `missing` then, as on a busy machine, the storm goes on until nothing
+        is: for as long again at most, or for ten minutes if that is longer.
         """
         self._work(seconds / (reloads + 1))
         while self.reloads < reloads and not self._failed:
