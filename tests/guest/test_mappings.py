@@ -253,7 +253,7 @@ def test_pages_poisoned_by_userfaultfd_are_never_touched(series: str) -> None:
         assert (answer.freed, answer.skipped) == (1, {"marker": 1})
 
 
-def test_a_device_file_mapping_of_perf_like_kind_does_not_hide_its_neighbours() -> None:
+def test_a_whole_process_is_walked_past_its_special_mappings() -> None:
     """The special mappings vvar and vdso, which every process has, are walked without harm."""
     answer = abi.call(abi.Args(flags=_uapi.WHOLE_MM))
     assert answer.next_range == 1

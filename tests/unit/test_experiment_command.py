@@ -214,7 +214,7 @@ def test_a_target_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert "Traceback" not in result.stderr
 
 
-def test_one_part_in_a_process_of_its_own() -> None:
+def test_a_part_is_measured_on_this_machine() -> None:
     """A part can be measured on this machine, and gives a document without failures."""
     scale = Scale(quick=True, size_bytes=64 << 20, methods=("none",))
     part = registry.find("tebibyte")
