@@ -46,7 +46,7 @@ def rcu_barrier() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Instructions of an operation alone, and all until the RCU barrier after it has ended."""
+    """Instructions of an operation alone, and those up to the end of the RCU barrier after it."""
 
     call_instructions: int
     instructions: int

@@ -190,7 +190,7 @@ class _Branches:
             self._undecided = True
             return True
         self._decided = self._decided or holds is True
-        # Once a branch stays undecided, the hash must show where the next ones begin.
+        # After an #if that can't be decided, the hash must cover the #elif and #else lines, too.
         return self.taken and self._undecided
 
 

@@ -149,7 +149,7 @@ class Walks:
 
 
 class Ranges:
-    """The ranges of a pool, as the module reads them from a pointer, which may be misaligned."""
+    """The structs of ranges in a pool of bytes, read as the module does: also misaligned ones."""
 
     def __init__(self, world: World, pointers: Column) -> None:
         """Read and judge the pool's ranges, once for each misalignment that a pointer has."""

@@ -50,7 +50,7 @@ class Storm:
     def run(
         self, seconds: float, reloads: int, module: Path, required: Collection[str] = ()
     ) -> None:
-        """Let the storm last this many seconds, unless something fails, and replace the module.
+        """Let the storm last `seconds`, or until something fails; reload the module meanwhile.
 
         If something is still `missing` then, as on a busy machine, the storm goes on until nothing
         is: for as long again at most, or for ten minutes if that is longer.
