@@ -131,18 +131,17 @@ def _result(
 ) -> Run:
     # Tables that were empty before the mapping was made don't come from the workload.
     at_start = observed.censuses["start"].empty_pte
-    released = observed.censuses["released"]
-    empty = released.empty_pte - at_start
-    empty_after = observed.censuses["cleaned"].empty_pte - at_start
+    released, cleaned = observed.censuses["released"], observed.censuses["cleaned"]
     measured = {
         "method": method,
         "granularity": granularity,
         "repeat": repeat,
         "phases": {phase: observed.phases[phase] for phase in PHASES},
-        "empty_tables": empty,
-        "empty_tables_after": empty_after,
+        "empty_tables": released.empty_pte - at_start,
+        "empty_tables_after": cleaned.empty_pte - at_start,
         "empty_upper_tables": {"pmd": released.pmd_empty, "pud": released.pud_empty},
-        "freed": {"pte": empty - empty_after, "pmd": 0, "pud": 0},
+        # A zap also frees the tables of pages that page reclaim has passed over.
+        "freed": {"pte": released.pte - cleaned.pte, "pmd": 0, "pud": 0},
         "skipped": {},
         # The module's own count takes the place of the oracle's.
         **reported,

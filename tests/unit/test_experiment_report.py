@@ -9,7 +9,10 @@ from rich.console import Console
 
 from experiments import report, summary, table
 from experiments.document import Document, of
-from experiments.measure import violations
+from experiments.measure import _Observed, _result, violations
+from experiments.oracle import Census
+from experiments.phases import PHASES, Phase
+from experiments.sparse import PAGE
 from experiments.spread import spread
 from unit.stored import evidence, made_document, made_run, stored
 
@@ -94,6 +97,23 @@ def test_what_a_table_has_no_room_for_is_said_below(page: tuple[str, set[str]]) 
     said = summary.details(one)
     assert "32 TLB shootdowns for 4096 tables, 64 flushes, the longest lock hold 1.5 ms" in said
     assert "rounds of reclaim 2" in said
+
+
+def test_a_zap_frees_tables_of_pages_that_were_left() -> None:
+    """Page reclaim left 2 of 32 tables live; a zap on a kernel with PT_RECLAIM frees all 32."""
+    start = Census(10, 8, 1, 1, deposited=0, pmd_empty=0, pud_empty=0)
+    released = Census(43, 10, 2, 1, deposited=0, pmd_empty=0, pud_empty=0)
+    cleaned = Census(11, 8, 1, 1, deposited=0, pmd_empty=1, pud_empty=0)
+    observed = _Observed(False)
+    for phase, census in zip(PHASES, (start, released, released, cleaned), strict=True):
+        observed.censuses[phase] = census
+        observed.phases[phase] = Phase(
+            vmpte_bytes=census.tables * PAGE, pagetables_bytes=0, rss_bytes=0, seconds=0.0
+        )
+    run = _result("zap", "-", 0, observed, {"contents_intact": True})
+    assert (run["empty_tables"], run["empty_tables_after"]) == (30, 0)
+    assert run["freed"]["pte"] == 32
+    assert run["violations"] == []
 
 
 def test_violations() -> None:
