@@ -103,7 +103,7 @@ def points(
     seed: int,
     repeats: int,
 ) -> list[Point]:
-    """Return a point for each combination; by default, with a workload's size and granularity."""
+    """Return a point for each combination; without `sizes`, say, each workload has its own."""
     found = []
     for workload in workloads:
         fitting = [one for one in granularities if one in workload.granularities]

@@ -66,7 +66,7 @@ struct worker {
 	/* Pages that are released one by one, and the byte that fills each. */
 	unsigned char *area;
 	unsigned char pages[AREA / PAGE];
-	/* This thread has page `lane` of each unit of the global `sparse`: its byte, 0 if empty. */
+	/* Page `lane` of each unit of the global `sparse` is this thread's: what fills it, or 0. */
 	size_t lane;
 	unsigned char sparse[SPARSE];
 };

@@ -11,7 +11,7 @@
  */
 bool shim_kernel_frees_units(void);
 
-/* Try such a MADV_DONTNEED once, on scratch memory, and see whether VmPTE falls. */
+/* Try a MADV_DONTNEED of whole units, once, on scratch memory: does VmPTE fall? */
 void shim_kernel_probe(void);
 
 #endif

@@ -167,7 +167,7 @@ print("on", flush=True)
             assert process.stdout.readline() == "on\n"
             counts = {oracle.observe_halted(process.pid).empty for _ in range(100)}
             assert min(counts) >= 0
-            # The process must go on afterwards.
+            # The oracle stopped the process, and must have let it go on.
             before = sum(psutil.Process(process.pid).cpu_times())
             deadline = time.monotonic() + 60
             while sum(psutil.Process(process.pid).cpu_times()) == before:
