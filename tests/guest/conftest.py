@@ -22,7 +22,7 @@ def room_for_objects() -> Iterator[None]:
     the process whose tables it counts.
     """
     objects = [bytes(400) for _ in range(20_000)] + [bytes(4000) for _ in range(1000)]
-    # Memory between objects that are kept is not given back to the kernel.
+    # Keep some objects: the heap can't give the room between them back to the kernel.
     kept = objects[::100] + objects[-1:]
     del objects
     yield

@@ -66,7 +66,7 @@ class Answers:
         return after
 
     def wrong(self, numbers: NDArray[np.int32], after: Image) -> NDArray[Any]:
-        """Tell which of the calls with a single right answer the model finds wrong."""
+        """Tell in which calls with one right answer the model rejects the answer that was given."""
         batch = self.batch
         found = model.wrong_answers(
             batch.calls, batch.images, numbers, after, self.verdict, self.world

@@ -126,7 +126,7 @@ class Walks:
 
     @staticmethod
     def over(arena: Arena, start: Column, end: Column, begin: Column) -> Walks:
-        """Return what the walk of each range meets from `begin` on."""
+        """Return the tables and entries that a walk of each range meets, from its `begin` on."""
         base = arena.base
 
         def reached(span: int, size: int) -> tuple[Column, Column]:

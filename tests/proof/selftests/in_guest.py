@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--cleaner", action="store_true")
     parser.add_argument("--times", type=int, default=1)
     options = parser.parse_args()
-    # Some programs make files or map their own, which takes a file system of the guest's own.
+    # Some programs make files, or map their own: both take a file system that is not the host's.
     scratch = Path(os.environ["PGTABLE_CLEANUP_SCRATCH"]) / "programs"
     shutil.copytree(options.directory, scratch)
     chosen = [program for program in PROGRAMS if program.command in options.commands]
