@@ -50,8 +50,9 @@ class Features:
     frees the tables under one MADV_DONTNEED of whole 2 MiB units, and `madvise` whether it answers
     MADV_CLEANUP_PGTABLE; both are found out by trying.
 
-    `module` is None unless the module is loaded and open to this user. `module_obstacles` says why
-    it could not be loaded. `methods` has the keys none, zap, remap, module and hooks.
+    `module` is None unless the module is loaded and open to this user. `module_obstacles` is what
+    would keep this kernel from loading it, empty if nothing would. `methods` says of none, zap,
+    remap, module and hooks whether each works here.
     """
 
     kernel: str

@@ -23,8 +23,8 @@ enum jemalloc_found {
 
 /*
  * Look the functions up by name in what the process has loaded.  Linking to
- * jemalloc would load a second allocator.  The prefix is set if there is a
- * mallctl().
+ * jemalloc would load a second allocator.  Unless none is found, the prefix
+ * becomes the one of the mallctl() that was found.
  */
 enum jemalloc_found jemalloc_find(struct jemalloc *found);
 

@@ -57,7 +57,7 @@ def test_a_shorter_known_struct_is_taken_and_not_written_past() -> None:
         before = vmpte()
         answer = abi.call(abi.Args([layout.span], size=abi.SIZE_MIN))
         assert vmpte() == before - 4 * PAGE
-        # The kernel writes the cursor, but not the counts, which the caller does not know.
+        # The module writes the cursor, but not the counts, for which the caller has no room.
         assert (answer.next_range, answer.tables, answer.freed) == (1, 0, 0)
 
 

@@ -22,7 +22,7 @@ TOKEN = "0123456789abcdef" * 2
 
 
 def made_result(**changed: Any) -> GuestResult:  # noqa: ANN401
-    """Return the result of a command that did nothing for ten seconds."""
+    """Make up the result of a command that ended well after ten seconds and printed nothing."""
     result = GuestResult(
         exit_code=0,
         stdout=b"",

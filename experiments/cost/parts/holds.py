@@ -181,7 +181,7 @@ def _empty_tables(
         for below in _PASSES:
             if below.span < walk.span:
                 _reclaim(fd, below, mapping)
-        # Otherwise RCU would free the tables below during the holds that are to be timed.
+        # Without this, RCU would free the lower levels' tables during the holds that are timed.
         rcu_barrier()
         yield mapping
 
