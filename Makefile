@@ -81,7 +81,7 @@ build/bytecode: $(VENV)/installed $(wildcard tests/*.py tests/guest/*.py)
 test-guest-%: build/bytecode
 	$(call tier,$(TEST_GUEST) --kernel $* --memory 3G --disk 1G -- $(GUEST_PYTEST) tests/guest)
 
-# Trees of 4 levels, not 5; PTI's second copy of the top; and a third CPU, for a race that takes it.
+# Trees of 4 levels, not 5; PTI's second copy of the top; and a third CPU, for a race that takes three.
 SHAPE = --cpu max,-la57 --cpus 3 --append pti=on
 test-shape-%: build/bytecode
 	$(call tier,$(TEST_GUEST) --kernel $* $(SHAPE) -- $(GUEST_PYTEST) \
@@ -111,17 +111,17 @@ docs: build ## the documentation site and the man pages, in build/docs
 	$(BIN)/sphinx-build --quiet --fail-on-warning -b html docs build/docs/html
 	$(BIN)/sphinx-build --quiet --fail-on-warning -b man docs build/docs/man
 
-MYPY = MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
-lint: lint-python lint-types lint-c ## ruff, mypy and clang-format
+lint: build ## ruff, mypy and clang-format
+	@$(MAKE) --keep-going --no-print-directory lint-python lint-types lint-c
 
 lint-python: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 lint-types: build
-	$(MYPY) -p cleanup -p allocator_shim -p experiments $(TEST_MODULES)
+	MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy -p cleanup -p allocator_shim -p experiments $(TEST_MODULES)
 
 lint-c: venv
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
