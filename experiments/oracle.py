@@ -72,11 +72,6 @@ class Census:
         """The number of empty PTE tables."""
         return self.empty - self.pmd_empty - self.pud_empty
 
-    @property
-    def pte(self) -> int:
-        """The number of PTE tables, empty or not, that no huge page has deposited."""
-        return self.empty_pte + self.pte_live
-
 
 def total(censuses: Iterable[Census]) -> Census:
     """Return the sum of the censuses of several processes."""

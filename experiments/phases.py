@@ -46,10 +46,10 @@ class Run(TypedDict):
     `empty_tables_after`, those that were empty after it (with method module, tables of any level).
     It also counts `empty_upper_tables`: PMD and PUD tables that map nothing, which go once the PTE
     tables are gone. If a workload drops zero pages, tables that map only those count as empty.
-    `freed` is the module's own count by level; for other methods the oracle counts the PTE tables
-    that went, whether empty or not. `tlb_shootdowns` were counted in a rehearsal over `tlb_tables`
-    empty tables. `counts` are further numbers that the workload reports. `violations` names the
-    invariants that failed.
+    `freed` is the module's own count by level; for other methods it is the fall of VmPTE, in
+    tables, whether these were empty or not. `tlb_shootdowns` were counted in a rehearsal over
+    `tlb_tables` empty tables. `counts` are further numbers that the workload reports. `violations`
+    names the invariants that failed.
     """
 
     method: str
