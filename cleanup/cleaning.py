@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cleanup import _uapi, device
 from cleanup._buffer import Buffer
-from cleanup.errors import CallFailed, no_such_process
+from cleanup.errors import CallFailed, ProcessGone, no_such_process
 from cleanup.process import checked_pid
 from cleanup.ranges import Range
 from cleanup.request import Progress, Request, carry_out
@@ -208,11 +208,15 @@ def _open_pidfd(pid: int) -> int:
     except ProcessLookupError as error:
         raise no_such_process(pid) from error
     except OSError as error:
-        # pidfd_open() fails alike for a thread and for a process that ends meanwhile.
+        # pidfd_open() fails alike for a thread and for a process that ends meanwhile: by EINVAL,
+        # and by ENOENT since Linux 6.15.
         if not Path(f"/proc/{pid}").exists():
             raise no_such_process(pid) from error
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise ProcessGone(
+                errno.ESRCH, f"pid {pid}: a thread, not a process", hint="name its process"
+            ) from error
         raise CallFailed(
             error.errno or errno.EINVAL,
             f"pid {pid}: {(error.strerror or 'can not be opened').lower()}",
-            hint="if it is a thread, name its process",
         ) from error

@@ -2,7 +2,8 @@
 """Hypothesis' settings, and a fake kernel module that replaces the bindings to the real one."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,3 +72,15 @@ def module(monkeypatch: pytest.MonkeyPatch) -> FakeModule:
     monkeypatch.setattr(_uapi, "features", lambda _fd: fake.features)
     monkeypatch.setattr(_uapi, "call", fake.call)
     return fake
+
+
+@pytest.fixture
+def thread() -> Iterator[int]:
+    """Return the id of a thread of this process that is not its first."""
+    end = threading.Event()
+    waiting = threading.Thread(target=end.wait)
+    waiting.start()
+    assert waiting.native_id is not None
+    yield waiting.native_id
+    end.set()
+    waiting.join()

@@ -161,6 +161,14 @@ def test_if_all_others_refuse_the_command_has_failed(module: "FakeModule", host:
     assert lines[1] == "pgtable-cleanup: no process could be cleaned but this command itself"
 
 
+def test_a_thread_hinders_no_process(module: "FakeModule", host: list[int], thread: int) -> None:
+    result = run("scan", str(thread), str(host[0]), "--json")
+    assert [one["pid"] for one in document(result)["processes"] if one["result"]] == [host[0]]
+    assert document(result)["errors"] == {"ESRCH": 1}
+    assert len(module.calls) == 1
+    assert "not reached" not in result.stderr
+
+
 def test_a_request_that_all_would_refuse_is_made_once(
     module: "FakeModule", host: list[int]
 ) -> None:
