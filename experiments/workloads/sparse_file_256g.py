@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tables that page reclaim empties: a sparse file of 256 GiB, read here and there, paged out."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from cleanup.errors import CleanupError
@@ -17,7 +19,7 @@ from experiments.scratch import (
 from experiments.stage import Stage
 from experiments.workload import Remains, Workload
 
-# Paging out is repeated: it passes over pages that another CPU has yet to put on an LRU list.
+# Paging out is repeated on every CPU: it passes over pages that are being written back.
 _ROUNDS = 5
 
 
@@ -46,10 +48,13 @@ class SparseFile(Workload):
             before = resident(mapping)
             releasing = 0.0
             rounds, after = 0, before
-            while after and rounds < _ROUNDS:
-                releasing += mapping.release(0, mapping.units)
+            for cpu in _ROUNDS * sorted(os.sched_getaffinity(0)):
+                with _running_on(cpu):
+                    releasing += mapping.release(0, mapping.units)
                 after = resident(mapping)
                 rounds += 1
+                if not after:
+                    break
             if all(mapping.resident(unit, unit + 1, every_page=False) for unit in units):
                 raise CleanupError(
                     f"MADV_PAGEOUT left what was written to a file in {directory} in memory: "
@@ -64,6 +69,21 @@ class SparseFile(Workload):
                     "rounds of MADV_PAGEOUT": rounds,
                 },
             )
+
+
+@contextmanager
+def _running_on(cpu: int) -> Iterator[None]:
+    """Run on one CPU.
+
+    MADV_PAGEOUT passes over the pages that a CPU has yet to put on an LRU list, but for those of
+    the CPU that it runs on.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 PART = SparseFile()
