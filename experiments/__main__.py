@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Measures one part on this machine; the host starts this program in a guest.
+"""Measures parts on this machine; the host starts this program in a guest.
 
-    python -P -m experiments PART SCALE
+    python -P -m experiments SCALE PART...
 
-SCALE is a Scale in JSON; the document goes to standard output.
+SCALE is a Scale in JSON.  Each part's document is one line of standard output.
 """
 
 import json
@@ -13,13 +13,14 @@ from experiments import document, registry
 from experiments.part import Scale
 
 
-def main(name: str, scale: str) -> None:
-    """Print the document of a part."""
-    part = registry.find(name)
-    if part is None:
-        sys.exit(f"no experiment is called {name!r}")
+def main(scale: str, *names: str) -> None:
+    """Print the documents of parts, each as soon as it is measured."""
     asked = Scale.from_json(json.loads(scale), lambda said: print(said, file=sys.stderr))  # noqa: T201
-    json.dump(document.measure(part, asked), sys.stdout)
+    for name in names:
+        part = registry.find(name)
+        if part is None:
+            sys.exit(f"no experiment is called {name!r}")
+        print(json.dumps(document.measure(part, asked)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

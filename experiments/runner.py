@@ -111,10 +111,15 @@ def _in_guests(
             waiting = [] if lost is waiting else waiting
 
 
+def command(*names: str, scale: Scale) -> list[str]:
+    """Return the command that measures parts where it runs, and prints a document a line."""
+    return [sys.executable, "-P", "-m", "experiments", json.dumps(scale.to_json()), *names]
+
+
 def in_guest(guest: lab.Guest, part: Part, scale: Scale) -> Document:
     """Measure a part in a guest.  Raises LabError if the guest ends meanwhile."""
     done = guest.run(
-        [sys.executable, "-P", "-m", "experiments", part.name, json.dumps(scale.to_json())],
+        command(part.name, scale=scale),
         timeout=_QUICK_SECONDS if scale.quick else _SECONDS,
         on_stderr=_forward,
     )

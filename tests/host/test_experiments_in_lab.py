@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cleanup import lab
-from experiments import registry
+from experiments import registry, runner
 from experiments.cost.methods import METHODS
 from experiments.document import Document
 from experiments.part import COUNTING, Scale
@@ -27,16 +27,6 @@ PARTS = [name for name, part in registry.all_parts().items() if not part.needs.h
 
 QUICK = Scale(quick=True)
 SECONDS = 1800.0
-# One process measures all parts of a guest: to start one for each takes an emulator minutes.
-MEASURE = """
-import json, sys
-from experiments import document, registry
-from experiments.part import Scale
-scale = Scale.from_json(json.loads(sys.argv[1]))
-for name in sys.argv[2:]:
-    print(json.dumps(document.measure(registry.find(name), scale)), flush=True)
-"""
-
 Measure = Callable[..., Any]
 
 
@@ -47,15 +37,15 @@ def kernel(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def heaps(request: pytest.FixtureRequest, kernel: str) -> str | None:
-    """Return why heaps are not measured, or None if they are."""
+def heaps(request: pytest.FixtureRequest, kernel: str) -> str:
+    """Return why heaps are not measured, or nothing if they are."""
     if kernel != lab.DEFAULT:
         return f"what heaps leave is the allocator's doing: {lab.DEFAULT} stands for all kernels"
-    return None if request.config.getoption("--heaps") else "heaps take ten minutes: give --heaps"
+    return "" if request.config.getoption("--heaps") else "heaps take ten minutes: give --heaps"
 
 
 @pytest.fixture(scope="module")
-def document(kernel: str, heaps: str | None, pool: lab.Pool) -> Callable[..., Document]:
+def document(kernel: str, heaps: str, pool: lab.Pool) -> Callable[..., Document]:
     """Return a function that gives a part's document.
 
     When it is first asked for a part, it measures all parts that share that part's guest.
@@ -63,22 +53,25 @@ def document(kernel: str, heaps: str | None, pool: lab.Pool) -> Callable[..., Do
     found: dict[tuple[str, Scale], Document] = {}
 
     def measure(names: Sequence[str], scale: Scale, machine: lab.Machine) -> None:
-        command = [sys.executable, "-P", "-c", MEASURE, json.dumps(scale.to_json()), *names]
+        # To start a process for each part would take an emulator minutes.
+        command = runner.command(*names, scale=scale)
         done = pool.guest(kernel, machine).run(command, timeout=SECONDS)
         assert done.exit_code == 0, done.stderr.decode()
         for one in map(json.loads, done.stdout.splitlines()):
             found[one["part"], scale] = one
 
+    def left_out(name: str) -> bool:
+        return heaps != "" and name.startswith(HEAPS)
+
     def get(name: str, scale: Scale = QUICK) -> Document:
-        if heaps and name.startswith(HEAPS):
+        if left_out(name):
             pytest.skip(heaps)
         if (name, scale) not in found:
             needs = registry.all_parts()[name].needs_at(scale)
             sharing = [
                 each
                 for each in (PARTS if scale == QUICK else PARTS_BY_ALL)
-                if registry.all_parts()[each].needs_at(scale) == needs
-                and not (heaps and each.startswith(HEAPS))
+                if registry.all_parts()[each].needs_at(scale) == needs and not left_out(each)
             ]
             measure(sharing, scale, lab.Machine(**needs.machine()))
         return found[name, scale]
@@ -138,15 +131,13 @@ def the_run(measured: Measure, name: str) -> dict[str, Any]:
 def test_every_table_goes(name: str, units: int, measured: Measure) -> None:
     """Empty tables of every level are freed, also those after page reclaim and of zero pages."""
     run = the_run(measured, name)
-    # The kernel passes over pages that a CPU has yet to put on an LRU list: 15 at most for each.
-    left = run["counts"].get("resident pages after", 0)
-    assert left <= 2 * 15
+    assert run["counts"].get("resident pages after", 0) == 0
     # The mapping is whole GiB, so PMD tables are exact; its PUD tables depend on its address.
-    assert run["empty_tables"] == units - left
-    assert units // 512 - left <= run["empty_upper_tables"]["pmd"] <= units // 512
+    assert run["empty_tables"] == units
+    assert run["empty_upper_tables"]["pmd"] == units // 512
     assert run["empty_tables_after"] == 0
     assert vmpte(run, "released") >= (units + units // 512) * PAGE
-    assert vmpte(run, "cleaned") <= LEFT_AT_MOST + 2 * left * PAGE
+    assert vmpte(run, "cleaned") <= LEFT_AT_MOST
 
 
 def test_survivors_keep_their_tables(measured: Measure) -> None:

@@ -172,7 +172,7 @@ class FakeGuest:
 
     def run(self, command: Sequence[str], **_options: object) -> lab.GuestResult:
         assert command[:4] == [sys.executable, "-P", "-m", "experiments"]
-        name, scale = command[4], Scale.from_json(json.loads(command[5]))
+        scale, name = Scale.from_json(json.loads(command[4])), command[5]
         self.of.asked.append((name, scale))
         if name in self.of.ends:
             self.ended = "it panicked"
