@@ -30,8 +30,8 @@ class Tables(part.Part):
     def measure(self, scale: part.Scale) -> part.Measured:
         """Run each method with the library's thread, once by a purge and once by jemalloc's decay.
 
-        A quick measurement has a smaller heap, only the purge, and few methods: on an emulator
-        the start of each program takes longer than its work.
+        The decay is also run without that thread. A quick measurement has a smaller heap, only the
+        purge, and few methods: on an emulator the start of each program takes longer than its work.
         """
         heap_bytes = scale.pick(_BYTES, _QUICK_BYTES)
         wanted = {"purge": _METHODS, "decay": (*_METHODS, THREADLESS)}
