@@ -92,13 +92,13 @@ PROOF = PYTHONPATH=tests:build/editable $(BIN)/python -P -m proof
 kernel = $(lastword $(subst -, ,$*))
 
 prove: build ## what must be proved anew since the module changed, on debug kernels: 45 minutes
-	$(MAKE_QUIETLY) --output-sync=none -j2 $(KERNELS:%=prove-all-%)
+	$(MAKE_QUIETLY) --output-sync=none -j2 $(foreach each,mutations storms fuzz,$(KERNELS:%=prove-all-$(each)-%))
 
 prove-long: build ## all proofs that did not pass with the module as it is: hours
 	$(PROOF) all --long
 
 prove-%: build ## one proof on one kernel: prove-storms-6.12
-	$(PROOF) $(patsubst %-$(kernel),%,$*) --kernel $(kernel) $(ARGS)
+	$(PROOF) $(patsubst all-%,all %,$(patsubst %-$(kernel),%,$*)) --kernel $(kernel) $(ARGS)
 
 evidence: build ## measure all experiments at full size on every kernel, and then figures: hours
 	$(BIN)/pgtable-cleanup experiment run --all $(KERNELS:%=--kernel %) --resume --out evidence/experiments

@@ -44,16 +44,19 @@ def main() -> None:
 
 
 @main.command("all")
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(PROOFS)))
 @click.option("--kernel", "lines", multiple=True, type=click.Choice(KERNELS), help="Default: all.")
 @_long
 @_stored
 @click.option("--again", is_flag=True, help="Run what passed already, too.")
-def all_command(lines: Sequence[str], long_: bool, out: Path, again: bool) -> None:
+def all_command(
+    names: Sequence[str], lines: Sequence[str], long_: bool, out: Path, again: bool
+) -> None:
     """Run each proof on each of the kernels, unless it passed with the module as it is."""
     scale: Scale = "long" if long_ else "short"
     failed = []
     for one in standings(scale, stored=out):
-        if one.line not in (lines or KERNELS):
+        if one.line not in (lines or KERNELS) or one.proof.name not in (names or PROOFS):
             continue
         _say(str(one))
         if one.obstacle is None and not again:
