@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The locks that a hold needs beside the mmap lock. */
+/* The locks that the module takes beside the mmap lock. */
 #include "locks.h"
 
 #include "compat/mm.h"

@@ -69,7 +69,7 @@ static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 			locked++;
 			continue;
 		}
-		/* The candidate may still be locked alone, in the next hold. */
+		/* Try it again later, when no other candidate is locked. */
 		if ((err == -EBUSY || err == -ENOSPC) && locked)
 			break;
 		give_up_candidate(call, i, err);

@@ -193,7 +193,7 @@ def test_holes_punched_by_one_of_five_processes(measured: Measure) -> None:
 
 
 def test_every_method_does_what_it_is_to_do(kernel: str, measured: Measure) -> None:
-    """Batches save flushes and instructions; live tables between empty ones cost no more."""
+    """Batches save flushes and instructions, and live tables between empty ones add no cost."""
     part = measured("reclaim-cost/instructions")
     tables, methods = part["tables"], part["methods"]
     assert set(methods) == set(METHODS)

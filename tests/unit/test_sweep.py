@@ -90,7 +90,7 @@ def test_what_has_a_result_starts_no_cluster(tmp_path: Path) -> None:
 def test_a_result_of_another_commit_is_not_kept_unless_asked(
     commit: str | None, tmp_path: Path
 ) -> None:
-    """A result counts only if its commit is known, the same, and had no modified files."""
+    """A result counts only if it is of this commit, and no file was modified when it was made."""
     wanted = some(GIB)
     measured(wanted, tmp_path, "a" * 40)
     assert kept(wanted, sweep.Store(tmp_path, commit)) == 0

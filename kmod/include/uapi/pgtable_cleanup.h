@@ -38,7 +38,8 @@ struct pgtable_cleanup_range {
 
 /* pgtable_cleanup_args.flags; the mask of those supported is in the features */
 #define PGTABLE_CLEANUP_SCAN_ONLY	0x1 /* count, free nothing */
-#define PGTABLE_CLEANUP_WHOLE_MM	0x2 /* all mappings; no ranges, no ENOMEM */
+/* Work on all mappings.  The call takes no ranges then, and never fails by ENOMEM. */
+#define PGTABLE_CLEANUP_WHOLE_MM	0x2
 /*
  * A table that holds nothing but entries for the shared zero page counts as
  * empty too, and its entries are dropped: in private anonymous memory they hold

@@ -126,7 +126,7 @@ class Walks:
 
     @staticmethod
     def over(arena: Arena, start: Column, end: Column, begin: Column) -> Walks:
-        """Return the tables and entries that a walk of each range meets, from its `begin` on."""
+        """Return what a walk of each range meets between its `begin` and its `end`."""
         base = arena.base
 
         def reached(span: int, size: int) -> tuple[Column, Column]:
