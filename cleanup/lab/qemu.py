@@ -94,7 +94,7 @@ class Qemu:
 
     def receive(self, deadline: float) -> bool:
         """Wait for output until ``deadline``, and hand it on.  Return whether any came."""
-        # select() takes no infinite timeout.
+        # select() does not take the number infinity as a timeout.
         seconds = min(max(0.0, deadline - time.monotonic()), 60.0)
         ready = self._selector.select(seconds)
         for key, _ in ready:

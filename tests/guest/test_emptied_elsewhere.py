@@ -273,7 +273,7 @@ def test_memfd_pages_paged_out_to_swap_leave_nothing_in_the_table(swap: None) ->
 
 
 def by_punching(made: Area, fd: int) -> Collection[int]:
-    """Punch holes into the file, page by page, and return which units lose their page."""
+    """Punch holes into the file, page by page, and return the units whose page of data goes."""
     for unit in ODD:
         punch_hole(fd, unit * UNIT, PAGE)
     return ODD

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Options and fixtures of the proofs that pytest runs: their length, their seed, their figures."""
+"""Options and fixtures of the proofs that pytest runs: length, seed, and counts to be kept."""
 
 import secrets
 import time
