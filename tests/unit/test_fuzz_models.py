@@ -38,7 +38,7 @@ class Answers:
     """A batch of calls, and the answers of a correct module."""
 
     def __init__(self) -> None:
-        """Have the model answer a batch; `known` marks the calls that have a single right answer."""
+        """Have the model answer a batch; `known` marks calls that have a single right answer."""
         self.batch = Generator(WORLD, 1).batch(0)
         self.world = replace(WORLD, pool=self.batch.pool)
         self.verdict = model.answers(self.batch.calls, self.batch.images, self.world)
