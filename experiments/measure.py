@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -132,7 +132,6 @@ def _result(
     # Tables that were empty before the mapping was made don't come from the workload.
     at_start = observed.censuses["start"].empty_pte
     released, cleaned = observed.censuses["released"], observed.censuses["cleaned"]
-    fall = observed.phases["released"]["vmpte_bytes"] - observed.phases["cleaned"]["vmpte_bytes"]
     measured = {
         "method": method,
         "granularity": granularity,
@@ -143,7 +142,7 @@ def _result(
         "empty_upper_tables": {"pmd": released.pmd_empty, "pud": released.pud_empty},
         # Not the empty tables that went: a zap also frees those of pages that page reclaim has
         # passed over, and khugepaged may turn a table into a deposited one meanwhile.
-        "freed": {"pte": fall // PAGE, "pmd": 0, "pud": 0},
+        "freed": {"pte": _fall(observed.phases) // PAGE, "pmd": 0, "pud": 0},
         "skipped": {},
         # The module's own count takes the place of this one.
         **reported,
@@ -153,22 +152,27 @@ def _result(
     return run
 
 
+def _fall(phases: Mapping[str, Phase]) -> int:
+    """Return by how many bytes VmPTE fell in the cleaning."""
+    return phases["released"]["vmpte_bytes"] - phases["cleaned"]["vmpte_bytes"]
+
+
 def violations(run: Run) -> list[str]:
     """Return the invariants that a run broke, a sentence each.
 
-    The target does nothing else meanwhile, so VmPTE must fall by just the tables that the module
-    says it freed, and stay where nothing frees any. On each level, the module must free every table
-    that the oracle found empty.
+    The target does nothing else meanwhile, so VmPTE must fall by just the tables reported freed,
+    and stay where nothing frees any. On each level, the module must free every table that the
+    oracle found empty.
     """
     found = []
     freed = run["freed"]
-    fall = run["phases"]["released"]["vmpte_bytes"] - run["phases"]["cleaned"]["vmpte_bytes"]
+    fall = _fall(run["phases"])
+    tables = freed["pte"] + freed["pmd"] + freed["pud"]
+    if tables * PAGE != fall:
+        found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
     if run["method"] == "none" and fall:
         found.append(f"nothing was to free tables, but VmPTE fell by {fall} bytes")
     if run["method"] == "module":
-        tables = freed["pte"] + freed["pmd"] + freed["pud"]
-        if tables * PAGE != fall:
-            found.append(f"freed {tables} tables of 4096 bytes, but VmPTE fell by {fall} bytes")
         empty = {"pte": run["empty_tables"], **run["empty_upper_tables"]}
         found += [
             f"freed {count} {level.upper()} tables, but {empty[level]} were empty"

@@ -138,12 +138,17 @@ def test_violations() -> None:
     assert violations(made_run("none")) == []
     short = violations(made_run("module", freed=25599))
     assert short == ["freed 25599 PTE tables, but 25600 were empty"]
-    run = made_run("module", freed=25600)
-    run["phases"]["cleaned"]["vmpte_bytes"] += PAGE
+    run = made_run("zap", freed=10)
+    run["freed"]["pte"] = 11
     run["contents_intact"] = False
     assert violations(run) == [
-        f"freed 25600 tables of 4096 bytes, but VmPTE fell by {25599 * PAGE} bytes",
+        "freed 11 tables of 4096 bytes, but VmPTE fell by 40960 bytes",
         "contents changed",
+    ]
+    run = made_run("module", freed=25600)
+    run["phases"]["cleaned"]["vmpte_bytes"] += PAGE
+    assert violations(run) == [
+        f"freed 25600 tables of 4096 bytes, but VmPTE fell by {25599 * PAGE} bytes"
     ]
     run = made_run("none", freed=10)
     assert violations(run) == [f"nothing was to free tables, but VmPTE fell by {10 * PAGE} bytes"]
