@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "counts.h"
 #include "find.h"
 #include "hooks.h"
 #include "pgtable_cleanup_shim.h"
@@ -125,29 +126,15 @@ __attribute__((destructor)) static void end(void)
 	/* Shells and helpers that released nothing print no counts. */
 	if (!stats.notes && !stats.hook_units)
 		return;
-#define ADD(name, value)                             \
-	do {                                         \
-		shim_text_add(&text, " " name "=");  \
-		shim_text_add_number(&text, value); \
-	} while (0)
 	shim_text_add(&text, program_invocation_short_name);
 	shim_text_add(&text, "[");
 	shim_text_add_number(&text, getpid());
 	shim_text_add(&text, "]:");
-	ADD("notes", stats.notes);
-	ADD("units", stats.units);
-	ADD("lost", stats.lost);
-	ADD("drains", stats.drains);
-	ADD("tried", stats.tried);
-	ADD("freed_pte", stats.freed[0]);
-	ADD("freed_pmd", stats.freed[1]);
-	ADD("freed_pud", stats.freed[2]);
-	ADD("zero_pages_dropped", stats.zero_pages_dropped);
-	ADD("contended", stats.contended);
-	ADD("ns", stats.ns);
-	ADD("backoff", stats.backoff);
-	ADD("hook_units", stats.hook_units);
-#undef ADD
+#define FIGURE(name, member)                  \
+	shim_text_add(&text, " " #name "=");  \
+	shim_text_add_number(&text, stats.member);
+	SHIM_FIGURES(FIGURE)
+#undef FIGURE
 	shim_text_say(&text);
 }
 

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+/* Answer the proposed madvise(addr, length, MADV_CLEANUP_PGTABLE). */
+
+#include <errno.h>
+
+#include "device.h"
+#include "shim.h"
+
+#define PAGE_MASK 4095UL
+
+long shim_cleanup_pgtable(const void *addr, size_t length)
+{
+	uintptr_t from = (uintptr_t)addr;
+	size_t rounded = (length + PAGE_MASK) & ~PAGE_MASK;
+	struct pgtable_cleanup_range range = { from, rounded };
+	struct pgtable_cleanup_args args = {
+		.levels = PGTABLE_CLEANUP_LEVEL_PTE |
+			  PGTABLE_CLEANUP_LEVEL_PMD | PGTABLE_CLEANUP_LEVEL_PUD,
+		.nr_ranges = 1,
+		.ranges = (uintptr_t)&range,
+	};
+	long err;
+
+	if (!shim_is_on() || from & PAGE_MASK || (length && !rounded) ||
+	    from + rounded < from)
+		return -EINVAL;
+	if (!length)
+		return 0;
+	if (shim_conf()->backend == SHIM_BACKEND_NULL)
+		return 0;
+	err = shim_device_call(&args);
+	return err == -ENODEV ? -EINVAL : err;
+}

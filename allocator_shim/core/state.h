@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* The state that the shim's own files share.  Others use shim.h. */
+#ifndef PGTC_STATE_H
+#define PGTC_STATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "conf.h"
+#include "counts.h"
+#include "pgtable_cleanup.h"
+#include "units.h"
+
+/*
+ * The state that belongs to one address space.  The kernel clears it in the child of
+ * a fork: the child has pages of its own, and none of its parent's other threads,
+ * one of which may have been draining.
+ */
+struct shim_state {
+	_Atomic bool draining;
+	/* Units noted since the last drain, and the time of the first of them (0: none). */
+	_Atomic uint64_t pending, since;
+	/* Drains that the threshold causes are 2^backoff times rarer than at first. */
+	_Atomic unsigned int backoff;
+	struct shim_units units;
+	_Atomic uint64_t counts[SHIM_NR_COUNTS];
+	/* Only the thread that drains uses these two arrays. */
+	struct shim_run runs[SHIM_RUNS_ROOM];
+	struct pgtable_cleanup_range ranges[SHIM_RUNS_ROOM];
+};
+
+/* This is NULL until the shim has started. */
+extern struct shim_state *shim_own;
+
+static inline void shim_count(enum shim_count count, uint64_t by)
+{
+	if (by)
+		atomic_fetch_add_explicit(&shim_own->counts[count], by,
+					  memory_order_relaxed);
+}
+
+#endif
