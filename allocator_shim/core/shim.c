@@ -11,7 +11,14 @@
 #include "text.h"
 
 static struct shim_conf conf = SHIM_CONF_DEFAULT;
-static _Atomic bool on;
+
+/*
+ * How many reasons there are to be off.  At first it is that the shim was not started.
+ * Each seccomp filter that the program sets is one, and so is an attempt at it while
+ * it lasts.
+ */
+static _Atomic int off = 1;
+static _Atomic bool stopped, filtered;
 
 struct shim_state *shim_own;
 
@@ -55,7 +62,7 @@ void shim_start(const char *text, bool told)
 			say_stopped(why);
 		return;
 	}
-	atomic_store(&on, true);
+	atomic_fetch_sub(&off, 1);
 	if (!told && conf.verbose >= 2)
 		shim_say(conf.backend == SHIM_BACKEND_NULL ?
 				 "backend null: nothing is freed" :
@@ -64,19 +71,35 @@ void shim_start(const char *text, bool told)
 
 void shim_stop(const char *why)
 {
-	if (atomic_exchange(&on, false) && why)
+	if (atomic_exchange(&stopped, true))
+		return;
+	atomic_fetch_add(&off, 1);
+	if (why)
 		say_stopped(why);
 }
 
-void shim_before_filter(void)
+bool shim_before_filter(void)
 {
 	shim_drain();
-	shim_stop(NULL);
+	return !atomic_fetch_add(&off, 1);
+}
+
+void shim_after_filter(bool set)
+{
+	if (set)
+		atomic_store(&filtered, true);
+	else
+		atomic_fetch_sub(&off, 1);
+}
+
+bool shim_is_filtered(void)
+{
+	return atomic_load(&filtered);
 }
 
 bool shim_is_on(void)
 {
-	return atomic_load_explicit(&on, memory_order_relaxed);
+	return !atomic_load_explicit(&off, memory_order_relaxed);
 }
 
 const struct shim_conf *shim_conf(void)

@@ -29,12 +29,20 @@ void shim_start(const char *conf, bool told);
 void shim_stop(const char *why);
 
 /*
- * Drain for the last time, and stop.  The program is about to install a seccomp
- * filter, which may kill it for an ioctl that the filter does not know.
+ * Drain, and switch off: the program is about to set a seccomp filter, which may kill
+ * it for an ioctl that the filter does not know.
+ *
+ * Return: whether the shim was on until now.
  */
-void shim_before_filter(void);
+bool shim_before_filter(void);
 
-/* Say whether the shim is at work: it was started, and has not stopped since. */
+/* Switch on again, unless the filter was set.  Each call belongs to one of the above. */
+void shim_after_filter(bool set);
+
+/* Say whether the program has set a filter, so that no system call is known to be safe. */
+bool shim_is_filtered(void);
+
+/* Say whether the shim is at work: it was started, and nothing has switched it off. */
 bool shim_is_on(void);
 
 /*

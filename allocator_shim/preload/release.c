@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
-/* Note what madvise() and process_madvise() have released. */
+/* Note what calls that have succeeded released. */
 
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
+#include "files.h"
 #include "proc.h"
 #include "release.h"
 #include "shim.h"
@@ -64,4 +67,53 @@ void release_process_advised(int pidfd, const struct iovec *ranges, size_t nr,
 		release_advised(ranges[i].iov_base, length, advice);
 		left -= length;
 	}
+}
+
+void release_unmapped(const void *addr, size_t length)
+{
+	if (!shim_is_on())
+		return;
+	files_unmapped(addr, length);
+	shim_released(addr, length, SHIM_MAPPING);
+}
+
+void release_moved(const void *old, size_t old_length, const void *at,
+		   size_t length, int flags)
+{
+	if (!shim_is_on())
+		return;
+	if (at == old) {
+		if (length < old_length)
+			shim_released((char *)old + length, old_length - length,
+				      SHIM_MAPPING);
+	} else if (flags & MREMAP_DONTUNMAP) {
+		/* The old mapping stays, but its pages have moved. */
+		shim_released(old, old_length, SHIM_PAGES);
+	} else {
+		files_unmapped(old, old_length);
+		shim_released(old, old_length, SHIM_MAPPING);
+	}
+}
+
+void release_mapped_over(const void *addr, size_t length, int flags, int fd,
+			 uint64_t offset)
+{
+	bool replaces = flags & MAP_FIXED && !(flags & MAP_FIXED_NOREPLACE);
+	/* MAP_SHARED_VALIDATE contains the bit MAP_SHARED, so this finds both. */
+	bool shares = flags & MAP_SHARED && !(flags & MAP_ANONYMOUS);
+
+	if (!shim_is_on())
+		return;
+	if (replaces) {
+		files_unmapped(addr, length);
+		shim_released(addr, length, SHIM_MAPPING);
+	}
+	if (shares)
+		files_mapped(fd, addr, length, offset);
+}
+
+void release_allocated(int fd, int mode, uint64_t offset, uint64_t length)
+{
+	if (mode & FALLOC_FL_PUNCH_HOLE && shim_is_on())
+		files_punched(fd, offset, length);
 }

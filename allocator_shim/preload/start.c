@@ -12,8 +12,10 @@
 #include "counts.h"
 #include "find.h"
 #include "hooks.h"
+#include "next.h"
 #include "pgtable_cleanup_shim.h"
 #include "shim.h"
+#include "start.h"
 #include "text.h"
 
 #define PUBLIC __attribute__((visibility("default")))
@@ -99,6 +101,7 @@ static void start_once_told(void)
 
 __attribute__((constructor)) static void start(void)
 {
+	next_find();
 	start_once_told();
 	if (!shim_is_on())
 		return;
@@ -115,8 +118,10 @@ static struct pgtable_cleanup_stats all_stats(void)
 	return stats;
 }
 
-__attribute__((destructor)) static void end(void)
+void start_print_stats(void)
 {
+	/* After attempts to set a filter that failed, there may be nothing new. */
+	static uint64_t told;
 	struct shim_text text = { 0 };
 	struct pgtable_cleanup_stats stats;
 
@@ -124,8 +129,9 @@ __attribute__((destructor)) static void end(void)
 		return;
 	stats = all_stats();
 	/* Shells and helpers that released nothing print no counts. */
-	if (!stats.notes && !stats.hook_units)
+	if (stats.notes + stats.hook_units == told)
 		return;
+	told = stats.notes + stats.hook_units;
 	shim_text_add(&text, program_invocation_short_name);
 	shim_text_add(&text, "[");
 	shim_text_add_number(&text, getpid());
@@ -136,6 +142,12 @@ __attribute__((destructor)) static void end(void)
 	SHIM_FIGURES(FIGURE)
 #undef FIGURE
 	shim_text_say(&text);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	if (!shim_is_filtered())
+		start_print_stats();
 }
 
 PUBLIC void pgtable_cleanup_drain(void)

@@ -1,57 +1,105 @@
 // SPDX-License-Identifier: MIT
 /*
- * libpgtable_cleanup_syscall.so: the same library, which also stands in front of
- * libc's syscall(), for programs that release memory by it.  It is a library of its
- * own because looking at the number makes each call of syscall() slower.
+ * libc's syscall().  libseccomp loads its filters by it, and allocators call madvise()
+ * and process_madvise() by it.
  */
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
+#include <stddef.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/uio.h>
 
+#include "filter.h"
+#include "next.h"
+#include "pgtable_cleanup.h"
+#include "release.h"
 #include "shim.h"
 #include "syscalls.h"
 
-#define INTERPOSED __attribute__((visibility("default")))
+/* The calls that syscall_seen() is for.  Only the assembly below uses this. */
+#define SEEN(name) [__NR_##name] = 1
+__attribute__((used)) static const unsigned char is_seen[512] = {
+	SEEN(madvise), SEEN(process_madvise), SEEN(munmap), SEEN(mremap),
+	SEEN(mmap),    SEEN(fallocate),	      SEEN(prctl),  SEEN(seccomp),
+};
 
-INTERPOSED long syscall(long number, ...)
+static long filter(long number, long a, long b, long c, long d, long e, long f)
 {
-	long a, b, c, d, e, f, result;
-	va_list more;
+	long result;
 
-	va_start(more, number);
-	a = va_arg(more, long);
-	b = va_arg(more, long);
-	c = va_arg(more, long);
-	d = va_arg(more, long);
-	e = va_arg(more, long);
-	f = va_arg(more, long);
-	va_end(more);
+	filter_before();
+	result = next_syscall(number, a, b, c, d, e, f);
+	if (number == __NR_prctl)
+		filter_after_prctl(result);
+	else
+		filter_after_seccomp(b, result);
+	return result;
+}
+
+static void note(long number, long a, long b, long c, long d, long e, long f,
+		 long result)
+{
 	switch (number) {
 	case __NR_madvise:
-		return madvise((void *)a, b, c);
+		release_advised((void *)a, b, c);
+		break;
 	case __NR_process_madvise:
-		return process_madvise(a, (const struct iovec *)b, c, d, e);
+		release_process_advised(a, (const struct iovec *)b, c, d,
+					result);
+		break;
 	case __NR_munmap:
-		return munmap((void *)a, b);
+		release_unmapped((void *)a, b);
+		break;
 	case __NR_mremap:
-		return (long)mremap((void *)a, b, c, d, (void *)e);
+		release_moved((void *)a, b, (void *)result, c, d);
+		break;
 	case __NR_mmap:
-		return (long)mmap((void *)a, b, c, d, e, f);
+		release_mapped_over((void *)result, b, d, e, f);
+		break;
 	case __NR_fallocate:
-		return fallocate(a, b, c, d);
-	case __NR_prctl:
-		return prctl(a, b, c, d, e);
-	case __NR_seccomp:
-		shim_before_filter();
+		release_allocated(a, b, c, d);
 		break;
 	}
-	result = shim_syscall6(number, a, b, c, d, e, f);
-	if (!shim_failed(result))
-		return result;
-	errno = -result;
-	return -1;
 }
+
+/* Make a call, and do what the function of its name does in interpose.c. */
+__attribute__((used)) static long syscall_seen(long number, long a, long b,
+					       long c, long d, long e, long f)
+{
+	long result;
+
+	if (number == __NR_madvise && (int)c == MADV_CLEANUP_PGTABLE)
+		return next_answer(shim_cleanup_pgtable((void *)a, b));
+	if ((number == __NR_prctl && filter_by_prctl(a, b, c)) ||
+	    (number == __NR_seccomp && filter_by_seccomp(a, c)))
+		return filter(number, a, b, c, d, e, f);
+	result = next_syscall(number, a, b, c, d, e, f);
+	if (result != -1)
+		note(number, a, b, c, d, e, f, result);
+	return result;
+}
+
+/*
+ * A call that is not for syscall_seen() costs a look into the table and a jump to
+ * libc's function.  This is assembly because C may write to the place of the last
+ * argument on the stack.  Of calls with fewer arguments that place is the caller's.
+ */
+__asm__(".text\n"
+	".globl syscall\n"
+	".type syscall, @function\n"
+	"syscall:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	cmpq $512, %rdi\n"
+	"	jae 1f\n"
+	"	leaq is_seen(%rip), %r11\n"
+	"	cmpb $0, (%r11, %rdi)\n"
+	"	jne 2f\n"
+	"1:	jmp *next_syscall(%rip)\n"
+	"2:	pushq 8(%rsp)\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	call syscall_seen\n"
+	"	addq $8, %rsp\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size syscall, . - syscall\n");
+_Static_assert(sizeof(is_seen) == 512, "the assembly compares with this");

@@ -34,11 +34,6 @@ class NotFound(CannotExec):
 @click.option("--jemalloc", is_flag=True, help=f"Also have CMD allocate by jemalloc ({JEMALLOC}).")
 @click.option("--stats", is_flag=True, help="Have each process say at its end what was freed.")
 @click.option(
-    "--syscall",
-    is_flag=True,
-    help="Also see what CMD releases by syscall(), every call of which then takes a little longer.",
-)
-@click.option(
     "--conf",
     metavar="KEY:VALUE,...",
     default="",
@@ -49,7 +44,6 @@ class NotFound(CannotExec):
 def exec_(
     jemalloc: bool,
     stats: bool,
-    syscall: bool,
     conf: str,
     quiet: bool,
     command: Sequence[str],
@@ -70,7 +64,7 @@ def exec_(
     """
     try:
         program = find(command[0])
-        shim = str(allocator_shim.shim_path(syscall=syscall))
+        shim = str(allocator_shim.shim_path())
         libraries = [shim, *([jemalloc_path()] if jemalloc else [])]
         more = ["verbose:0"] * quiet + ["stats:exit"] * stats + [conf] * bool(conf)
         env = environment(os.environ, libraries, more)

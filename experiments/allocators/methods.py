@@ -16,16 +16,14 @@ class ProgramMethod:
     """One way to run a program.
 
     `conf` configures the preload library; where it is None, the library is not preloaded.
-    `malloc_conf` configures jemalloc. With `syscall` the library sees libc's syscall(), too. Where
-    `device` is True the method needs the module's device, where it is False the device must be
-    missing, and where it is None either will do.
+    `malloc_conf` configures jemalloc. Where `device` is True the method needs the module's device,
+    where it is False the device must be missing, and where it is None either will do.
     """
 
     name: str
     conf: Mapping[str, str] | None = None
     malloc_conf: Mapping[str, str] = field(default_factory=dict)
     device: bool | None = None
-    syscall: bool = False
 
     def works_here(self) -> bool:
         """Tell whether the machine has the device, or lacks it, as the method needs it."""
@@ -46,7 +44,7 @@ class ProgramMethod:
 
     def environment(self, libraries: Sequence[str]) -> dict[str, str]:
         """Return the environment of a process that uses this method and preloads `libraries`."""
-        shim = [] if self.conf is None else [str(allocator_shim.shim_path(syscall=self.syscall))]
+        shim = [] if self.conf is None else [str(allocator_shim.shim_path())]
         given = {name: value for name, value in os.environ.items() if name != CONF}
         return environment(
             {

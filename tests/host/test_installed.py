@@ -61,7 +61,6 @@ def test_the_wheel_carries_the_product_alone(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"allocator_shim", "cleanup"}
     for name in (
         "allocator_shim/libpgtable_cleanup.so",
-        "allocator_shim/libpgtable_cleanup_syscall.so",
         "allocator_shim/py.typed",
         "cleanup/py.typed",
     ):
@@ -180,7 +179,6 @@ def test_for_c_without_python(tmp_path: Path) -> None:
         "include/pgtable_cleanup_madvise.h",
         "include/pgtable_cleanup_shim.h",
         "lib/libpgtable_cleanup.so",
-        "lib/libpgtable_cleanup_syscall.so",
         "lib/pkgconfig/pgtable-cleanup.pc",
     }
     described = (prefix / "lib/pkgconfig/pgtable-cleanup.pc").read_text(encoding="utf-8")

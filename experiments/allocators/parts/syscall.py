@@ -11,12 +11,11 @@ from experiments.part import Measured, Needs, Part, Row, Scale
 _ROUNDS = 9
 _CALLS = 3_000_000
 _QUICK_CALLS = 200_000
-_SEEN = ProgramMethod("library alone, syscall() seen", NULL.conf, syscall=True)
 
 
 class Syscall(Part):
     name = "allocators/syscall"
-    description = "CPU time of a syscall() that does nothing, getppid(), seen by the library or not"
+    description = "CPU time of a syscall() that does nothing, getppid()"
     needs = Needs(hardware=True)
 
     def measure(self, scale: Scale) -> Measured:
@@ -28,7 +27,7 @@ class Syscall(Part):
                 process.tell("libc.syscalls", calls // 10)
                 return process.cpu_ns("libc.syscalls", calls) / calls
 
-        return {"cpu_ns_by_call": ratios.compared(scale, _ROUNDS, (NONE, NULL, _SEEN), run)}
+        return {"cpu_ns_by_call": ratios.compared(scale, _ROUNDS, (NONE, NULL), run)}
 
     def rows(self, measured: Measured) -> Sequence[Row]:
         return ratios.rows(measured["cpu_ns_by_call"])

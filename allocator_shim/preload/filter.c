@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+/* Get out of the way of a seccomp filter. */
+
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+
+#include "filter.h"
+#include "shim.h"
+#include "start.h"
+
+bool filter_by_prctl(int option, unsigned long mode, unsigned long filter)
+{
+	return option == PR_SET_SECCOMP &&
+	       (mode == SECCOMP_MODE_STRICT ||
+		(mode == SECCOMP_MODE_FILTER && filter));
+}
+
+bool filter_by_seccomp(unsigned long operation, unsigned long filter)
+{
+	operation = (unsigned int)operation;
+	return operation == SECCOMP_SET_MODE_STRICT ||
+	       (operation == SECCOMP_SET_MODE_FILTER && filter);
+}
+
+void filter_before(void)
+{
+	if (!shim_before_filter())
+		return;
+	/* The filter may forbid what it takes to print them at the program's end. */
+	start_print_stats();
+}
+
+void filter_after_prctl(long result)
+{
+	shim_after_filter(!result);
+}
+
+void filter_after_seccomp(unsigned long flags, long result)
+{
+	/*
+	 * The result is a descriptor with NEW_LISTENER.  With TSYNC alone it may be
+	 * the id of a thread that can't have the filter: then no thread has it.
+	 */
+	shim_after_filter(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER ?
+				  result >= 0 :
+				  !result);
+}

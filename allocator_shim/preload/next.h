@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The functions that this library's stand in front of: libc's, or those of another
+ * library that stands in front of libc, too, such as a profiler.
+ */
+#ifndef PGTC_NEXT_H
+#define PGTC_NEXT_H
+
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/*
+ * Variadic functions are here as what they are in machine code: each argument has its
+ * register, whether the caller has set it or not.
+ */
+struct next {
+	int (*madvise)(void *addr, size_t length, int advice);
+	ssize_t (*process_madvise)(int pidfd, const struct iovec *ranges,
+				   size_t nr, int advice, unsigned int flags);
+	int (*munmap)(void *addr, size_t length);
+	void *(*mremap)(void *old, size_t old_length, size_t length, int flags,
+			void *wanted);
+	void *(*mmap)(void *addr, size_t length, int prot, int flags, int fd,
+		      off_t offset);
+	int (*fallocate)(int fd, int mode, off_t offset, off_t length);
+	int (*prctl)(int option, unsigned long a, unsigned long b,
+		     unsigned long c, unsigned long d);
+};
+
+/* Until next_find() has run these make the system calls themselves. */
+extern struct next next;
+extern long (*next_syscall)(long number, long a, long b, long c, long d, long e,
+			    long f);
+
+/* Look the functions up.  A constructor does so: the look-up may allocate. */
+void next_find(void);
+
+/* Return a system call's result as libc does. */
+long next_answer(long result);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* What the programs share that are run under libpgtable_cleanup.so. */
+#ifndef TEST_PRELOAD_H
+#define TEST_PRELOAD_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "pgtable_cleanup_shim.h"
+
+#define PAGE 4096UL
+#define UNIT (2UL << 20)
+
+/* End the program, and say where, unless a condition holds. */
+#define CHECK(condition)                                               \
+	do {                                                           \
+		if (!(condition)) {                                    \
+			printf("line %d: %s\n", __LINE__, #condition); \
+			fflush(stdout);                                \
+			_exit(1);                                      \
+		}                                                      \
+	} while (0)
+
+/* Make a system call that the library does not see. */
+static inline long unseen(long number, long a, long b, long c, long d)
+{
+	register long r10 __asm__("r10") = d;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+static inline struct pgtable_cleanup_stats counts(void)
+{
+	struct pgtable_cleanup_stats stats;
+
+	CHECK(pgtable_cleanup_stats &&
+	      !pgtable_cleanup_stats(&stats, sizeof(stats)));
+	return stats;
+}
+
+/* Map units that begin where a unit begins. */
+static inline char *map_units(size_t units)
+{
+	char *at = mmap(NULL, (units + 1) * UNIT, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(at != MAP_FAILED);
+	return at + -(uintptr_t)at % UNIT;
+}
+
+/* Release a page.  With threshold:1 the library drains then. */
+static inline void release(char *page)
+{
+	*page = 1;
+	CHECK(!madvise(page, PAGE, MADV_DONTNEED) && !*page);
+}
+
+/* Say whether the library drains at a release. */
+static inline int drains_at(char *page)
+{
+	uint64_t before = counts().drains;
+
+	release(page);
+	return counts().drains > before;
+}
+
+#endif

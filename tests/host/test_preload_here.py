@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Tests that a C program under libpgtable_cleanup.so finds all as it would without it."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from preloaded import SHIM, stats
+
+SOURCES = Path(__file__).parent / "preload"
+HEADERS = Path(__file__).parents[2] / "allocator_shim/include"
+# The library drains at each release.
+CONF = "backend:null,threshold:1"
+# It drains at no release.
+UNTIMED = "backend:null,interval_ms:86400000"
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a function that compiles a program of preload/ and runs it under the library."""
+    directory = tmp_path_factory.mktemp("programs")
+
+    def run(
+        name: str, *arguments: str, conf: str = CONF, code: int = 0, preload: str = SHIM
+    ) -> "subprocess.CompletedProcess[str]":
+        program = directory / name
+        if not program.exists():
+            compile_program(SOURCES / f"{name}.c", program)
+        ended = subprocess.run(
+            [program, *arguments],
+            env={"LD_PRELOAD": preload, "PGTABLE_CLEANUP_CONF": conf, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert ended.returncode == code, f"{ended.returncode}: {ended.stdout}{ended.stderr}"
+        return ended
+
+    return run
+
+
+def compile_program(source: Path, program: Path, *flags: str) -> None:
+    """Compile a C program of the tests."""
+    command = ["cc", "-O1", "-Wall", "-Werror", "-pthread", f"-I{HEADERS}", *flags]
+    subprocess.run([*command, "-o", program, source], check=True)
+
+
+@pytest.mark.parametrize(
+    "way", ["syscall", "all threads", "listener", "prctl", "prctl by syscall", "strict"]
+)
+def test_a_filter_ends_it_after_a_last_drain(run: Run, way: str) -> None:
+    """The filter kills for any system call of the library, so its counts are printed before."""
+    ended = run("filter", way, conf=f"{CONF},stats:exit")
+    assert ended.stdout == "alive\n"
+    assert [counts["drains"] for counts in stats(ended.stderr)] == [1]
+
+
+@pytest.mark.parametrize("way", ["ask", "fail"])
+def test_questions_about_filters_and_failures_end_nothing(run: Run, way: str) -> None:
+    assert run("filter", way).stdout == ""
