@@ -51,6 +51,7 @@ void shim_start(const char *text, bool told)
 {
 	const char *why = NULL;
 
+	shim_text_begin();
 	if (text)
 		shim_conf_read(&conf, text, told);
 	if (conf.backend == SHIM_BACKEND_MODULE)

@@ -1,12 +1,76 @@
 // SPDX-License-Identifier: MIT
 /* Write messages without stdio or malloc. */
 
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
+#include "identity.h"
 #include "syscalls.h"
 #include "text.h"
 
 #define STDERR 2
+
+/* A message waits so long for a pipe or a terminal to take it. */
+#define PATIENCE_MS 100
+
+#define BIT_OF(signal) (UINT64_C(1) << ((signal)-1))
+
+/* The file that stderr was at the start; 0 if there was none. */
+static uint64_t first_stderr;
+static bool begun;
+
+void shim_text_begin(void)
+{
+	first_stderr = shim_identity(STDERR);
+	begun = true;
+}
+
+/*
+ * Say whether a message may be written.  The program may have closed stderr, and have
+ * opened a file of its own that got the number.  A pipe may have no reader, or be full.
+ */
+static bool stderr_takes_text(void)
+{
+	struct pollfd asked = { STDERR, POLLOUT, 0 };
+
+	if (begun && (!first_stderr || shim_identity(STDERR) != first_stderr))
+		return false;
+	return shim_syscall3(__NR_poll, &asked, 1, PATIENCE_MS) == 1 &&
+	       asked.revents == POLLOUT;
+}
+
+/*
+ * Write to stderr, and have no signal come of it, whichever the program handles.
+ * SIGTTOU would stop a program in the background; while it is blocked it isn't sent.
+ * SIGPIPE and SIGXFSZ are sent, and taken away here.
+ */
+static void write_text(const char *bytes, size_t length)
+{
+	const uint64_t all = ~UINT64_C(0);
+	const struct timespec at_once = { 0, 0 };
+	uint64_t before, pending = 0, sent;
+	long result;
+
+	if (!stderr_takes_text())
+		return;
+	if (shim_syscall4(__NR_rt_sigprocmask, SIG_BLOCK, &all, &before,
+			  sizeof(all)))
+		return;
+	shim_syscall2(__NR_rt_sigpending, &pending, sizeof(pending));
+	result = shim_syscall3(__NR_write, STDERR, bytes, length);
+	sent = (result == -EPIPE ? BIT_OF(SIGPIPE) : 0) |
+	       (result == -EFBIG ? BIT_OF(SIGXFSZ) : 0);
+	sent &= ~pending;
+	if (sent)
+		shim_syscall4(__NR_rt_sigtimedwait, &sent, NULL, &at_once,
+			      sizeof(sent));
+	shim_syscall4(__NR_rt_sigprocmask, SIG_SETMASK, &before, NULL,
+		      sizeof(before));
+}
 
 void shim_text_add_bytes(struct shim_text *text, const char *bytes, size_t n)
 {
@@ -45,7 +109,7 @@ void shim_text_say(const struct shim_text *text)
 	if (line.length == SHIM_TEXT_ROOM)
 		line.length--;
 	line.bytes[line.length++] = '\n';
-	shim_syscall3(__NR_write, STDERR, line.bytes, line.length);
+	write_text(line.bytes, line.length);
 }
 
 void shim_say(const char *string)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tests that a C program under libpgtable_cleanup.so finds all as it would without it."""
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Callable
@@ -26,15 +27,23 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("programs")
 
     def run(
-        name: str, *arguments: str, conf: str = CONF, code: int = 0, preload: str = SHIM
+        name: str,
+        *arguments: str,
+        conf: str = CONF,
+        code: int = 0,
+        preload: str = SHIM,
+        stderr: int | None = subprocess.PIPE,
     ) -> "subprocess.CompletedProcess[str]":
         program = directory / name
         if not program.exists():
             compile_program(SOURCES / f"{name}.c", program)
+        # Without any stderr the program starts with descriptor 2 closed.
+        start = 'exec "$@"' if stderr is not None else 'exec "$@" 2>&-'
         ended = subprocess.run(
-            [program, *arguments],
+            ["sh", "-c", start, "sh", program, *arguments],
             env={"LD_PRELOAD": preload, "PGTABLE_CLEANUP_CONF": conf, "PATH": os.environ["PATH"]},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             check=False,
             timeout=120,
@@ -64,3 +73,37 @@ def test_a_filter_ends_it_after_a_last_drain(run: Run, way: str) -> None:
 @pytest.mark.parametrize("way", ["ask", "fail"])
 def test_questions_about_filters_and_failures_end_nothing(run: Run, way: str) -> None:
     assert run("filter", way).stdout == ""
+
+
+PRINTS = f"{CONF},stats:exit"
+
+
+def test_messages_do_not_go_into_a_file_that_took_descriptor_2(run: Run, tmp_path: Path) -> None:
+    database = tmp_path / "database"
+    assert run("messages", "file", str(database), conf=PRINTS).stderr == ""
+    assert database.read_text() == "DATABASE\n"
+
+
+def test_messages_go_to_the_stderr_of_the_start_when_it_is_back(run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    assert stats(run("messages", "back", str(other), conf=PRINTS).stderr)
+    assert other.read_text() == ""
+
+
+def test_without_a_stderr_at_the_start_there_are_no_messages(run: Run, tmp_path: Path) -> None:
+    """The first file that such a program opens gets descriptor 2."""
+    database = tmp_path / "database"
+    run("messages", "file", str(database), conf=PRINTS, stderr=None)
+    assert database.read_text() == "DATABASE\n"
+
+
+def test_a_stderr_that_takes_no_text_does_no_harm(run: Run, tmp_path: Path) -> None:
+    """A pipe without a reader, a full pipe, and a file that can't grow: the program goes on."""
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ)))
+    run("messages", "none", "-", conf=PRINTS, stderr=writer)
+    os.close(reader)
+    run("messages", "none", "-", conf=PRINTS, stderr=writer)
+    os.close(writer)
+    with (tmp_path / "file").open("w") as file:
+        run("messages", "limit", "-", conf=PRINTS, stderr=file.fileno())
