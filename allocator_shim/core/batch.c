@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <time.h>
 
+#include "clock.h"
 #include "device.h"
 #include "kernel.h"
 #include "shim.h"
 #include "state.h"
 #include "syscalls.h"
-
-#define NSEC_PER_MSEC UINT64_C(1000000)
-#define NSEC_PER_SEC UINT64_C(1000000000)
 
 /* Drains get rarer while they free fewer tables than this for a hundred units. */
 #define LOW_YIELD 5
@@ -19,12 +17,15 @@
 
 #define PAGE_MASK 4095UL
 
-/* clock_gettime() is in the vdso: it takes no lock, and costs next to nothing. */
-static uint64_t now(clockid_t clock)
+/*
+ * Return the time at each release.  clock_gettime() is in the vdso: it takes no lock,
+ * and costs next to nothing.
+ */
+static uint64_t cheap_time(void)
 {
 	struct timespec time;
 
-	clock_gettime(clock, &time);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
 	return time.tv_sec * NSEC_PER_SEC + time.tv_nsec;
 }
 
@@ -66,7 +67,7 @@ void shim_drain_if_due(void)
 		shim_drain();
 		return;
 	}
-	time = now(CLOCK_MONOTONIC_COARSE);
+	time = cheap_time();
 	begun = atomic_load_explicit(&shim_own->since, memory_order_relaxed);
 	if (!begun)
 		atomic_compare_exchange_strong(&shim_own->since, &begun, time);
@@ -152,7 +153,7 @@ static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 
 static void drain(void)
 {
-	uint64_t tried = 0, begun = now(CLOCK_MONOTONIC);
+	uint64_t tried = 0, begun = shim_clock(CLOCK_MONOTONIC);
 	size_t nr, i;
 
 	_Static_assert(SHIM_RUNS_ROOM <= PGTABLE_CLEANUP_MAX_RANGES,
@@ -174,15 +175,23 @@ static void drain(void)
 		shim_count(SHIM_COUNT_drains, 1);
 		shim_count(SHIM_COUNT_tried, tried);
 	}
-	shim_count(SHIM_COUNT_ns, now(CLOCK_MONOTONIC) - begun);
+	shim_count(SHIM_COUNT_ns, shim_clock(CLOCK_MONOTONIC) - begun);
 }
 
 void shim_drain(void)
 {
-	if (!shim_is_on() || atomic_exchange(&shim_own->draining, true))
+	uint64_t ticket;
+
+	if (!shim_is_on())
 		return;
-	if (shim_conf()->backend == SHIM_BACKEND_MODULE)
-		shim_kernel_probe();
-	drain();
-	atomic_store(&shim_own->draining, false);
+	ticket = shim_claim_take(&shim_own->draining);
+	if (!ticket)
+		return;
+	/* Whoever switches the shim off waits for drains that have begun before. */
+	if (shim_is_on()) {
+		if (shim_conf()->backend == SHIM_BACKEND_MODULE)
+			shim_kernel_probe();
+		drain();
+	}
+	shim_claim_drop(&shim_own->draining, ticket);
 }

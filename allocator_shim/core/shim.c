@@ -81,8 +81,14 @@ void shim_stop(const char *why)
 
 bool shim_before_filter(void)
 {
+	bool was_on;
+
 	shim_drain();
-	return !atomic_fetch_add(&off, 1);
+	was_on = !atomic_fetch_add(&off, 1);
+	/* A filter for all threads would kill one that is draining. */
+	if (was_on)
+		shim_claim_wait(&shim_own->draining);
+	return was_on;
 }
 
 void shim_after_filter(bool set)
@@ -100,7 +106,7 @@ bool shim_is_filtered(void)
 
 bool shim_is_on(void)
 {
-	return !atomic_load_explicit(&off, memory_order_relaxed);
+	return !atomic_load(&off);
 }
 
 const struct shim_conf *shim_conf(void)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "claim.h"
 #include "conf.h"
 #include "counts.h"
 #include "pgtable_cleanup.h"
@@ -18,7 +19,7 @@
  * one of which may have been draining.
  */
 struct shim_state {
-	_Atomic bool draining;
+	struct shim_claim draining;
 	/* Units noted since the last drain, and the time of the first of them (0: none). */
 	_Atomic uint64_t pending, since;
 	/* Drains that the threshold causes are 2^backoff times rarer than at first. */

@@ -107,3 +107,8 @@ def test_a_stderr_that_takes_no_text_does_no_harm(run: Run, tmp_path: Path) -> N
     os.close(writer)
     with (tmp_path / "file").open("w") as file:
         run("messages", "limit", "-", conf=PRINTS, stderr=file.fileno())
+
+
+@pytest.mark.parametrize("way", ["jump", "cancel", "vfork"])
+def test_a_drain_that_never_returns_does_not_end_all_drains(run: Run, way: str) -> None:
+    run("left", way)
