@@ -67,6 +67,10 @@ void shim_drain_if_due(void)
 		shim_drain();
 		return;
 	}
+	if (shim_conf()->thread &&
+	    !atomic_load_explicit(&shim_own->interval.thread,
+				  memory_order_relaxed))
+		shim_interval_begin();
 	time = cheap_time();
 	begun = atomic_load_explicit(&shim_own->since, memory_order_relaxed);
 	if (!begun)

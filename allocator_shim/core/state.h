@@ -10,6 +10,7 @@
 #include "claim.h"
 #include "conf.h"
 #include "counts.h"
+#include "interval.h"
 #include "pgtable_cleanup.h"
 #include "units.h"
 
@@ -24,6 +25,7 @@ struct shim_state {
 	_Atomic uint64_t pending, since;
 	/* Drains that the threshold causes are 2^backoff times rarer than at first. */
 	_Atomic unsigned int backoff;
+	struct shim_interval interval;
 	struct shim_units units;
 	_Atomic uint64_t counts[SHIM_NR_COUNTS];
 	/* Only the thread that drains uses these two arrays. */

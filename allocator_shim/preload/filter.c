@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 
 #include "filter.h"
+#include "interval.h"
 #include "shim.h"
 #include "start.h"
 
@@ -24,15 +25,25 @@ bool filter_by_seccomp(unsigned long operation, unsigned long filter)
 
 void filter_before(void)
 {
-	if (!shim_before_filter())
+	bool was_on = shim_before_filter();
+
+	/* The thread would make calls that the filter may forbid, were it only to end. */
+	shim_interval_end();
+	if (!was_on)
 		return;
 	/* The filter may forbid what it takes to print them at the program's end. */
 	start_print_stats();
 }
 
+static void go_on(bool set)
+{
+	shim_after_filter(set);
+	shim_interval_begin();
+}
+
 void filter_after_prctl(long result)
 {
-	shim_after_filter(!result);
+	go_on(!result);
 }
 
 void filter_after_seccomp(unsigned long flags, long result)
@@ -41,7 +52,5 @@ void filter_after_seccomp(unsigned long flags, long result)
 	 * The result is a descriptor with NEW_LISTENER.  With TSYNC alone it may be
 	 * the id of a thread that can't have the filter: then no thread has it.
 	 */
-	shim_after_filter(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER ?
-				  result >= 0 :
-				  !result);
+	go_on(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER ? result >= 0 : !result);
 }

@@ -3,15 +3,15 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "alone.h"
 #include "counts.h"
 #include "find.h"
 #include "hooks.h"
+#include "interval.h"
 #include "next.h"
 #include "pgtable_cleanup_shim.h"
 #include "shim.h"
@@ -20,45 +20,11 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 #define TOLD_VARIABLE "PGTABLE_CLEANUP_TOLD"
-#define THREAD_STACK (64 << 10)
 
 /* Free the empty tables before the fork, which would copy them. */
 static void before_fork(void)
 {
 	shim_drain();
-}
-
-static void *see_to_interval(void *unused)
-{
-	uint32_t ms = shim_conf()->interval_ms;
-	struct timespec interval = { ms / 1000, ms % 1000 * 1000000L };
-
-	(void)unused;
-	while (shim_is_on()) {
-		nanosleep(&interval, NULL);
-		shim_drain_if_due();
-	}
-	return NULL;
-}
-
-/* Start a thread that gets none of the program's signals. */
-static void start_thread(void)
-{
-	sigset_t all, before;
-	pthread_attr_t attributes;
-	pthread_t thread;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, THREAD_STACK);
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attributes, see_to_interval, NULL))
-		shim_say(
-			"there is no thread to be had: the interval is seen to "
-			"by the program's own calls");
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void install_hooks(bool told)
@@ -102,12 +68,15 @@ static void start_once_told(void)
 __attribute__((constructor)) static void start(void)
 {
 	next_find();
+	alone_find();
 	start_once_told();
 	if (!shim_is_on())
 		return;
 	pthread_atfork(before_fork, NULL, NULL);
-	if (shim_conf()->thread)
-		start_thread();
+	if (shim_conf()->thread) {
+		shim_interval_forked();
+		pthread_atfork(NULL, NULL, shim_interval_forked);
+	}
 }
 
 static struct pgtable_cleanup_stats all_stats(void)

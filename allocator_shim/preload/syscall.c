@@ -4,22 +4,60 @@
  * and process_madvise() by it.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
 #include "filter.h"
+#include "interval.h"
 #include "next.h"
 #include "pgtable_cleanup.h"
 #include "release.h"
 #include "shim.h"
 #include "syscalls.h"
 
-/* The calls that syscall_seen() is for.  Only the assembly below uses this. */
-#define SEEN(name) [__NR_##name] = 1
-__attribute__((used)) static const unsigned char is_seen[512] = {
-	SEEN(madvise), SEEN(process_madvise), SEEN(munmap), SEEN(mremap),
-	SEEN(mmap),    SEEN(fallocate),	      SEEN(prctl),  SEEN(seccomp),
+/* System calls that other kernel headers may lack */
+#ifndef __NR_landlock_restrict_self
+#define __NR_landlock_restrict_self 446
+#endif
+
+/* What syscall_seen() does about a call. */
+enum { NOTHING, NOTE, FILTER, ALONE };
+
+static const unsigned char actions[512] __attribute__((used)) = {
+	[__NR_madvise] = NOTE,
+	[__NR_process_madvise] = NOTE,
+	[__NR_munmap] = NOTE,
+	[__NR_mremap] = NOTE,
+	[__NR_mmap] = NOTE,
+	[__NR_fallocate] = NOTE,
+	[__NR_prctl] = FILTER,
+	[__NR_seccomp] = FILTER,
+	[__NR_setuid] = ALONE,
+	[__NR_setgid] = ALONE,
+	[__NR_setreuid] = ALONE,
+	[__NR_setregid] = ALONE,
+	[__NR_setresuid] = ALONE,
+	[__NR_setresgid] = ALONE,
+	[__NR_setgroups] = ALONE,
+	[__NR_capset] = ALONE,
+	[__NR_unshare] = ALONE,
+	[__NR_setns] = ALONE,
+	[__NR_landlock_restrict_self] = ALONE,
+	/* The process ends with its last thread. */
+	[__NR_exit] = ALONE,
 };
+
+/* The library's thread would be left behind, or be in the way: see alone.c. */
+static long call_alone(long number, long a, long b, long c, long d)
+{
+	bool was = shim_interval_end();
+	long result = next_syscall(number, a, b, c, d, 0, 0);
+
+	if (was)
+		shim_interval_begin();
+	return result;
+}
 
 static long filter(long number, long a, long b, long c, long d, long e, long f)
 {
@@ -60,7 +98,7 @@ static void note(long number, long a, long b, long c, long d, long e, long f,
 	}
 }
 
-/* Make a call, and do what the function of its name does in interpose.c. */
+/* Make a call, and do what the function of its name does in the other files. */
 __attribute__((used)) static long syscall_seen(long number, long a, long b,
 					       long c, long d, long e, long f)
 {
@@ -68,6 +106,8 @@ __attribute__((used)) static long syscall_seen(long number, long a, long b,
 
 	if (number == __NR_madvise && (int)c == MADV_CLEANUP_PGTABLE)
 		return next_answer(shim_cleanup_pgtable((void *)a, b));
+	if (actions[number] == ALONE)
+		return call_alone(number, a, b, c, d);
 	if ((number == __NR_prctl && filter_by_prctl(a, b, c)) ||
 	    (number == __NR_seccomp && filter_by_seccomp(a, c)))
 		return filter(number, a, b, c, d, e, f);
@@ -90,7 +130,7 @@ __asm__(".text\n"
 	"	endbr64\n"
 	"	cmpq $512, %rdi\n"
 	"	jae 1f\n"
-	"	leaq is_seen(%rip), %r11\n"
+	"	leaq actions(%rip), %r11\n"
 	"	cmpb $0, (%r11, %rdi)\n"
 	"	jne 2f\n"
 	"1:	jmp *next_syscall(%rip)\n"
@@ -102,4 +142,4 @@ __asm__(".text\n"
 	"	ret\n"
 	"	.cfi_endproc\n"
 	".size syscall, . - syscall\n");
-_Static_assert(sizeof(is_seen) == 512, "the assembly compares with this");
+_Static_assert(sizeof(actions) == 512, "the assembly compares with this");

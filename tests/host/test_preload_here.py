@@ -17,6 +17,7 @@ HEADERS = Path(__file__).parents[2] / "allocator_shim/include"
 CONF = "backend:null,threshold:1"
 # It drains at no release.
 UNTIMED = "backend:null,interval_ms:86400000"
+THREAD = "backend:null,thread:true,interval_ms:20"
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -63,9 +64,10 @@ def compile_program(source: Path, program: Path, *flags: str) -> None:
 @pytest.mark.parametrize(
     "way", ["syscall", "all threads", "listener", "prctl", "prctl by syscall", "strict"]
 )
-def test_a_filter_ends_it_after_a_last_drain(run: Run, way: str) -> None:
+@pytest.mark.parametrize("thread", ["false", "true"])
+def test_a_filter_ends_it_after_a_last_drain(run: Run, way: str, thread: str) -> None:
     """The filter kills for any system call of the library, so its counts are printed before."""
-    ended = run("filter", way, conf=f"{CONF},stats:exit")
+    ended = run("filter", way, conf=f"{CONF},stats:exit,thread:{thread},interval_ms:1")
     assert ended.stdout == "alive\n"
     assert [counts["drains"] for counts in stats(ended.stderr)] == [1]
 
@@ -112,3 +114,21 @@ def test_a_stderr_that_takes_no_text_does_no_harm(run: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize("way", ["jump", "cancel", "vfork"])
 def test_a_drain_that_never_returns_does_not_end_all_drains(run: Run, way: str) -> None:
     run("left", way)
+
+
+@pytest.mark.parametrize(
+    "way", ["fork", "fork by syscall", "daemon", "vfork", "threads", "signals", "namespace"]
+)
+def test_the_thread_sees_to_each_process_and_is_in_nobodys_way(run: Run, way: str) -> None:
+    """It is started anew where it is needed, without the allocator, and never takes a signal."""
+    assert run("thread", way, conf=THREAD).stdout == f"{way}\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="becoming another user takes root")
+def test_the_thread_becomes_another_user_with_the_program(run: Run) -> None:
+    assert run("thread", "user", conf=THREAD).stdout == "user\n"
+
+
+@pytest.mark.parametrize("way", ["last thread", "exit"])
+def test_the_thread_does_not_outlive_the_program(run: Run, way: str) -> None:
+    run("thread", way, conf=THREAD)

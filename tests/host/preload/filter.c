@@ -27,6 +27,8 @@ static struct sock_filter code[] = {
 	KILL_FOR(getpid),
 	KILL_FOR(poll),
 	KILL_FOR(gettid),
+	KILL_FOR(futex),
+	KILL_FOR(exit),
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 };
 static struct sock_fprog program = { sizeof(code) / sizeof(*code), code };
@@ -126,6 +128,7 @@ int main(int argc, char **argv)
 	release(area);
 	pgtable_cleanup_drain();
 	CHECK(counts().drains == drains);
+	usleep(20000);
 	CHECK(write(STDOUT_FILENO, "alive\n", 6) == 6);
 	return 0;
 }

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+/* What the library's thread does with thread:true, and what it does not keep from a program. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload.h"
+
+static char *area;
+
+/* An allocator that must not be called while a lock of it may be held. */
+static volatile int forbidden;
+extern void *__libc_calloc(size_t number, size_t size);
+
+void *calloc(size_t number, size_t size)
+{
+	if (forbidden)
+		abort();
+	return __libc_calloc(number, size);
+}
+
+/* Release a page, and then nothing more, until the library has drained by itself. */
+static void see_a_drain(void)
+{
+	uint64_t before = counts().drains;
+	time_t end = time(NULL) + 60;
+
+	forbidden = 1;
+	release(area);
+	forbidden = 0;
+	while (counts().drains == before) {
+		CHECK(time(NULL) < end);
+		usleep(1000);
+	}
+}
+
+/* Return how many threads there are, and check a line in the status of each. */
+static int threads(const char *line)
+{
+	DIR *directory = opendir("/proc/self/task");
+	struct dirent *entry;
+	char path[300], text[4096];
+	int found = 0;
+
+	CHECK(directory);
+	while ((entry = readdir(directory))) {
+		FILE *file;
+		size_t length;
+
+		if (entry->d_name[0] == '.')
+			continue;
+		found++;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
+			 entry->d_name);
+		file = fopen(path, "r");
+		CHECK(file);
+		length = fread(text, 1, sizeof(text) - 1, file);
+		text[length] = '\0';
+		fclose(file);
+		if (!strstr(text, line))
+			found += 100;
+	}
+	closedir(directory);
+	return found;
+}
+
+static void *see_one(void *unused)
+{
+	see_a_drain();
+	return unused;
+}
+
+int main(int argc, char **argv)
+{
+	const char *way = argv[1];
+	pthread_t thread;
+	int status;
+
+	CHECK(argc == 2);
+	area = map_units(1);
+	see_a_drain();
+	CHECK(threads("Name:\t") == 2);
+	if (!strcmp(way, "fork")) {
+		pid_t child = fork();
+
+		if (!child) {
+			CHECK(threads("Name:\t") == 1);
+			see_a_drain();
+			_exit(0);
+		}
+		CHECK(waitpid(child, &status, 0) == child && !status);
+	} else if (!strcmp(way, "fork by syscall")) {
+		pid_t child = syscall(SYS_fork);
+
+		if (!child) {
+			see_a_drain();
+			_exit(0);
+		}
+		CHECK(waitpid(child, &status, 0) == child && !status);
+	} else if (!strcmp(way, "daemon")) {
+		CHECK(!daemon(1, 1));
+		see_a_drain();
+	} else if (!strcmp(way, "vfork")) {
+		pid_t child = vfork();
+
+		if (!child) {
+			release(area);
+			_exit(0);
+		}
+		CHECK(waitpid(child, &status, 0) == child && !status);
+		see_a_drain();
+	} else if (!strcmp(way, "signals")) {
+		/* The one thread blocks nothing, the other all that can be. */
+		CHECK(threads("SigBlk:\tfffffffffffbfeff\n") == 102);
+	} else if (!strcmp(way, "namespace")) {
+		/* With two threads this is EINVAL. */
+		CHECK(!unshare(CLONE_NEWUSER) || errno != EINVAL);
+		CHECK(!syscall(SYS_unshare, CLONE_SIGHAND | CLONE_VM));
+		see_a_drain();
+	} else if (!strcmp(way, "user")) {
+		if (getuid())
+			return 77;
+		CHECK(!setgroups(0, NULL) && !setresgid(65534, 65534, 65534) &&
+		      !setresuid(65534, 65534, 65534));
+		see_a_drain();
+		CHECK(threads("Uid:\t65534\t65534\t65534\t65534\n"
+			      "Gid:\t65534\t65534\t65534\t65534\n") == 2);
+	} else if (!strcmp(way, "last thread")) {
+		pthread_exit(NULL);
+	} else if (!strcmp(way, "exit")) {
+		syscall(SYS_exit, 0);
+	} else if (!strcmp(way, "threads")) {
+		CHECK(!pthread_create(&thread, NULL, see_one, NULL) &&
+		      !pthread_join(thread, NULL));
+		see_a_drain();
+	}
+	printf("%s\n", way);
+	return 0;
+}
