@@ -12,12 +12,7 @@
 
 static struct shim_conf conf = SHIM_CONF_DEFAULT;
 
-/*
- * How many reasons there are to be off.  At first it is that the shim was not started.
- * Each seccomp filter that the program sets is one, and so is an attempt at it while
- * it lasts.
- */
-static _Atomic int off = 1;
+_Atomic int shim_off = 1;
 static _Atomic bool stopped, filtered;
 
 struct shim_state *shim_own;
@@ -63,7 +58,7 @@ void shim_start(const char *text, bool told)
 			say_stopped(why);
 		return;
 	}
-	atomic_fetch_sub(&off, 1);
+	atomic_fetch_sub(&shim_off, 1);
 	if (!told && conf.verbose >= 2)
 		shim_say(conf.backend == SHIM_BACKEND_NULL ?
 				 "backend null: nothing is freed" :
@@ -74,7 +69,7 @@ void shim_stop(const char *why)
 {
 	if (atomic_exchange(&stopped, true))
 		return;
-	atomic_fetch_add(&off, 1);
+	atomic_fetch_add(&shim_off, 1);
 	if (why)
 		say_stopped(why);
 }
@@ -84,7 +79,7 @@ bool shim_before_filter(void)
 	bool was_on;
 
 	shim_drain();
-	was_on = !atomic_fetch_add(&off, 1);
+	was_on = !atomic_fetch_add(&shim_off, 1);
 	/* A filter for all threads would kill one that is draining. */
 	if (was_on)
 		shim_claim_wait(&shim_own->draining);
@@ -96,17 +91,12 @@ void shim_after_filter(bool set)
 	if (set)
 		atomic_store(&filtered, true);
 	else
-		atomic_fetch_sub(&off, 1);
+		atomic_fetch_sub(&shim_off, 1);
 }
 
 bool shim_is_filtered(void)
 {
 	return atomic_load(&filtered);
-}
-
-bool shim_is_on(void)
-{
-	return !atomic_load(&off);
 }
 
 const struct shim_conf *shim_conf(void)

@@ -11,6 +11,7 @@
 #ifndef PGTC_SHIM_H
 #define PGTC_SHIM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,8 +43,18 @@ void shim_after_filter(bool set);
 /* Say whether the program has set a filter, so that no system call is known to be safe. */
 bool shim_is_filtered(void);
 
+/*
+ * How many reasons there are to be off.  At first it is that the shim was not started.
+ * Each seccomp filter that the program sets is one, and so is an attempt at it while
+ * it lasts.
+ */
+extern _Atomic int shim_off;
+
 /* Say whether the shim is at work: it was started, and nothing has switched it off. */
-bool shim_is_on(void);
+static inline bool shim_is_on(void)
+{
+	return !atomic_load(&shim_off);
+}
 
 /*
  * Note that pages of a range may have gone.

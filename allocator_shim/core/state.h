@@ -20,7 +20,7 @@
  * one of which may have been draining.
  */
 struct shim_state {
-	struct shim_claim draining;
+	struct shim_claim draining, listing;
 	/* Units noted since the last drain, and the time of the first of them (0: none). */
 	_Atomic uint64_t pending, since;
 	/* Drains that the threshold causes are 2^backoff times rarer than at first. */

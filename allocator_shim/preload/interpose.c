@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "filter.h"
 #include "next.h"
@@ -93,6 +94,18 @@ INTERPOSED int fallocate(int fd, int mode, off_t offset, off_t length)
 
 INTERPOSED int fallocate64(int fd, int mode, off_t offset, off_t length)
 	__attribute__((alias("fallocate")));
+
+INTERPOSED int ftruncate(int fd, off_t length)
+{
+	int result = next.ftruncate(fd, length);
+
+	if (!result)
+		release_truncated(fd, length);
+	return result;
+}
+
+INTERPOSED int ftruncate64(int fd, off_t length)
+	__attribute__((alias("ftruncate")));
 
 int controlling(int option, unsigned long a, unsigned long b, unsigned long c,
 		unsigned long d) IN_PLACE_OF(prctl);

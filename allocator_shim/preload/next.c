@@ -54,6 +54,11 @@ static int own_fallocate(int fd, int mode, off_t offset, off_t length)
 		shim_syscall4(__NR_fallocate, fd, mode, offset, length));
 }
 
+static int own_ftruncate(int fd, off_t length)
+{
+	return next_answer(shim_syscall2(__NR_ftruncate, fd, length));
+}
+
 static int own_prctl(int option, unsigned long a, unsigned long b,
 		     unsigned long c, unsigned long d)
 {
@@ -73,6 +78,7 @@ struct next next = {
 	.mremap = own_mremap,
 	.mmap = own_mmap,
 	.fallocate = own_fallocate,
+	.ftruncate = own_ftruncate,
 	.prctl = own_prctl,
 };
 
@@ -96,6 +102,7 @@ void next_find(void)
 	FIND(mremap);
 	FIND(mmap);
 	FIND(fallocate);
+	FIND(ftruncate);
 	FIND(prctl);
 #undef FIND
 	found = dlsym(RTLD_NEXT, "syscall");

@@ -24,6 +24,7 @@ struct next {
 	void *(*mmap)(void *addr, size_t length, int prot, int flags, int fd,
 		      off_t offset);
 	int (*fallocate)(int fd, int mode, off_t offset, off_t length);
+	int (*ftruncate)(int fd, off_t length);
 	int (*prctl)(int option, unsigned long a, unsigned long b,
 		     unsigned long c, unsigned long d);
 };

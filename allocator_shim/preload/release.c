@@ -14,6 +14,11 @@
 #include "syscalls.h"
 #include "text.h"
 
+/* Older headers lack this. */
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
+#endif
+
 /* Older kernel headers lack these special pidfds. */
 #define PIDFD_SELF_THREAD_GROUP (-10001)
 #define PIDFD_SELF_THREAD (-10000)
@@ -28,6 +33,7 @@ void release_advised(const void *addr, size_t length, int advice)
 	case MADV_FREE:
 		shim_released(addr, length, SHIM_LATER);
 		break;
+	case MADV_GUARD_REMOVE:
 	case MADV_REMOVE:
 	case MADV_PAGEOUT:
 		shim_released(addr, length, SHIM_PAGES);
@@ -86,7 +92,16 @@ void release_moved(const void *old, size_t old_length, const void *at,
 		if (length < old_length)
 			shim_released((char *)old + length, old_length - length,
 				      SHIM_MAPPING);
-	} else if (flags & MREMAP_DONTUNMAP) {
+		else if (length > old_length)
+			files_moved(old, old_length, at, length, false);
+		return;
+	}
+	if (flags & MREMAP_FIXED)
+		files_unmapped(at, length);
+	/* With no length a shared mapping gets a second one. */
+	files_moved(old, old_length, at, length,
+		    flags & MREMAP_DONTUNMAP || !old_length);
+	if (flags & MREMAP_DONTUNMAP) {
 		/* The old mapping stays, but its pages have moved. */
 		shim_released(old, old_length, SHIM_PAGES);
 	} else {
@@ -116,4 +131,10 @@ void release_allocated(int fd, int mode, uint64_t offset, uint64_t length)
 {
 	if (mode & FALLOC_FL_PUNCH_HOLE && shim_is_on())
 		files_punched(fd, offset, length);
+}
+
+void release_truncated(int fd, uint64_t length)
+{
+	if (shim_is_on())
+		files_punched(fd, length, UINT64_MAX - length);
 }

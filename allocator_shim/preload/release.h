@@ -26,4 +26,7 @@ void release_mapped_over(const void *addr, size_t length, int flags, int fd,
 /* fallocate() may have punched a hole. */
 void release_allocated(int fd, int mode, uint64_t offset, uint64_t length);
 
+/* ftruncate() has given a file this length, and may have cut pages off. */
+void release_truncated(int fd, uint64_t length);
+
 #endif

@@ -147,3 +147,14 @@ PUBLIC size_t pgtable_cleanup_conf(char *to, size_t size)
 	}
 	return text.length;
 }
+
+/*
+ * AddressSanitizer refuses to start where another library comes before its own, whose
+ * functions the other could keep from being called.  This one calls them.  A program's
+ * own function of this name comes before this one.
+ */
+PUBLIC const char *__asan_default_options(void);
+PUBLIC const char *__asan_default_options(void)
+{
+	return "verify_asan_link_order=0";
+}

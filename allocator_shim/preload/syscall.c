@@ -31,6 +31,7 @@ static const unsigned char actions[512] __attribute__((used)) = {
 	[__NR_mremap] = NOTE,
 	[__NR_mmap] = NOTE,
 	[__NR_fallocate] = NOTE,
+	[__NR_ftruncate] = NOTE,
 	[__NR_prctl] = FILTER,
 	[__NR_seccomp] = FILTER,
 	[__NR_setuid] = ALONE,
@@ -94,6 +95,9 @@ static void note(long number, long a, long b, long c, long d, long e, long f,
 		break;
 	case __NR_fallocate:
 		release_allocated(a, b, c, d);
+		break;
+	case __NR_ftruncate:
+		release_truncated(a, b);
 		break;
 	}
 }

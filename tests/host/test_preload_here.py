@@ -132,3 +132,40 @@ def test_the_thread_becomes_another_user_with_the_program(run: Run) -> None:
 @pytest.mark.parametrize("way", ["last thread", "exit"])
 def test_the_thread_does_not_outlive_the_program(run: Run, way: str) -> None:
     run("thread", way, conf=THREAD)
+
+
+def test_mappings_that_move_and_files_that_lose_pages_are_seen(run: Run) -> None:
+    run("files", conf=UNTIMED)
+
+
+def test_unmapping_looks_for_no_file_where_none_was_mapped(run: Run) -> None:
+    instructions = int(run("steps", conf=UNTIMED).stdout)
+    assert 0 < instructions < 600
+
+
+@pytest.mark.parametrize("way", ["hint", "cancel"])
+def test_functions_are_libcs(run: Run, way: str) -> None:
+    """A hint for MREMAP_DONTUNMAP is kept, and fallocate() is a cancellation point."""
+    run("interposed", way, conf=UNTIMED)
+
+
+def test_other_libraries_in_front_of_libc_are_not_skipped(run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "libbehind.so"
+    compile_program(SOURCES / "behind.c", other, "-shared", "-fPIC")
+    run("interposed", "behind", conf=UNTIMED, preload=f"{SHIM} {other}")
+
+
+@pytest.mark.parametrize("sanitizer", ["address", "undefined", "thread"])
+def test_sanitized_programs_run(tmp_path: Path, sanitizer: str) -> None:
+    program = tmp_path / "program"
+    compile_program(SOURCES / "interposed.c", program, f"-fsanitize={sanitizer}")
+    ended = subprocess.run(
+        [program, "release"],
+        env={"LD_PRELOAD": SHIM, "PGTABLE_CLEANUP_CONF": f"{PRINTS},thread:true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [counts["drains"] for counts in stats(ended.stderr)] == [1]

@@ -43,9 +43,10 @@ def test_needs_libc_alone_and_defines_what_it_interposes() -> None:
     )
     assert {line.split()[-1] for line in names.stdout.splitlines()} == {
         *("madvise", "process_madvise", "munmap", "mremap", "mmap", "mmap64"),
-        *("fallocate", "fallocate64", "prctl", "syscall"),
+        *("fallocate", "fallocate64", "ftruncate", "ftruncate64", "prctl", "syscall"),
         *("setuid", "setgid", "seteuid", "setegid", "setreuid", "setregid"),
         *("setresuid", "setresgid", "setgroups", "initgroups", "capset", "unshare", "setns"),
+        "__asan_default_options",
         *("pgtable_cleanup_drain", "pgtable_cleanup_stats", "pgtable_cleanup_conf"),
     }
 
