@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "device.h"
 #include "kernel.h"
+#include "maps.h"
 #include "shim.h"
 #include "state.h"
 #include "syscalls.h"
@@ -79,6 +80,22 @@ void shim_drain_if_due(void)
 		shim_drain();
 }
 
+/*
+ * Note the units of a range that two mappings share.  The kernel frees the table of a
+ * unit that it empties at once, but it goes mapping by mapping.
+ */
+static void note_shared(uint64_t first, uint64_t end)
+{
+	uint64_t to = end << SHIM_UNIT_SHIFT, at = first << SHIM_UNIT_SHIFT;
+	struct shim_maps maps = shim_maps_open();
+
+	while ((at = shim_maps_border(&maps, at, to)) < to)
+		if (at & (SHIM_UNIT_SIZE - 1))
+			note(at >> SHIM_UNIT_SHIFT, (at >> SHIM_UNIT_SHIFT) + 1,
+			     true);
+	shim_maps_close(&maps);
+}
+
 void shim_released(const void *addr, size_t length, enum shim_release what)
 {
 	uintptr_t from = (uintptr_t)addr;
@@ -97,6 +114,9 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	     (what == SHIM_PAGES_AND_TABLES && shim_kernel_frees_units()))) {
 		note(first, inner_first, true);
 		note(inner_end, end, true);
+		/* munmap() frees all tables that no other mapping needs. */
+		if (what == SHIM_PAGES_AND_TABLES)
+			note_shared(inner_first, inner_end);
 	} else {
 		note(first, end, what != SHIM_LATER);
 	}
@@ -151,7 +171,9 @@ static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 		shim_count(SHIM_COUNT_freed_pte + i, args.freed[i]);
 	shim_count(SHIM_COUNT_zero_pages_dropped, args.zero_pages_dropped);
 	shim_count(SHIM_COUNT_contended, err == -EAGAIN);
-	adapt(tried, args.freed[0]);
+	/* What another's locks kept from being freed says nothing of what is empty. */
+	if (err != -EAGAIN)
+		adapt(tried, args.freed[0]);
 	return true;
 }
 

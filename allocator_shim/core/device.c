@@ -9,33 +9,34 @@
 #include <sys/wait.h>
 
 #include "device.h"
+#include "identity.h"
 #include "proc.h"
 #include "syscalls.h"
 
 /*
  * The device's descriptor is at least this.  Programs close the low ones, or expect
- * the next one to have a certain number.  A process's table of descriptors grows
- * with the highest, so this is no higher than it need be.
+ * the next one to have a certain number.  The kernel makes a process's table of
+ * descriptors larger for each 128 that the highest needs: up to 127 it takes 1.1 kB.
  */
-#define FD_FLOOR 960
-#define FD_LOW 100
+#define FD_FLOOR 100
 
 static _Atomic int device = -1;
-/* The identity of the device's file when it was opened. */
-static struct stat identity;
-
-static long status_of(int fd, struct stat *status)
-{
-	return shim_syscall2(__NR_fstat, fd, status);
-}
+/* What shim_identity() said of the descriptor, and the device's number at the start. */
+static _Atomic uint64_t identity;
+static dev_t number;
 
 static bool is_ours(int fd)
 {
+	return fd >= 0 && shim_identity(fd) == atomic_load(&identity);
+}
+
+/* Say whether a descriptor is of the device that there was at the start. */
+static bool is_the_device(int fd)
+{
 	struct stat now;
 
-	return fd >= 0 && !status_of(fd, &now) && S_ISCHR(now.st_mode) &&
-	       now.st_dev == identity.st_dev && now.st_ino == identity.st_ino &&
-	       now.st_rdev == identity.st_rdev;
+	return !shim_syscall2(__NR_fstat, fd, &now) && S_ISCHR(now.st_mode) &&
+	       now.st_rdev == number;
 }
 
 /* Return: a high descriptor, close-on-exec, or the negative errno. */
@@ -49,8 +50,6 @@ static long open_high(void)
 		return low;
 	high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_FLOOR);
 	/* RLIMIT_NOFILE may forbid so high a descriptor. */
-	if (high < 0)
-		high = shim_syscall3(__NR_fcntl, low, F_DUPFD_CLOEXEC, FD_LOW);
 	if (high < 0)
 		return low;
 	shim_syscall1(__NR_close, low);
@@ -103,6 +102,7 @@ const char *shim_device_open(void)
 {
 	struct pgtable_cleanup_features features;
 	long fd = open_high(), err;
+	struct stat status;
 
 	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
 		return PGTABLE_CLEANUP_DEVICE
@@ -113,7 +113,8 @@ const char *shim_device_open(void)
 			"users in)";
 	if (fd < 0)
 		return PGTABLE_CLEANUP_DEVICE " can't be opened";
-	if (status_of(fd, &identity) || !is_ours(fd)) {
+	if (shim_syscall2(__NR_fstat, fd, &status) ||
+	    !S_ISCHR(status.st_mode)) {
 		shim_syscall1(__NR_close, fd);
 		return PGTABLE_CLEANUP_DEVICE " is no device";
 	}
@@ -128,6 +129,8 @@ const char *shim_device_open(void)
 			       "the ioctl is not permitted" :
 			       "the loaded module is of another version";
 	}
+	number = status.st_rdev;
+	atomic_store(&identity, shim_identity(fd));
 	atomic_store(&device, fd);
 	return NULL;
 }
@@ -135,8 +138,8 @@ const char *shim_device_open(void)
 /* Return the descriptor, or -1.  If the program has closed it, open another. */
 static int proved_device(void)
 {
+	struct pgtable_cleanup_features features;
 	int fd = atomic_load(&device);
-	struct stat now;
 	long again;
 
 	if (is_ours(fd))
@@ -144,14 +147,19 @@ static int proved_device(void)
 	again = open_high();
 	if (again < 0)
 		return -1;
-	/* In a chroot, or after a reload of the module, the device's file may differ. */
-	if (!status_of(again, &now) && now.st_rdev == identity.st_rdev)
-		identity = now;
-	if (!is_ours(again)) {
+	/* After a reload the module may be of another version. */
+	if (!is_the_device(again) || features_of(again, &features) ||
+	    features.abi_version != PGTABLE_CLEANUP_ABI_VERSION) {
 		shim_syscall1(__NR_close, again);
 		return -1;
 	}
-	atomic_store(&device, again);
+	/* In a chroot the device's file may be another. */
+	atomic_store(&identity, shim_identity(again));
+	/* Of two threads that are here at once, one takes what the other has opened. */
+	if (!atomic_compare_exchange_strong(&device, &fd, again)) {
+		shim_syscall1(__NR_close, again);
+		return is_ours(fd) ? fd : -1;
+	}
 	return again;
 }
 
@@ -178,6 +186,7 @@ static void add_counts(struct pgtable_cleanup_args *sum,
 long shim_device_call(struct pgtable_cleanup_args *args)
 {
 	struct pgtable_cleanup_args sum = { 0 };
+	bool retried = false;
 	long result;
 
 	args->size = sizeof(*args);
@@ -194,8 +203,14 @@ long shim_device_call(struct pgtable_cleanup_args *args)
 			return -ENODEV;
 		result = shim_syscall3(__NR_ioctl, fd,
 				       PGTABLE_CLEANUP_IOC_RECLAIM, args);
-		if (result && result != -ENOMEM && result != -EAGAIN)
-			return result;
+		if (result && result != -ENOMEM && result != -EAGAIN) {
+			/* The program may have closed it since it was proved. */
+			if (retried || is_ours(fd))
+				return result;
+			retried = true;
+			result = 0;
+			continue;
+		}
 		add_counts(&sum, args);
 	} while (!result && args->next_range < args->nr_ranges);
 	sum.next_range = args->next_range;

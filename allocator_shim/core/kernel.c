@@ -13,12 +13,17 @@
 
 #define TABLE_KB 4
 
-static _Atomic bool tried;
-static _Atomic bool frees_units;
+/* The probe is not repeated for ever where other threads keep changing the figure. */
+#define MAX_PROBES 16
+
+enum answer { UNKNOWN, STAY, GO };
+
+static _Atomic unsigned int probes;
+static _Atomic enum answer answer;
 
 bool shim_kernel_frees_units(void)
 {
-	return atomic_load_explicit(&frees_units, memory_order_relaxed);
+	return atomic_load_explicit(&answer, memory_order_relaxed) == GO;
 }
 
 /* Return this process's VmPTE in kB, or 0 if it can't be read. */
@@ -31,24 +36,24 @@ static unsigned long vmpte(void)
 }
 
 /*
+ * Release whole units of scratch memory, and see whether VmPTE falls.
+ *
  * This makes the system calls itself.  This library's functions, in front of libc's,
  * may have the module free a table, which would be taken for one that the kernel
  * freed.
  */
-void shim_kernel_probe(void)
+static enum answer ask(size_t units)
 {
-	/* There are so many units that other threads' page tables do not matter. */
-	const size_t units = 64, length = (units + 1) << SHIM_UNIT_SHIFT;
+	const size_t length = (units + 1) << SHIM_UNIT_SHIFT;
+	const unsigned long all = units * TABLE_KB;
 	unsigned long full, left;
 	uintptr_t first;
 	long area;
 	size_t i;
 
-	if (atomic_exchange(&tried, true))
-		return;
 	area = shim_map(length);
 	if (shim_failed(area))
-		return;
+		return UNKNOWN;
 	/* A huge page has no table. */
 	shim_syscall3(__NR_madvise, area, length, MADV_NOHUGEPAGE);
 	first = (area + SHIM_UNIT_SIZE - 1) & ~(SHIM_UNIT_SIZE - 1);
@@ -59,5 +64,25 @@ void shim_kernel_probe(void)
 		      MADV_DONTNEED);
 	left = vmpte();
 	shim_syscall2(__NR_munmap, area, length);
-	atomic_store(&frees_units, full >= left + units * TABLE_KB / 2);
+	if (!full || !left)
+		return UNKNOWN;
+	if (full >= left + all - all / 4)
+		return GO;
+	return full <= left + all / 4 ? STAY : UNKNOWN;
+}
+
+/*
+ * Other threads map and unmap meanwhile.  So the answer counts only if it is the same
+ * for two different numbers of units.  If it is not, a later drain asks again.
+ */
+void shim_kernel_probe(void)
+{
+	enum answer first;
+
+	if (atomic_load(&answer) != UNKNOWN ||
+	    atomic_fetch_add(&probes, 1) >= MAX_PROBES)
+		return;
+	first = ask(64);
+	if (first != UNKNOWN && ask(40) == first)
+		atomic_store(&answer, first);
 }

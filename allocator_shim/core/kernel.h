@@ -11,7 +11,7 @@
  */
 bool shim_kernel_frees_units(void);
 
-/* Try a MADV_DONTNEED of whole units, once, on scratch memory: does VmPTE fall? */
+/* Try it on scratch memory, until the answer is clear. */
 void shim_kernel_probe(void);
 
 #endif

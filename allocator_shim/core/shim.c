@@ -30,16 +30,21 @@ static void say_stopped(const char *why)
 	shim_text_say(&text);
 }
 
-/* Make the state of this address space.  Return: whether that worked. */
-static bool make_state(void)
+/* Make the state of this address space.  Return: NULL, or why there is none. */
+static const char *make_state(void)
 {
 	long made = shim_map(sizeof(*shim_own));
 
 	if (shim_failed(made))
-		return false;
+		return "no memory";
+	if (shim_syscall3(__NR_madvise, made, sizeof(*shim_own),
+			  MADV_WIPEONFORK)) {
+		shim_syscall2(__NR_munmap, made, sizeof(*shim_own));
+		return "this kernel does not clear memory at a fork "
+		       "(MADV_WIPEONFORK)";
+	}
 	shim_own = (struct shim_state *)made;
-	return !shim_syscall3(__NR_madvise, made, sizeof(*shim_own),
-			      MADV_WIPEONFORK);
+	return NULL;
 }
 
 void shim_start(const char *text, bool told)
@@ -51,8 +56,8 @@ void shim_start(const char *text, bool told)
 		shim_conf_read(&conf, text, told);
 	if (conf.backend == SHIM_BACKEND_MODULE)
 		why = shim_device_open();
-	if (!why && !make_state())
-		why = "no memory";
+	if (!why)
+		why = make_state();
 	if (why) {
 		if (!told)
 			say_stopped(why);
