@@ -61,7 +61,8 @@ void shim_drain_if_due(void)
 	if (!shim_is_on())
 		return;
 	units = atomic_load_explicit(&shim_own->pending, memory_order_relaxed);
-	if (!units)
+	if (!units &&
+	    !atomic_load_explicit(&shim_own->has_whole, memory_order_relaxed))
 		return;
 	rarer = atomic_load_explicit(&shim_own->backoff, memory_order_relaxed);
 	if (units >> rarer >= shim_conf()->threshold) {
@@ -81,18 +82,42 @@ void shim_drain_if_due(void)
 }
 
 /*
- * Note the units of a range that two mappings share.  The kernel frees the table of a
- * unit that it empties at once, but it goes mapping by mapping.
+ * Remember units whose tables the kernel frees, but for those that two mappings share:
+ * it goes mapping by mapping.  The next drain looks which these are.
  */
-static void note_shared(uint64_t first, uint64_t end)
+static void remember_whole(uint64_t first, uint64_t end)
 {
-	uint64_t to = end << SHIM_UNIT_SHIFT, at = first << SHIM_UNIT_SHIFT;
-	struct shim_maps maps = shim_maps_open();
+	if (shim_units_mark(&shim_own->whole, first, end - first) < 0) {
+		shim_drain();
+		shim_units_mark(&shim_own->whole, first, end - first);
+	}
+	if (!atomic_load_explicit(&shim_own->has_whole, memory_order_relaxed))
+		atomic_store(&shim_own->has_whole, true);
+}
 
-	while ((at = shim_maps_border(&maps, at, to)) < to)
-		if (at & (SHIM_UNIT_SIZE - 1))
-			note(at >> SHIM_UNIT_SHIFT, (at >> SHIM_UNIT_SHIFT) + 1,
-			     true);
+/* Note those remembered units that two mappings share. */
+static void note_shared(void)
+{
+	struct shim_maps maps;
+	size_t nr, i;
+
+	if (!atomic_exchange(&shim_own->has_whole, false))
+		return;
+	maps = shim_maps_open();
+	nr = shim_units_take(&shim_own->whole, shim_own->runs);
+	for (i = 0; i < nr; i++) {
+		uint64_t first = shim_own->runs[i].first;
+		uint64_t at = first << SHIM_UNIT_SHIFT;
+		uint64_t to = (first + shim_own->runs[i].count)
+			      << SHIM_UNIT_SHIFT;
+
+		while ((at = shim_maps_border(&maps, at, to)) < to) {
+			uint64_t unit = at >> SHIM_UNIT_SHIFT;
+
+			if (at & (SHIM_UNIT_SIZE - 1))
+				note(unit, unit + 1, true);
+		}
+	}
 	shim_maps_close(&maps);
 }
 
@@ -116,7 +141,7 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 		note(inner_end, end, true);
 		/* munmap() frees all tables that no other mapping needs. */
 		if (what == SHIM_PAGES_AND_TABLES)
-			note_shared(inner_first, inner_end);
+			remember_whole(inner_first, inner_end);
 	} else {
 		note(first, end, what != SHIM_LATER);
 	}
@@ -184,6 +209,7 @@ static void drain(void)
 
 	_Static_assert(SHIM_RUNS_ROOM <= PGTABLE_CLEANUP_MAX_RANGES,
 		       "one call takes them all");
+	note_shared();
 	/* Reset pending and since first: units noted from now on count for the next drain. */
 	atomic_store(&shim_own->pending, 0);
 	atomic_store(&shim_own->since, 0);

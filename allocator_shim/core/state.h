@@ -27,6 +27,9 @@ struct shim_state {
 	_Atomic unsigned int backoff;
 	struct shim_interval interval;
 	struct shim_units units;
+	/* Units that a release covered whole, on a kernel that frees their tables. */
+	struct shim_units whole;
+	_Atomic bool has_whole;
 	_Atomic uint64_t counts[SHIM_NR_COUNTS];
 	/* Only the thread that drains uses these two arrays. */
 	struct shim_run runs[SHIM_RUNS_ROOM];

@@ -187,8 +187,10 @@ int main(int argc, char **argv)
 		CHECK(shim_kernel_frees_units());
 		before = shim_stats().units;
 		shim_released(area, 2 * UNIT, SHIM_PAGES_AND_TABLES);
+		shim_drain();
 		CHECK(shim_stats().units == before + 1);
 		shim_released(area + UNIT, UNIT, SHIM_PAGES_AND_TABLES);
+		shim_drain();
 		CHECK(shim_stats().units == before + 1);
 		shim_maps_close(&maps);
 	} else {
