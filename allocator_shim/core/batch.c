@@ -234,7 +234,7 @@ void shim_drain(void)
 {
 	uint64_t ticket;
 
-	if (!shim_is_on())
+	if (!shim_is_on() || !shim_is_own_process())
 		return;
 	ticket = shim_claim_take(&shim_own->draining);
 	if (!ticket)

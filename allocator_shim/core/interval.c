@@ -90,15 +90,6 @@ static long spawn(struct shim_interval *own)
 #endif
 }
 
-/* Say whether this process may start a thread: a child of vfork() has its parent's state. */
-static bool is_own_process(struct shim_interval *own)
-{
-	int32_t self = shim_syscall0(__NR_getpid), seen = 0;
-
-	return atomic_compare_exchange_strong(&own->process, &seen, self) ||
-	       seen == self;
-}
-
 static void say_none(void)
 {
 	static _Atomic bool said;
@@ -118,7 +109,7 @@ void shim_interval_begin(void)
 	if (!shim_conf()->thread || !shim_is_on())
 		return;
 	own = &shim_own->interval;
-	if (atomic_load(&own->thread) || !is_own_process(own))
+	if (atomic_load(&own->thread) || !shim_is_own_process())
 		return;
 	/* The thread inherits the mask; and no handler must interrupt its start for good. */
 	if (block_signals(&all_signals, &before))
@@ -138,13 +129,6 @@ void shim_interval_begin(void)
 		say_none();
 }
 
-void shim_interval_forked(void)
-{
-	if (shim_own)
-		atomic_store(&shim_own->interval.process,
-			     shim_syscall0(__NR_getpid));
-}
-
 bool shim_interval_end(void)
 {
 	const struct timespec a_while = { 0, 50000 };
@@ -155,7 +139,7 @@ bool shim_interval_end(void)
 	if (!shim_own || !shim_conf()->thread)
 		return false;
 	own = &shim_own->interval;
-	if (!is_own_process(own))
+	if (!shim_is_own_process())
 		return false;
 	while ((thread = atomic_load(&own->thread)) == STARTING)
 		shim_syscall2(__NR_nanosleep, &a_while, NULL);
@@ -169,7 +153,7 @@ bool shim_interval_end(void)
 			      &a_while);
 	/* The kernel counts the thread for a little longer. */
 	for (tries = 0; tries < GONE_TRIES; tries++) {
-		if (shim_syscall3(__NR_tgkill, atomic_load(&own->process),
+		if (shim_syscall3(__NR_tgkill, shim_syscall0(__NR_getpid),
 				  thread, 0) == -ESRCH)
 			break;
 		shim_syscall2(__NR_nanosleep, &a_while, NULL);

@@ -27,8 +27,6 @@ struct shim_interval {
 	_Atomic int32_t thread;
 	/* Not 0 to have it end. */
 	_Atomic int32_t end;
-	/* The process that may start it; a child of vfork() may not. */
-	_Atomic int32_t process;
 	/* What the register for thread-local memory points to. */
 	uint64_t local[64];
 	char stack[SHIM_INTERVAL_STACK] __attribute__((aligned(64)));
@@ -36,9 +34,6 @@ struct shim_interval {
 
 /* Start the thread, if the conf asks for it and there is none yet. */
 void shim_interval_begin(void);
-
-/* In the child of a fork: it may start a thread of its own. */
-void shim_interval_forked(void);
 
 /*
  * End the thread, and wait until it is gone.  The program is about to do what it can

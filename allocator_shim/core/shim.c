@@ -44,6 +44,7 @@ static const char *make_state(void)
 		       "(MADV_WIPEONFORK)";
 	}
 	shim_own = (struct shim_state *)made;
+	shim_forked();
 	return NULL;
 }
 
@@ -68,6 +69,22 @@ void shim_start(const char *text, bool told)
 		shim_say(conf.backend == SHIM_BACKEND_NULL ?
 				 "backend null: nothing is freed" :
 				 "on");
+}
+
+void shim_forked(void)
+{
+	if (shim_own)
+		atomic_store(&shim_own->process, shim_syscall0(__NR_getpid));
+}
+
+bool shim_is_own_process(void)
+{
+	int32_t self = shim_syscall0(__NR_getpid), seen = 0;
+
+	/* It is 0 in a child that was forked by a system call of the program's own. */
+	return atomic_compare_exchange_strong(&shim_own->process, &seen,
+					      self) ||
+	       seen == self;
 }
 
 void shim_stop(const char *why)

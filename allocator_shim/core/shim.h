@@ -26,6 +26,15 @@
  */
 void shim_start(const char *conf, bool told);
 
+/* The process has this state now.  Called at the start, and in the child of a fork. */
+void shim_forked(void);
+
+/*
+ * Say whether the state is this process's own.  A child of vfork() has its parent's,
+ * for the moment until it calls exec(): it leaves all but notes to the parent.
+ */
+bool shim_is_own_process(void);
+
 /* Stop for good.  If @why is not NULL and the conf allows it, say so once. */
 void shim_stop(const char *why);
 

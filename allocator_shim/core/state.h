@@ -20,6 +20,8 @@
  * one of which may have been draining.
  */
 struct shim_state {
+	/* The process that it belongs to: a child of vfork() has its parent's. */
+	_Atomic int32_t process;
 	struct shim_claim draining, listing;
 	/* Units noted since the last drain, and the time of the first of them (0: none). */
 	_Atomic uint64_t pending, since;

@@ -23,16 +23,19 @@ bool filter_by_seccomp(unsigned long operation, unsigned long filter)
 	       (operation == SECCOMP_SET_MODE_FILTER && filter);
 }
 
-void filter_before(void)
+bool filter_before(void)
 {
-	bool was_on = shim_before_filter();
+	bool was_on = shim_is_on();
 
+	if (was_on && !shim_is_own_process())
+		return false;
+	was_on = shim_before_filter();
 	/* The thread would make calls that the filter may forbid, were it only to end. */
 	shim_interval_end();
-	if (!was_on)
-		return;
 	/* The filter may forbid what it takes to print them at the program's end. */
-	start_print_stats();
+	if (was_on)
+		start_print_stats();
+	return true;
 }
 
 static void go_on(bool set)

@@ -15,8 +15,13 @@
 bool filter_by_prctl(int option, unsigned long mode, unsigned long filter);
 bool filter_by_seccomp(unsigned long operation, unsigned long filter);
 
-/* Before a call that may set a filter: do what is left to do, and switch off. */
-void filter_before(void);
+/*
+ * Before a call that may set a filter: do what is left to do, and switch off.
+ *
+ * Return: whether the filter will be this process's.  It is not if this is a child of
+ * vfork(), and then the call needs no function after it.
+ */
+bool filter_before(void);
 
 /* After the call: switch on again if it did not set the filter. */
 void filter_after_prctl(long result);

@@ -12,6 +12,7 @@
 #undef _FILE_OFFSET_BITS
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -113,12 +114,14 @@ int controlling(int option, unsigned long a, unsigned long b, unsigned long c,
 int controlling(int option, unsigned long a, unsigned long b, unsigned long c,
 		unsigned long d)
 {
+	bool is_own;
 	int result;
 
 	if (!filter_by_prctl(option, a, b))
 		return next.prctl(option, a, b, c, d);
-	filter_before();
+	is_own = filter_before();
 	result = next.prctl(option, a, b, c, d);
-	filter_after_prctl(result);
+	if (is_own)
+		filter_after_prctl(result);
 	return result;
 }

@@ -11,7 +11,6 @@
 #include "counts.h"
 #include "find.h"
 #include "hooks.h"
-#include "interval.h"
 #include "next.h"
 #include "pgtable_cleanup_shim.h"
 #include "shim.h"
@@ -72,11 +71,7 @@ __attribute__((constructor)) static void start(void)
 	start_once_told();
 	if (!shim_is_on())
 		return;
-	pthread_atfork(before_fork, NULL, NULL);
-	if (shim_conf()->thread) {
-		shim_interval_forked();
-		pthread_atfork(NULL, NULL, shim_interval_forked);
-	}
+	pthread_atfork(before_fork, NULL, shim_forked);
 }
 
 static struct pgtable_cleanup_stats all_stats(void)

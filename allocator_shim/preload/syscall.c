@@ -62,10 +62,11 @@ static long call_alone(long number, long a, long b, long c, long d)
 
 static long filter(long number, long a, long b, long c, long d, long e, long f)
 {
-	long result;
+	bool is_own = filter_before();
+	long result = next_syscall(number, a, b, c, d, e, f);
 
-	filter_before();
-	result = next_syscall(number, a, b, c, d, e, f);
+	if (!is_own)
+		return result;
 	if (number == __NR_prctl)
 		filter_after_prctl(result);
 	else
