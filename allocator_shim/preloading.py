@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from allocator_shim import _conf
+from allocator_shim._figures import Conf, conf_of
 from allocator_shim.errors import LibraryMissing
 
 CONF = "PGTABLE_CLEANUP_CONF"
@@ -36,6 +38,24 @@ def environment(
         "LD_PRELOAD": " ".join(dict.fromkeys(preload)),
         **({CONF: merged} if merged else {}),
     }
+
+
+def conf_in_force(text: str) -> Conf:
+    """Return the configuration of a library that finds ``text`` in its environment.
+
+    >>> conf_in_force("threshold:256").threshold
+    256
+    """
+    return conf_of(_conf.parse(text)[0])
+
+
+def wrong_entries(text: str) -> list[str]:
+    """Return why the library would ignore entries of a conf; an empty list if it takes them all.
+
+    >>> wrong_entries("threshold:256,stats:always")
+    ['stats:always: the value must be exit or none']
+    """
+    return _conf.parse(text)[1]
 
 
 def jemalloc_path() -> str:

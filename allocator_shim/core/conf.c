@@ -45,23 +45,22 @@ static const struct key {
 	uint32_t least, most;
 	const char *words[2];
 } keys[] = {
-#define NUMBER(key, from, to, values) \
-	{ #key, offsetof(struct shim_conf, key), values, from, to, {} }
-#define WORD(key, first, second, values)                      \
-	{                                                     \
-		#key,  offsetof(struct shim_conf, key),       \
-		values, 0, 0, { first, second }               \
-	}
-	NUMBER(threshold, 1, 1 << 20, "1 to 1048576 (units)"),
-	NUMBER(interval_ms, 1, 24 * 3600 * 1000, "1 to 86400000"),
-	WORD(zero_pages, "false", "true", "true or false"),
-	WORD(thread, "false", "true", "true or false"),
-	WORD(hooks, "none", "jemalloc", "jemalloc or none"),
-	WORD(backend, "module", "null", "module or null"),
-	NUMBER(verbose, 0, 2, "0, 1 or 2"),
-	WORD(stats, "none", "exit", "exit or none"),
+#define NUMBER(key, value, least, most, values) \
+	{ #key, offsetof(struct shim_conf, key), values, least, most, {} },
+#define WORD(key, first, second, values)                \
+	{                                               \
+		#key,  offsetof(struct shim_conf, key), \
+		values, 0, 0, { first, second }         \
+	},
+	SHIM_CONF_KEYS(NUMBER, WORD)
 #undef NUMBER
 #undef WORD
+};
+
+/* Who is told what is wrong with an entry, if anybody is. */
+struct listener {
+	void (*complain)(const struct shim_text *why, void *data);
+	void *data;
 };
 
 static uint32_t *value_of(const struct shim_conf *conf, const struct key *key)
@@ -84,44 +83,45 @@ static bool read_value(const struct key *key, struct slice value, uint32_t *to)
 	return false;
 }
 
-static void complain(struct slice entry, const char *why, const char *values)
+static void complain_of_value(struct listener listener, struct slice entry,
+			      const struct key *key)
 {
 	struct shim_text text = { 0 };
 
-	shim_text_add(&text, SHIM_CONF_VARIABLE ": ");
+	if (!listener.complain)
+		return;
 	shim_text_add_bytes(&text, entry.at, entry.length);
-	shim_text_add(&text, why);
-	shim_text_add(&text, values);
-	shim_text_add(&text, "; ignored");
-	shim_text_say(&text);
+	shim_text_add(&text, ": the value must be ");
+	shim_text_add(&text, key->values);
+	listener.complain(&text, listener.data);
 }
 
-static void complain_of_key(struct slice entry, bool told)
+static void complain_of_key(struct listener listener, struct slice entry)
 {
-	struct shim_text known = { 0 };
+	struct shim_text text = { 0 };
 	size_t i;
 
-	if (told)
+	if (!listener.complain)
 		return;
+	shim_text_add_bytes(&text, entry.at, entry.length);
+	shim_text_add(&text, " is no key:value that is known; the keys are ");
 	for (i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
-		shim_text_add(&known, i ? ", " : "");
-		shim_text_add(&known, keys[i].name);
+		shim_text_add(&text, i ? ", " : "");
+		shim_text_add(&text, keys[i].name);
 	}
-	/* End the list of known keys with a NUL byte. */
-	shim_text_add_bytes(&known, "", 1);
-	complain(entry, " is no key:value that is known; the keys are ",
-		 known.bytes);
+	listener.complain(&text, listener.data);
 }
 
 /* Return: whether the entry was understood. */
-static bool read_entry(struct shim_conf *conf, struct slice entry, bool told)
+static bool read_entry(struct shim_conf *conf, struct slice entry,
+		       struct listener listener)
 {
 	const char *colon = memchr(entry.at, ':', entry.length);
 	struct slice key, value;
 	size_t i;
 
 	if (!colon) {
-		complain_of_key(entry, told);
+		complain_of_key(listener, entry);
 		return false;
 	}
 	key = (struct slice){ entry.at, colon - entry.at };
@@ -131,16 +131,19 @@ static bool read_entry(struct shim_conf *conf, struct slice entry, bool told)
 			continue;
 		if (read_value(&keys[i], value, value_of(conf, &keys[i])))
 			return true;
-		if (!told)
-			complain(entry, ": the value must be ", keys[i].values);
+		complain_of_value(listener, entry, &keys[i]);
 		return false;
 	}
-	complain_of_key(entry, told);
+	complain_of_key(listener, entry);
 	return false;
 }
 
-unsigned int shim_conf_read(struct shim_conf *conf, const char *text, bool told)
+unsigned int shim_conf_parse(struct shim_conf *conf, const char *text,
+			     void (*complain)(const struct shim_text *why,
+					      void *data),
+			     void *data)
 {
+	struct listener listener = { complain, data };
 	unsigned int wrong = 0;
 
 	while (*text) {
@@ -148,11 +151,26 @@ unsigned int shim_conf_read(struct shim_conf *conf, const char *text, bool told)
 
 		if (length)
 			wrong += !read_entry(
-				conf, (struct slice){ text, length }, told);
+				conf, (struct slice){ text, length }, listener);
 		text += length;
 		text += *text == ',';
 	}
 	return wrong;
+}
+
+static void say_ignored(const struct shim_text *why, void *unused)
+{
+	struct shim_text text = { 0 };
+
+	shim_text_add(&text, SHIM_CONF_VARIABLE ": ");
+	shim_text_add_bytes(&text, why->bytes, why->length);
+	shim_text_add(&text, "; ignored");
+	shim_text_say(&text);
+}
+
+unsigned int shim_conf_read(struct shim_conf *conf, const char *text, bool told)
+{
+	return shim_conf_parse(conf, text, told ? NULL : say_ignored, NULL);
 }
 
 void shim_conf_write(const struct shim_conf *conf, struct shim_text *text)
