@@ -11,7 +11,7 @@ import click
 
 import allocator_shim
 from allocator_shim.errors import LibraryMissing
-from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path
+from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path, wrong_entries
 from cleanup.commands import Failure
 from cleanup.commands._output import quiet_option
 
@@ -30,6 +30,13 @@ class NotFound(CannotExec):
     exit_code = 127
 
 
+def _checked(_ctx: click.Context, _param: click.Parameter, conf: str) -> str:
+    """Refuse a conf of which the library would ignore an entry."""
+    for why in wrong_entries(conf):
+        raise click.BadParameter(why)
+    return conf
+
+
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.option("--jemalloc", is_flag=True, help=f"Also have CMD allocate by jemalloc ({JEMALLOC}).")
 @click.option("--stats", is_flag=True, help="Have each process say at its end what was freed.")
@@ -37,6 +44,7 @@ class NotFound(CannotExec):
     "--conf",
     metavar="KEY:VALUE,...",
     default="",
+    callback=_checked,
     help=f"More keys for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
 )
 @quiet_option

@@ -98,6 +98,31 @@ def test_nothing_to_run_is_a_usage_error() -> None:
     assert CliRunner().invoke(main, ["exec", "--nonsense", "true"]).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        ("treshold:7", "treshold:7 is no key:value that is known; the keys are threshold,"),
+        ("threshold:7,verbose:3", "verbose:3: the value must be 0, 1 or 2"),
+        ("threshold", "threshold is no key:value"),
+    ],
+)
+def test_a_typo_in_the_conf_is_a_usage_error_before_anything_runs(
+    tmp_path: Path, conf: str, says: str
+) -> None:
+    ended = run("--conf", conf, "touch", tmp_path / "ran")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"Invalid value for '--conf': {says}" in " ".join(ended.stderr.split())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_typo_in_an_inherited_conf_is_a_warning(tmp_path: Path) -> None:
+    inherited = {"PGTABLE_CLEANUP_CONF": "treshold:7"}
+    ended = run("--conf", "backend:null", "touch", tmp_path / "ran", env=inherited)
+    assert ended.returncode == 0
+    assert "PGTABLE_CLEANUP_CONF: treshold:7 is no key:value that is known" in ended.stderr
+    assert (tmp_path / "ran").exists()
+
+
 def test_a_static_program_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "static.c"
     source.write_text("int main(void) { return 0; }\n")
