@@ -5,15 +5,26 @@ import os
 import shutil
 import stat
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 import allocator_shim
+from allocator_shim._figures import Conf, Stats
 from allocator_shim.errors import LibraryMissing
-from allocator_shim.preloading import CONF, JEMALLOC, environment, jemalloc_path, wrong_entries
+from allocator_shim.preloading import (
+    CONF,
+    JEMALLOC,
+    conf_in_force,
+    environment,
+    jemalloc_path,
+    wrong_entries,
+)
+from cleanup import device
 from cleanup.commands import Failure
-from cleanup.commands._output import quiet_option
+from cleanup.commands._output import print_message, quiet_option
+from cleanup.errors import CallFailed
 
 PT_INTERP = 3
 
@@ -64,11 +75,12 @@ def exec_(
 
     Without the module CMD runs as it would by itself, and the library says so once. A program that
     allocates by jemalloc needs no module: under --conf hooks:jemalloc each of its page tables is
-    freed with the last page that the table maps.
+    freed with the last page that the table maps. --conf backend:null is a dry run, with the module
+    and without: it counts what would be looked at, and frees nothing.
 
     The library sees the madvise(), munmap() and fallocate() of allocators such as jemalloc,
-    tcmalloc and mimalloc. It can't see what glibc's malloc, Go and Java do inside: `reclaim PID`
-    serves those.
+    tcmalloc and mimalloc, and of Java. It can't see what glibc's malloc and Go do inside:
+    `reclaim PID` serves those.
     """
     try:
         program = find(command[0])
@@ -76,11 +88,35 @@ def exec_(
         libraries = [shim, *([jemalloc_path()] if jemalloc else [])]
         more = ["verbose:0"] * quiet + ["stats:exit"] * stats + [conf] * bool(conf)
         env = environment(os.environ, libraries, more)
+        say_without_module(command[0], conf_in_force(env.get(CONF, "")), jemalloc=jemalloc)
         os.execve(program, list(command), env)  # noqa: S606 -- what the command is for
     except LibraryMissing as error:
         raise CannotExec(str(error)) from error
     except OSError as error:
         raise CannotExec(f"{command[0]}: {error.strerror}") from error
+
+
+def say_without_module(name: str, conf: Conf, *, jemalloc: bool) -> None:
+    """Where the module can't be called, print what works without it, and CMD's counts.
+
+    The library counts nothing there, and does not know that --jemalloc was given. Where nothing is
+    to be freed, or jemalloc's hooks free the tables, the library itself says what there is to say.
+    """
+    advise, count = jemalloc and conf.verbose > 0, conf.stats == "exit"
+    if conf.backend == "null" or conf.hooks == "jemalloc" or not (advise or count):
+        return
+    try:
+        with device.opened():
+            return
+    except CallFailed as error:
+        why = error.message
+    if advise:
+        print_message(
+            "--jemalloc alone frees no page tables without the module: add --conf hooks:jemalloc"
+        )
+    if count:
+        counts = " ".join(f"{key}={number}" for key, number in asdict(Stats()).items())
+        print_message(f"{Path(name).name}[{os.getpid()}]: {counts}: {why}")
 
 
 def find(name: str) -> Path:

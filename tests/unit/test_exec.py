@@ -2,19 +2,26 @@
 """Tests of the command `exec`: what it runs, in which environment, and what it refuses."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 import allocator_shim
-from allocator_shim.preloading import environment
+from allocator_shim._figures import Stats
+from allocator_shim.preloading import conf_in_force, environment
 from cleanup import _uapi
 from cleanup.commands import main
-from cleanup.commands.exec import CannotExec, find
+from cleanup.commands.exec import CannotExec, find, say_without_module
+
+if TYPE_CHECKING:
+    from unit.conftest import FakeModule
 
 COMMAND = Path(sys.executable).with_name("pgtable-cleanup")
 SHIM = str(allocator_shim.shim_path())
@@ -62,7 +69,53 @@ def test_stats_are_said_at_the_end() -> None:
     assert "]: notes=" in said
 
 
-@pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module is loaded")
+no_module = pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module is loaded")
+
+
+@no_module
+def test_without_the_module_stats_are_zeros_with_the_reason() -> None:
+    """`exec` prints the line, as the library counts nothing; its pid is that of the program."""
+    made = run("--quiet", "--stats", "sh", "-c", "echo $$")
+    (line,) = made.stderr.splitlines()
+    said = re.fullmatch(r"pgtable-cleanup: sh\[(\d+)\]: (.*): (/dev/.*)", line)
+    assert said
+    assert said[1] == made.stdout.strip()
+    counts = dict(count.split("=") for count in said[2].split())
+    assert list(counts) == [count.name for count in fields(Stats)]
+    assert {name for name, number in counts.items() if number != "0"} == {"backoff"}
+    assert said[3] == f"{_uapi.DEVICE} is not there: the kernel module is not loaded"
+
+
+@no_module
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ([], []),
+        (["--stats", "--conf", "backend:null"], []),
+        (["--jemalloc"], ["add --conf hooks:jemalloc"]),
+        (["--jemalloc", "--quiet"], []),
+        (["--jemalloc", "--conf", "hooks:jemalloc"], []),
+        (["--jemalloc", "--conf", "backend:null"], []),
+    ],
+    ids=" ".join,
+)
+def test_jemalloc_without_the_module_names_the_next_step(
+    options: list[str], lines: list[str]
+) -> None:
+    said = run(*options, "true").stderr.splitlines()
+    by_exec = [line for line in said if "]: notes=" in line or "--conf" in line]
+    assert len(by_exec) == len(lines)
+    assert all(line.endswith(end) for line, end in zip(by_exec, lines, strict=True))
+
+
+def test_with_the_module_exec_says_nothing(
+    module: "FakeModule", capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_without_module("true", conf_in_force("stats:exit"), jemalloc=True)
+    assert capsys.readouterr().err == ""
+
+
+@no_module
 def test_quiet_has_the_library_say_nothing_of_a_missing_module() -> None:
     program = "import mmap; mmap.mmap(-1, 4096).madvise(mmap.MADV_DONTNEED)"
     assert run(sys.executable, "-c", program).stderr
