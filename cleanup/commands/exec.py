@@ -41,6 +41,12 @@ class NotFound(CannotExec):
     exit_code = 127
 
 
+def _print_library(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        click.echo(allocator_shim.shim_path())
+        ctx.exit()
+
+
 def _checked(_ctx: click.Context, _param: click.Parameter, conf: str) -> str:
     """Refuse a conf of which the library would ignore an entry."""
     for why in wrong_entries(conf):
@@ -51,6 +57,14 @@ def _checked(_ctx: click.Context, _param: click.Parameter, conf: str) -> str:
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.option("--jemalloc", is_flag=True, help=f"Also have CMD allocate by jemalloc ({JEMALLOC}).")
 @click.option("--stats", is_flag=True, help="Have each process say at its end what was freed.")
+@click.option(
+    "--library",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_library,
+    help="Print the path of the library, for LD_PRELOAD, and exit.",
+)
 @click.option(
     "--conf",
     metavar="KEY:VALUE,...",

@@ -145,6 +145,11 @@ def test_no_program(name: str, code: int, says: str) -> None:
     assert says in ended.stderr
 
 
+def test_the_librarys_path_is_printed() -> None:
+    shown = run("--library")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{SHIM}\n", "")
+
+
 def test_nothing_to_run_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["exec"])
     assert result.exit_code == 2
