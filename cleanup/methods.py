@@ -3,7 +3,7 @@
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from allocator_shim.errors import LibraryMissing
@@ -15,11 +15,16 @@ from cleanup.host import HostKernel
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method: what it does, whether it works on this host, and the reasons if it doesn't."""
+    """One method: what it does, whether it works on this host, and the reasons if it doesn't.
+
+    `used_by` names the verbs, options and calls that free tables by it on this host, or would if it
+    worked.
+    """
 
     does: str
     works: bool
     reasons: tuple[str, ...] = ()
+    used_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,18 @@ class Features:
         return asdict(self)
 
 
+EXEC_HOOKS = "exec --conf hooks:jemalloc"
+# What frees tables by each method. The hooks do it by one of zap, module and remap.
+USED_BY = {
+    "none": ("any program that is run as it is",),
+    "zap": ("experiment run",),
+    "remap": ("experiment run",),
+    "module": (
+        *("scan", "reclaim", "exec", "cleanup.scan()", "cleanup.reclaim()"),
+        *("MADV_CLEANUP_PGTABLE in C", "experiment run"),
+    ),
+    "hooks": (EXEC_HOOKS, "allocator_shim.jemalloc.install_hooks()", "experiment run"),
+}
 FLAGS = {
     "scan_only": _uapi.SCAN_ONLY,
     "whole_mm": _uapi.WHOLE_MM,
@@ -101,6 +118,25 @@ def features() -> Features:
         reasons = (f"the module is not loaded: there is no {_uapi.DEVICE}", *obstacles)
     except CallFailed as error:
         reasons = (str(error),)
+    found = {
+        "none": _none(pt_reclaim),
+        "zap": _tried(
+            "MADV_DONTNEED over whole 2 MiB units afterwards; private data in them would be lost",
+            pt_reclaim,
+            "MADV_DONTNEED",
+        ),
+        "remap": _tried(
+            "mmap(MAP_FIXED) over memory that the caller mapped itself and has no more use for",
+            probe.remap_frees_tables(),
+            "mmap",
+        ),
+        "module": Method(
+            "frees the empty tables of any mapping of any process, whenever asked",
+            works=module is not None,
+            reasons=reasons,
+        ),
+        "hooks": _hooks(),
+    }
     return Features(
         kernel=kernel.release,
         machine=kernel.machine,
@@ -111,27 +147,16 @@ def features() -> Features:
         madvise=probe.kernel_knows_advice(),
         module=module,
         module_obstacles=obstacles,
-        methods={
-            "none": _none(pt_reclaim),
-            "zap": _tried(
-                "MADV_DONTNEED over whole 2 MiB units afterwards; private data in them would be "
-                "lost",
-                pt_reclaim,
-                "MADV_DONTNEED",
-            ),
-            "remap": _tried(
-                "mmap(MAP_FIXED) over memory that the caller mapped itself and has no more use for",
-                probe.remap_frees_tables(),
-                "mmap",
-            ),
-            "module": Method(
-                "frees the empty tables of any mapping of any process, whenever asked",
-                works=module is not None,
-                reasons=reasons,
-            ),
-            "hooks": _hooks(),
-        },
+        methods={name: _with_users(name, found) for name in found},
     )
+
+
+def _with_users(name: str, found: Mapping[str, Method]) -> Method:
+    """Return a method with what uses it here."""
+    # In this order the hooks choose; it is that of hooks_best_way() in allocator_shim/jemalloc.
+    ways = ("zap", "module", "remap")
+    by_hooks = name == next((way for way in ways if found[way].works), None)
+    return replace(found[name], used_by=(EXEC_HOOKS,) * by_hooks + USED_BY[name])
 
 
 def _none(pt_reclaim: bool) -> Method:
@@ -149,10 +174,7 @@ def _tried(does: str, works: bool, call: str) -> Method:
 
 
 def _hooks() -> Method:
-    does = (
-        "jemalloc gives whole 2 MiB units back once they are empty: exec --conf hooks:jemalloc, or "
-        "allocator_shim.jemalloc.install_hooks()"
-    )
+    does = "jemalloc gives whole 2 MiB units back once they are empty, and needs no module for it"
     try:
         jemalloc_path()
     except LibraryMissing as error:

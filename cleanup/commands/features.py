@@ -72,9 +72,12 @@ def _show(found: Features, facilities: Mapping[str, Facility]) -> None:
         facts.add_row("module loaded with allow_unproved", _yes(not module.proved_kernel))
         facts.add_row("most tables for each TLB flush", str(module.batch))
         facts.add_row("longest lock hold, by default", format_duration(module.default_max_hold_ns))
-    methods = Table("method", "works", "what it does; why it does not work here", box=None)
+    methods = Table(
+        "method", "works", "what it does; what uses it; why it does not work here", box=None
+    )
     for name, method in found.methods.items():
-        methods.add_row(name, _yes(method.works), _lines(method.does, method.reasons))
+        what = f"{method.does}\nused by: {', '.join(method.used_by)}"
+        methods.add_row(name, _yes(method.works), _lines(what, method.reasons))
     for name, what in (
         ("lab", "boots Debian's kernels in QEMU, with the module"),
         ("kvm", "makes the lab as fast as this machine; without it, QEMU emulates"),

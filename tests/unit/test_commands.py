@@ -68,7 +68,7 @@ REPORT = {
     "interrupted": None,
     "pagetables": {},
 }
-METHOD = {"does": None, "works": None, "reasons": None}
+METHOD = {"does": None, "works": None, "reasons": None, "used_by": None}
 FEATURES = {
     "schema": None,
     "kernel": None,
@@ -103,6 +103,7 @@ def test_features_with_a_module(module: "FakeModule") -> None:
         "does": document["methods"]["module"]["does"],
         "works": True,
         "reasons": [],
+        "used_by": document["methods"]["module"]["used_by"],
     }
     assert document["module"] == {
         "abi_version": _uapi.ABI_VERSION,
@@ -131,6 +132,25 @@ def test_features_with_a_module_of_another_abi(module: "FakeModule") -> None:
 def test_features_with_an_unproved_kernel(module: "FakeModule") -> None:
     module.features = module.features._replace(features=_uapi.FEATURE_UNPROVED)
     assert json.loads(run("features", "--json").stdout)["module"]["proved_kernel"] is False
+
+
+@pytest.mark.parametrize(("pt_reclaim", "loaded"), [(True, True), (False, True), (False, False)])
+def test_features_says_what_uses_each_method(
+    module: "FakeModule", monkeypatch: pytest.MonkeyPatch, pt_reclaim: bool, loaded: bool
+) -> None:
+    """jemalloc's hooks use the first of zap, module and remap that works here."""
+    monkeypatch.setattr("cleanup.probe.dontneed_frees_tables", lambda: pt_reclaim)
+    monkeypatch.setattr("cleanup.probe.remap_frees_tables", lambda: True)
+    if not loaded:
+        module.features = module.features._replace(abi_version=99)
+    methods = json.loads(run("features", "--json").stdout)["methods"]
+    assert {"scan", "reclaim", "exec"} <= set(methods["module"]["used_by"])
+    assert all(method["used_by"] for method in methods.values())
+    by_hooks = "exec --conf hooks:jemalloc"
+    used = {name for name, method in methods.items() if by_hooks in method["used_by"]}
+    assert used == {"hooks", "zap" if pt_reclaim else "module" if loaded else "remap"}
+    shown = " ".join(run("features").stdout.split())
+    assert shown.count(f"used by: {by_hooks}") == 2
 
 
 def test_features_names_the_package_that_hooks_lack(monkeypatch: pytest.MonkeyPatch) -> None:
