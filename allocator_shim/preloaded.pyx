@@ -32,7 +32,7 @@ cdef extern from *:
     enum:
         NR_COUNTS
 
-ctypedef void (*Drain)() noexcept nogil
+ctypedef int (*Drain)() noexcept nogil
 ctypedef int (*GetStats)(c_stats *stats, size_t size) noexcept nogil
 ctypedef size_t (*GetConf)(char *conf, size_t size) noexcept nogil
 
@@ -57,14 +57,16 @@ def available() -> bool:
     return True
 
 
-def drain() -> None:
-    """Have the library look at all that it has noted, now.
+def drain() -> bool:
+    """Have the library look at all that it has noted, now, and say whether there was anything.
 
     This does nothing while another thread does the same.  Raises NotPreloaded.
     """
     cdef Drain call = <Drain>_find("pgtable_cleanup_drain")
+    cdef int looked
     with nogil:
-        call()
+        looked = call()
+    return looked != 0
 
 
 def stats() -> Stats:

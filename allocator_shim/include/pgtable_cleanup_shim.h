@@ -5,6 +5,8 @@
  *
  *	if (pgtable_cleanup_drain)
  *		pgtable_cleanup_drain();
+ *
+ * Nothing needs to be linked, whether the program is position-independent or not.
  */
 #ifndef PGTABLE_CLEANUP_SHIM_H
 #define PGTABLE_CLEANUP_SHIM_H
@@ -15,6 +17,25 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/*
+ * In a program that is not position-independent, gcc takes the address of a
+ * function as the linker knows it, which is 0 for a weak symbol that nothing
+ * defines yet.  By noplt gcc gets it from the loader.  So does clang, without noplt.
+ */
+#define PGTC_WEAK __attribute__((weak))
+#ifdef __has_attribute
+#if __has_attribute(noplt)
+#undef PGTC_WEAK
+#define PGTC_WEAK __attribute__((weak, noplt))
+#endif
+#endif
+
+/* The version of this header: it grows with each function, count or key. */
+#define PGTABLE_CLEANUP_SHIM_VERSION	1
+
+/* Get the version of the header that the library was built with. */
+int pgtable_cleanup_version(void) PGTC_WEAK;
 
 /**
  * struct pgtable_cleanup_stats - what the library did in this process so far
@@ -48,24 +69,27 @@ struct pgtable_cleanup_stats {
 /*
  * Look at all that was noted so far, now.  This does nothing while another
  * thread does the same.  It is async-signal-safe.
+ *
+ * Return: 1 if units were looked at meanwhile, by this thread or another; 0 if
+ * nothing was noted, or the library is not at work.
  */
-void pgtable_cleanup_drain(void) __attribute__((weak));
+int pgtable_cleanup_drain(void) PGTC_WEAK;
 
 /*
  * Get what the library did so far.  @size is sizeof(*stats) as the program knows
- * it.
+ * it.  Counts that an older library does not have are set to 0.
  *
- * Return: 0, or -1 if @size is more than the library knows.
+ * Return: 0.
  */
-int pgtable_cleanup_stats(struct pgtable_cleanup_stats *stats, size_t size)
-	__attribute__((weak));
+int pgtable_cleanup_stats(struct pgtable_cleanup_stats *stats,
+			  size_t size) PGTC_WEAK;
 
 /*
  * Get the configuration in force: all keys, written as in PGTABLE_CLEANUP_CONF.
  *
  * Return: the length of the whole text, as snprintf() does.
  */
-size_t pgtable_cleanup_conf(char *conf, size_t size) __attribute__((weak));
+size_t pgtable_cleanup_conf(char *conf, size_t size) PGTC_WEAK;
 
 #ifdef __cplusplus
 }

@@ -114,18 +114,27 @@ __attribute__((destructor)) static void end(void)
 		start_print_stats();
 }
 
-PUBLIC void pgtable_cleanup_drain(void)
+PUBLIC int pgtable_cleanup_version(void)
 {
+	return PGTABLE_CLEANUP_SHIM_VERSION;
+}
+
+PUBLIC int pgtable_cleanup_drain(void)
+{
+	uint64_t before = shim_stats().drains;
+
 	shim_drain();
+	return shim_stats().drains != before;
 }
 
 PUBLIC int pgtable_cleanup_stats(struct pgtable_cleanup_stats *to, size_t size)
 {
 	struct pgtable_cleanup_stats stats = all_stats();
 
-	if (size > sizeof(stats))
-		return -1;
-	__builtin_memcpy(to, &stats, size);
+	/* A program that is newer than the library has counts that this one lacks. */
+	__builtin_memset(to, 0, size);
+	__builtin_memcpy(to, &stats,
+			 size < sizeof(stats) ? size : sizeof(stats));
 	return 0;
 }
 

@@ -31,7 +31,7 @@ MACRO = re.compile(
     re.MULTILINE,
 )
 FUNCTION = re.compile(
-    r"^(?P<declaration>[a-z][\w \t]+\**(?P<name>\b\w+)\([^;{]*?\))(?:\s*__attribute__.*?)?\s*[;{]",
+    r"^(?P<declaration>[a-z][\w \t]+\**(?P<name>\b\w+)\([^;{]*?\))(?:\s*PGTC_WEAK)?\s*[;{]",
     re.MULTILINE,
 )
 MEMBER = re.compile(r"^\t(?P<declaration>[\w ]+?\s*\**(?P<name>\w+)(?:\[\w+\])?);", re.MULTILINE)

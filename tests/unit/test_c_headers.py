@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import allocator_shim
+
 INCLUDE = Path(__file__).parents[2] / "allocator_shim/include"
 PROGRAM = """
 #include <stdio.h>
@@ -34,16 +36,130 @@ STANDARDS = ["c99", "c11", "gnu11", "gnu17", "c++11", "gnu++20"]
 
 @pytest.mark.parametrize("standard", STANDARDS)
 def test_the_headers_compile(standard: str, tmp_path: Path) -> None:
-    cpp = "++" in standard
-    compiler = shutil.which("c++" if cpp else "cc")
-    assert compiler, "make builds with it"
-    source = tmp_path / ("program.cc" if cpp else "program.c")
-    source.write_text(PROGRAM)
-    program = tmp_path / "program"
-    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-pedantic", f"-I{INCLUDE}"]
-    done = subprocess.run(
-        [compiler, *flags, "-o", program, source], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    program = compiled(PROGRAM, tmp_path, f"-std={standard}", "-pedantic")
     ran = subprocess.run([program], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, "80000 50544331\n")
+
+
+def compiled(code: str, directory: Path, *flags: str) -> Path:
+    """Compile a program, in C++ if a flag says so."""
+    cpp = any("++" in flag for flag in flags)
+    compiler = shutil.which("c++" if cpp else "cc")
+    assert compiler, "make builds with it"
+    source = directory / ("program.cc" if cpp else "program.c")
+    source.write_text(code)
+    program = directory / "program"
+    done = subprocess.run(
+        [compiler, *flags, "-Wall", "-Wextra", "-Werror", f"-I{INCLUDE}", "-o", program, source],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return program
+
+
+def said(program: Path, *, preload: bool) -> str:
+    """Return what a program prints, which runs with the library or without it."""
+    conf = "backend:null,interval_ms:86400000,threshold:1048576"
+    env = {"LD_PRELOAD": str(allocator_shim.shim_path()), "PGTABLE_CLEANUP_CONF": conf}
+    ran = subprocess.run(
+        [program], env=env if preload else {}, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+SEEN = """
+#include <stdio.h>
+#include <pgtable_cleanup_shim.h>
+
+static size_t (*conf)(char *, size_t);
+
+int main(void)
+{
+	conf = pgtable_cleanup_conf;
+	printf("%d%d%d%d\\n", pgtable_cleanup_version != NULL, pgtable_cleanup_drain != NULL,
+		pgtable_cleanup_stats != NULL, conf != NULL);
+	if (pgtable_cleanup_version)
+		printf("%d\\n", pgtable_cleanup_version() == PGTABLE_CLEANUP_SHIM_VERSION);
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("optimized", ["-O0", "-O2"])
+@pytest.mark.parametrize(
+    "flags",
+    [["-fpie", "-pie"], ["-fno-pie", "-no-pie"], ["-fno-pie", "-no-pie", "-std=c++17"]],
+    ids=" ".join,
+)
+def test_any_program_sees_the_library(flags: list[str], optimized: str, tmp_path: Path) -> None:
+    """Programs that are not position-independent see it, too."""
+    program = compiled(SEEN, tmp_path, optimized, *flags)
+    assert said(program, preload=True) == "1111\n1\n"
+    assert said(program, preload=False) == "0000\n"
+
+
+DRAINS = """
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <pgtable_cleanup_shim.h>
+
+int main(void)
+{
+	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int first, second, third;
+
+	first = pgtable_cleanup_drain();
+	madvise(page, 4096, MADV_DONTNEED);
+	second = pgtable_cleanup_drain();
+	third = pgtable_cleanup_drain();
+	printf("%d %d %d\\n", first, second, third);
+	return 0;
+}
+"""
+NEWER = """
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <pgtable_cleanup_shim.h>
+
+int main(void)
+{
+	struct {
+		struct pgtable_cleanup_stats known;
+		unsigned char more[64];
+	} stats;
+	struct {
+		uint64_t notes;
+		unsigned char beyond[8];
+	} older;
+	char *page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t i, set = 0;
+
+	madvise(page, 4096, MADV_DONTNEED);
+	memset(&stats, 0xff, sizeof(stats));
+	memset(&older, 0xff, sizeof(older));
+	if (pgtable_cleanup_stats(&stats.known, sizeof(stats)))
+		return 1;
+	if (pgtable_cleanup_stats((struct pgtable_cleanup_stats *)&older, sizeof(older.notes)))
+		return 2;
+	for (i = 0; i < sizeof(stats.more); i++)
+		set += stats.more[i] != 0;
+	printf("%d %d %d %d\\n", (int)stats.known.notes, (int)set, (int)older.notes,
+		older.beyond[0]);
+	return 0;
+}
+"""
+
+
+def test_drain_says_whether_it_looked_at_anything(tmp_path: Path) -> None:
+    assert said(compiled(DRAINS, tmp_path), preload=True) == "0 1 0\n"
+
+
+def test_a_caller_of_another_version_gets_the_counts(tmp_path: Path) -> None:
+    """A newer caller gets zeros for what the library lacks; an older one, what it has room for."""
+    program = compiled(NEWER, tmp_path, "-Wno-stringop-overflow", "-Wno-array-bounds")
+    assert said(program, preload=True) == "1 0 1 255\n"
