@@ -74,6 +74,41 @@ static inline int pgtable_cleanup_by_module(void *addr, size_t length)
 }
 
 /**
+ * pgtable_cleanup_probe() - find out whether MADV_CLEANUP_PGTABLE can be called
+ *
+ * An EINVAL of the call means a wrong range where this returns 0, and an advice
+ * that nobody knows elsewhere.
+ *
+ * Return: 0, or an errno that says why it can't be called: ENOENT if the module is
+ * not loaded, EACCES if its device may not be opened, EPROTO if the module is of
+ * another version, or any other errno of open().
+ */
+static inline int pgtable_cleanup_probe(void)
+{
+	struct pgtable_cleanup_features features;
+	int before = errno;
+	int fd, err;
+
+	/* No bytes are advised; who knows the advice says that this is done. */
+	if (!madvise((void *)0, 0, MADV_CLEANUP_PGTABLE))
+		return 0;
+	fd = open(PGTABLE_CLEANUP_DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		err = errno;
+		errno = before;
+		return err;
+	}
+	memset(&features, 0, sizeof(features));
+	features.size = sizeof(features);
+	err = ioctl(fd, PGTABLE_CLEANUP_IOC_FEATURES, &features) ? errno : 0;
+	close(fd);
+	if (!err && features.abi_version != PGTABLE_CLEANUP_ABI_VERSION)
+		err = EPROTO;
+	errno = before;
+	return err == ENOTTY ? EPROTO : err;
+}
+
+/**
  * pgtable_cleanup_madvise() - madvise() that knows MADV_CLEANUP_PGTABLE
  * @addr: first byte, page-aligned
  * @length: bytes, rounded up to whole pages

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tests that the C headers compile from a checkout, under several standards of C and C++."""
 
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import allocator_shim
+from cleanup import _uapi
 
 INCLUDE = Path(__file__).parents[2] / "allocator_shim/include"
 PROGRAM = """
@@ -27,6 +29,9 @@ int main(void)
 		return 1;
 	if (pgtable_cleanup_madvise(page, 4096, 0x7fffffff) != -1 || errno != EINVAL)
 		return 2;
+	errno = 0;
+	if (pgtable_cleanup_probe() < 0 || errno)
+		return 3;
 	printf("%x %x\\n", O_CLOEXEC, MADV_CLEANUP_PGTABLE);
 	return 0;
 }
@@ -163,3 +168,28 @@ def test_a_caller_of_another_version_gets_the_counts(tmp_path: Path) -> None:
     """A newer caller gets zeros for what the library lacks; an older one, what it has room for."""
     program = compiled(NEWER, tmp_path, "-Wno-stringop-overflow", "-Wno-array-bounds")
     assert said(program, preload=True) == "1 0 1 255\n"
+
+
+PROBES = """
+#include <stdio.h>
+#include <pgtable_cleanup_madvise.h>
+
+int main(void)
+{
+	static char memory[2 * 4096];
+	char *page = memory + (4096 - (size_t)memory % 4096) % 4096;
+	int aligned = pgtable_cleanup_madvise(page, 4096, MADV_CLEANUP_PGTABLE) ? errno : 0;
+	int misaligned = pgtable_cleanup_madvise(page + 1, 4096, MADV_CLEANUP_PGTABLE) ? errno : 0;
+
+	printf("%d %d %d\\n", pgtable_cleanup_probe(), aligned, misaligned);
+	return 0;
+}
+"""
+
+
+@pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module is loaded")
+def test_a_probe_tells_why_the_call_is_invalid(tmp_path: Path) -> None:
+    """The call is EINVAL where nobody knows it, and also where the range is wrong."""
+    program = compiled(PROBES, tmp_path)
+    assert said(program, preload=True) == f"0 0 {errno.EINVAL}\n"
+    assert said(program, preload=False) == f"{errno.ENOENT} {errno.EINVAL} {errno.EINVAL}\n"
