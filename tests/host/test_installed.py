@@ -156,6 +156,22 @@ int main(void)
 """
 
 
+def test_the_wheel_has_what_a_c_program_includes(installed: Path, tmp_path: Path) -> None:
+    include = subprocess.run(
+        [installed / "bin/python", "-c", "import allocator_shim as a; print(a.get_include())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert Path(include).is_relative_to(installed)
+    source = tmp_path / "program.c"
+    source.write_text(PROGRAM)
+    subprocess.run(["cc", "-Wall", "-Werror", "-fsyntax-only", f"-I{include}", source], check=True)
+    assert {path.name for path in Path(include).iterdir()} == {
+        path.name for path in allocator_shim.get_include().iterdir()
+    }
+
+
 def test_for_c_without_python(tmp_path: Path) -> None:
     """Plain Meson installs the library, its headers, and a .pc file that says where they are."""
     env = _with_scripts()

@@ -11,7 +11,7 @@ import pytest
 import allocator_shim
 from cleanup import _uapi
 
-INCLUDE = Path(__file__).parents[2] / "allocator_shim/include"
+INCLUDE = allocator_shim.get_include()
 PROGRAM = """
 #include <stdio.h>
 #include <pgtable_cleanup_madvise.h>
