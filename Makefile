@@ -113,7 +113,7 @@ docs: build ## the documentation site and the man pages, in build/docs
 
 TEST_MODULES = $(subst /,.,$(patsubst tests/%.py,-m %,$(wildcard tests/*.py tests/*/*.py tests/*/*/*.py)))
 
-lint: build ## ruff, mypy and clang-format
+lint: build ## ruff, mypy, stubtest and clang-format
 	@$(MAKE) --keep-going --no-print-directory lint-python lint-types lint-c
 
 lint-python: build
@@ -121,7 +121,7 @@ lint-python: build
 	$(BIN)/ruff format --check .
 
 lint-types: build
-	MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy -p cleanup -p allocator_shim -p experiments $(TEST_MODULES)
+	MYPYPATH=tests:tests/guest:tests/host:tests/proof/fuzz:tests/unit $(BIN)/mypy -p cleanup -p allocator_shim -p experiments $(TEST_MODULES) && $(BIN)/stubtest --mypy-config-file pyproject.toml $(subst /,.,$(basename $(wildcard allocator_shim/*.pyi)))
 
 lint-c: venv
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)

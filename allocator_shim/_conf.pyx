@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cython: language_level=3
+# cython: language_level=3, autotestdict=False
 """PGTABLE_CLEANUP_CONF, read by the same code as in the library."""
 
 import os as _os

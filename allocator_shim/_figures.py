@@ -6,6 +6,7 @@ and SHIM_CONF_KEYS of core/conf.h.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ class Conf:
 
 def conf_of(written: str) -> Conf:
     """Return the configuration that the library has written with all its keys."""
-    said = dict(entry.split(":") for entry in written.split(","))
-    return Conf(
-        **{
-            key.name: said[key.name] == "true" if key.type is bool else key.type(said[key.name])
-            for key in fields(Conf)
-        }
-    )
+    values = dict(entry.split(":") for entry in written.split(","))
+    said: dict[str, Any] = {key.name: values[key.name] for key in fields(Conf)}
+    for key in fields(Conf):
+        if key.type is bool:
+            said[key.name] = values[key.name] == "true"
+        elif key.type is int:
+            said[key.name] = int(values[key.name])
+    return Conf(**said)

@@ -34,6 +34,32 @@ class HookStats:
     waits: int
     foreign: int
 
+__all__ = [
+    "ALL_ARENAS",
+    "Arena",
+    "Decay",
+    "HookStats",
+    "Stats",
+    "arena",
+    "arenas",
+    "available",
+    "control",
+    "decay",
+    "hook_stats",
+    "install_hooks",
+    "prefix",
+    "purge",
+    "read_bool",
+    "read_size",
+    "read_ssize",
+    "read_str",
+    "read_uint64",
+    "read_unsigned",
+    "set_decay",
+    "stats",
+    "version",
+]
+
 def available() -> bool: ...
 def prefix() -> str: ...
 def version() -> str: ...
