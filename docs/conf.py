@@ -53,6 +53,13 @@ man_pages = [
         "2",
     ),
     (
+        "man/libpgtable-cleanup",
+        "libpgtable_cleanup",
+        "free empty page tables of a program as it gives memory back",
+        "",
+        "7",
+    ),
+    (
         "man/pgtable-cleanup",
         "pgtable-cleanup",
         "find and free empty page tables, and measure what that saves",

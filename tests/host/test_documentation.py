@@ -5,9 +5,9 @@ import importlib
 import pickle
 import re
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -17,6 +17,7 @@ from sphinx import addnodes
 from sphinx.util.inventory import InventoryFile
 
 import allocator_shim.errors
+from allocator_shim.preloaded import Conf
 from documented import PAGES, ROOT
 
 SPHINX = str(Path(sysconfig.get_path("scripts")) / "sphinx-build")
@@ -73,13 +74,16 @@ class Page(HTMLParser):
 
 
 def test_man_pages(built: Path) -> None:
-    """MADV_CLEANUP_PGTABLE(2) has its errors in bold, and pgtable-cleanup(1) has every verb."""
+    """The call's page has its errors in bold, the command's every verb, the library's its keys."""
     page = (built / "man/MADV_CLEANUP_PGTABLE.2").read_text(encoding="utf-8")
     for error in ("EAGAIN", "EINVAL", "ENOMEM"):
         assert f"\\fB{error}\\fP" in page
     command = (built / "man/pgtable-cleanup.1").read_text(encoding="utf-8")
     for verb in ("reclaim", "scan", "exec", "features", "lab", "experiment"):
         assert f"pgtable-cleanup {verb}" in command.replace("\\-", "-")
+    library = (built / "man/libpgtable_cleanup.7").read_text(encoding="utf-8")
+    for key in fields(Conf):
+        assert f"\\fB{key.name}\\fP" in library
 
 
 def test_no_link_of_the_site_is_dead(built: Path) -> None:
@@ -199,24 +203,3 @@ def inventory(built: Path, domain: str) -> set[str]:
     with (built / "html/objects.inv").open("rb") as file:
         found = InventoryFile.load(file, "", lambda base, name: f"{base}{name}")
     return {name for kind in found if kind.startswith(domain) for name in found[kind]}
-
-
-def test_the_reference_has_every_key_of_the_conf_with_its_default() -> None:
-    """conf.md lists just the keys and defaults that the library itself reports."""
-    script = "import os, allocator_shim.preloaded as p; print(p.conf())"
-    program = str(Path(sysconfig.get_path("scripts")) / "pgtable-cleanup")
-    done = subprocess.run(
-        [program, "exec", "--quiet", "--", sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PATH": "/usr/bin:/bin"},
-    )
-    # --quiet sets verbose:0; the default is 1.
-    in_force = dict(re.findall(r"(\w+)='?(\w+)'?", done.stdout)) | {"verbose": "1"}
-    rows = re.findall(
-        r"^\| `(\w+)` \| .*? \| `?(\w+)`? \|",
-        (ROOT / "docs/reference/conf.md").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    assert {key: value.lower() for key, value in in_force.items()} == dict(rows)

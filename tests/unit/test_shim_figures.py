@@ -3,15 +3,17 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import Field, fields
+from dataclasses import Field, asdict, fields
 from pathlib import Path
 
 import pytest
 
 from allocator_shim._figures import Conf, Stats
-from allocator_shim.preloading import conf_in_force, wrong_entries
+from allocator_shim.preloading import _TOLD, CONF, conf_in_force, wrong_entries
 
-HEADER = Path(__file__).parents[2] / "allocator_shim/include/pgtable_cleanup_shim.h"
+ROOT = Path(__file__).parents[2]
+HEADER = ROOT / "allocator_shim/include/pgtable_cleanup_shim.h"
+MANUAL = ROOT / "docs/man/libpgtable-cleanup.md"
 
 
 def counts_in_c() -> Iterator[str]:
@@ -63,3 +65,26 @@ def test_the_configuration_in_force() -> None:
 def test_wrong_entries() -> None:
     assert wrong_entries("threshold:256,thread:true") == []
     assert wrong_entries("verbose:9,threshold:1") == ["verbose:9: the value must be 0, 1 or 2"]
+
+
+def test_the_manual_has_each_key_with_its_values_and_its_default() -> None:
+    """libpgtable_cleanup(7) lists just the keys, values and defaults that the library has."""
+    manual = MANUAL.read_text(encoding="utf-8")
+    keys = re.findall(
+        r"^\*\*(\w+)\*\*\n: [^*]*?(?:\n  |[^\n])*Value: (.*?)\. Default: `(\w+)`\.$",
+        manual.partition("## Configuration")[2].partition("\n## ")[0],
+        re.MULTILINE,
+    )
+    defaults = asdict(conf_in_force(""))
+    assert [(key, default) for key, _values, default in keys] == [
+        (key, str(default).lower() if isinstance(default, bool) else str(default))
+        for key, default in defaults.items()
+    ]
+    for key, values, _default in keys:
+        assert wrong_entries(f"{key}:nonsense") == [f"{key}:nonsense: the value must be {values}"]
+
+
+def test_the_manual_names_the_environment() -> None:
+    environment = MANUAL.read_text(encoding="utf-8").partition("## Environment")[2]
+    for name in ("LD_PRELOAD", CONF, _TOLD):
+        assert f"**{name}**\n: " in environment
