@@ -3,6 +3,7 @@
 
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,6 +42,24 @@ for _, key in ipairs(redis.call('keys', 'mine:*')) do
 end
 return wrong
 """
+
+
+CHURN = Path(__file__).parents[2] / "experiments/allocators/foreign/Churn.java"
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="there is no Java")
+def test_the_library_sees_java() -> None:
+    """HotSpot's collectors give memory back by libc's functions."""
+    ran = subprocess.run(
+        ["java", "-Xms16m", "-Xmx256m", "-XX:+UseG1GC", CHURN, "64", "1000"],
+        stdin=subprocess.DEVNULL,
+        env=programs.environment("backend:null,stats:exit"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (found,) = stats(ran.stderr)
+    assert found["notes"] > 10
 
 
 @pytest.mark.parametrize("conf", [LIBRARY, HOOKS])

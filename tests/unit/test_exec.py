@@ -150,6 +150,12 @@ def test_the_librarys_path_is_printed() -> None:
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"{SHIM}\n", "")
 
 
+def test_help_says_who_is_seen() -> None:
+    shown = " ".join(CliRunner().invoke(main, ["exec", "--help"]).stdout.split())
+    assert "sees the madvise(), munmap() and fallocate() of allocators" in shown
+    assert "mimalloc, and of Java. It can't see what glibc's malloc and Go do inside" in shown
+
+
 def test_nothing_to_run_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["exec"])
     assert result.exit_code == 2
