@@ -58,19 +58,19 @@ def _checked(_ctx: click.Context, _param: click.Parameter, conf: str) -> str:
 @click.option("--jemalloc", is_flag=True, help=f"Also have CMD allocate by jemalloc ({JEMALLOC}).")
 @click.option("--stats", is_flag=True, help="Have each process say at its end what was freed.")
 @click.option(
-    "--conf",
-    metavar="KEY:VALUE,...",
-    default="",
-    callback=_checked,
-    help=f"More keys for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
-)
-@click.option(
     "--library",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=_print_library,
     help="Print the path of the library, for LD_PRELOAD, and exit.",
+)
+@click.option(
+    "--conf",
+    metavar="KEY:VALUE,...",
+    default="",
+    callback=_checked,
+    help=f"More keys for {CONF}, such as threshold:256,zero_pages:true,thread:true.",
 )
 @quiet_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="CMD...")
