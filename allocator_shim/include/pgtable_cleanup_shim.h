@@ -21,7 +21,8 @@ extern "C" {
 /*
  * In a program that is not position-independent, gcc takes the address of a
  * function as the linker knows it, which is 0 for a weak symbol that nothing
- * defines yet.  By noplt gcc gets it from the loader.  So does clang, without noplt.
+ * defines yet.  By noplt gcc gets it from the loader.  A compiler without this
+ * attribute does so under -fpie or -fno-plt.
  */
 #define PGTC_WEAK __attribute__((weak))
 #ifdef __has_attribute

@@ -42,7 +42,7 @@ def test_python_has_the_keys_that_the_library_knows() -> None:
 
 
 @pytest.mark.parametrize("key", fields(Conf), ids=lambda key: key.name)
-def test_python_has_a_settings_type(key: Field[object]) -> None:
+def test_a_setting_has_the_type_of_its_values(key: Field[object]) -> None:
     (said,) = wrong_entries(f"{key.name}:nonsense")
     words = re.findall(r"[a-z]+", said.rpartition("must be ")[2].partition(" (")[0])
     of_words = {("true", "or", "false"): bool, ("to",): int, ("or",): int}
