@@ -158,7 +158,12 @@ int main(void)
 
 def test_the_wheel_has_what_a_c_program_includes(installed: Path, tmp_path: Path) -> None:
     include = subprocess.run(
-        [installed / "bin/python", "-c", "import allocator_shim as a; print(a.get_include())"],
+        [
+            installed / "bin/python",
+            "-P",
+            "-c",
+            "import allocator_shim as a; print(a.get_include())",
+        ],
         capture_output=True,
         text=True,
         check=True,
