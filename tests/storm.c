@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Threads, signals and forks at once, with every allocation filled and checked.
+ * Meanwhile memory is locked, advised, moved, mapped over and punched out of files.
  *
  *	storm SECONDS SEED
  *
@@ -8,6 +9,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -52,12 +54,18 @@ static int noted_madvise(void *at, size_t length, int advice)
 #define AREA (4 * UNIT)
 #define CHILD_STEPS 100
 #define SPARSE 32
+#define FILE_UNITS 4
+/* One allocation in so many is locked, and never unlocked before it is freed. */
+#define LOCKED_ONE_IN 64
 
 struct slot {
 	unsigned char *at;
 	size_t size;
 	unsigned char value;
 };
+
+/* What the child of a fork has of a unit of the area. */
+enum inherited { ALL, ZEROS, NOTHING };
 
 struct worker {
 	pthread_t thread;
@@ -66,9 +74,15 @@ struct worker {
 	/* Pages that are released one by one, and the byte that fills each. */
 	unsigned char *area;
 	unsigned char pages[AREA / PAGE];
+	enum inherited units[AREA / UNIT];
 	/* Page `lane` of each unit of the global `sparse` is this thread's: what fills it, or 0. */
 	size_t lane;
 	unsigned char sparse[SPARSE];
+	/* A unit that is moved about, and the byte that fills its first page. */
+	unsigned char *moved, moved_value;
+	/* A mapped file: its units, and the byte that fills the first page of each. */
+	int file;
+	unsigned char *in_file, file_values[FILE_UNITS];
 };
 
 /* Units that all threads share: their tables empty and fill all the time. */
@@ -77,6 +91,7 @@ static unsigned char *sparse;
 static struct worker workers[THREADS];
 static _Atomic bool ended;
 static _Atomic uint64_t steps, signals, forks, spawns, lost;
+static _Atomic uint64_t zeros, locks, refusals;
 
 /* A page that the signal handler releases, whatever it interrupted. */
 static _Atomic unsigned char *handled;
@@ -108,13 +123,25 @@ static size_t some_size(uint64_t *state)
 	return 1 + (drawn >> 8) % (drawn % 50 ? 4000 : 2 * UNIT);
 }
 
+/* Allocate and fill memory, half of it by calloc(), which must not give old bytes. */
 static void allocate(struct worker *own, struct slot *slot)
 {
+	bool cleared = draw(&own->state) % 2;
+
 	slot->size = some_size(&own->state);
 	slot->value = draw(&own->state);
-	slot->at = malloc(slot->size);
-	if (slot->at)
-		memset(slot->at, slot->value, slot->size);
+	slot->at = cleared ? calloc(1, slot->size) : malloc(slot->size);
+	if (!slot->at)
+		return;
+	if (cleared) {
+		check(slot->at, slot->size, 0);
+		atomic_fetch_add(&zeros, 1);
+	}
+	memset(slot->at, slot->value, slot->size);
+	/* Under a limit this fails, which is no loss. */
+	if (draw(&own->state) % LOCKED_ONE_IN == 0 &&
+	    !mlock(slot->at, slot->size))
+		atomic_fetch_add(&locks, 1);
 }
 
 static void resize(struct worker *own, struct slot *slot)
@@ -130,17 +157,152 @@ static void resize(struct worker *own, struct slot *slot)
 	memset(at, slot->value, size);
 }
 
+/*
+ * Release a page that holds a value.  Locked memory can't be released: then it has to
+ * be as it was.
+ *
+ * Return: what the page holds now.
+ */
+static unsigned char release(unsigned char *at, unsigned char value)
+{
+	check(at, PAGE, value);
+	if (!madvise(at, PAGE, MADV_DONTNEED)) {
+		value = 0;
+	} else {
+		atomic_fetch_add(&refusals, 1);
+		if (errno != EINVAL)
+			atomic_fetch_add(&lost, 1);
+	}
+	check(at, PAGE, value);
+	return value;
+}
+
 static void release_page(struct worker *own)
 {
 	size_t page = draw(&own->state) % (AREA / PAGE);
 	unsigned char *at = own->area + page * PAGE;
 
+	release(at, own->pages[page]);
+	own->pages[page] = draw(&own->state);
+	memset(at, own->pages[page], PAGE);
+}
+
+/* Say that a page may be taken: until it is written it holds what it held, or zeros. */
+static void release_lazily(struct worker *own)
+{
+	size_t page = draw(&own->state) % (AREA / PAGE);
+	unsigned char *at = own->area + page * PAGE;
+
 	check(at, PAGE, own->pages[page]);
-	if (madvise(at, PAGE, MADV_DONTNEED))
-		atomic_fetch_add(&lost, 1);
+	madvise(at, PAGE, MADV_FREE);
+	if (!holds(at, PAGE, 0))
+		check(at, PAGE, own->pages[page]);
+	own->pages[page] = draw(&own->state);
+	memset(at, own->pages[page], PAGE);
+}
+
+static void *map_at(void *at, size_t length)
+{
+	return mmap(at, length, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+			    (at ? MAP_FIXED : 0),
+		    -1, 0);
+}
+
+/* Map a page anew in the place of an old one. */
+static void map_over(struct worker *own)
+{
+	size_t page = draw(&own->state) % (AREA / PAGE);
+	unsigned char *at = own->area + page * PAGE;
+
+	/* A new mapping has no advice, so this is not for units that have some. */
+	if (own->units[page * PAGE / UNIT] != ALL)
+		return;
+	check(at, PAGE, own->pages[page]);
+	if (map_at(at, PAGE) == MAP_FAILED)
+		return;
+	madvise(at, PAGE, MADV_NOHUGEPAGE);
 	check(at, PAGE, 0);
 	own->pages[page] = draw(&own->state);
 	memset(at, own->pages[page], PAGE);
+}
+
+/* Map two units, and unmap them at once or one after the other. */
+static void map_for_a_moment(struct worker *own)
+{
+	unsigned char *at = map_at(NULL, 2 * UNIT);
+
+	if (at == MAP_FAILED)
+		return;
+	at[0] = at[UNIT] = 1;
+	if (draw(&own->state) % 2) {
+		munmap(at, UNIT);
+		check(at + UNIT, 1, 1);
+		munmap(at + UNIT, UNIT);
+	} else {
+		munmap(at, 2 * UNIT);
+	}
+}
+
+/* Say what the child of a fork is to have of a unit, or whether huge pages may be there. */
+static void advise(struct worker *own)
+{
+	static const int advice[] = { MADV_DOFORK, MADV_KEEPONFORK,
+				      MADV_WIPEONFORK, MADV_DONTFORK,
+				      MADV_NOHUGEPAGE };
+	size_t unit = draw(&own->state) % (AREA / UNIT);
+	size_t drawn = draw(&own->state) % (sizeof(advice) / sizeof(*advice));
+	unsigned char *at = own->area + unit * UNIT;
+
+	if (drawn < 4) {
+		madvise(at, UNIT, MADV_DOFORK);
+		madvise(at, UNIT, MADV_KEEPONFORK);
+		own->units[unit] = drawn == 2 ? ZEROS :
+				   drawn == 3 ? NOTHING :
+						ALL;
+	}
+	if (madvise(at, UNIT, advice[drawn]))
+		atomic_fetch_add(&lost, 1);
+}
+
+static void move(struct worker *own)
+{
+	unsigned char *to;
+
+	check(own->moved, PAGE, own->moved_value);
+	to = mremap(own->moved, UNIT, UNIT, MREMAP_MAYMOVE);
+	/* Without a place that is given, a mapping of the same size stays where it is. */
+	if (to == own->moved) {
+		unsigned char *place = map_at(NULL, UNIT);
+
+		if (place == MAP_FAILED)
+			return;
+		to = mremap(own->moved, UNIT, UNIT,
+			    MREMAP_MAYMOVE | MREMAP_FIXED, place);
+	}
+	if (to == MAP_FAILED) {
+		atomic_fetch_add(&lost, 1);
+		return;
+	}
+	own->moved = to;
+	check(to, PAGE, own->moved_value);
+	own->moved_value = draw(&own->state);
+	memset(to, own->moved_value, PAGE);
+}
+
+/* Punch a unit out of the file, and fill the first page there again. */
+static void punch(struct worker *own)
+{
+	size_t unit = draw(&own->state) % FILE_UNITS;
+	unsigned char *at = own->in_file + unit * UNIT;
+
+	check(at, PAGE, own->file_values[unit]);
+	if (fallocate(own->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      unit * UNIT, UNIT))
+		atomic_fetch_add(&lost, 1);
+	check(at, PAGE, 0);
+	own->file_values[unit] = draw(&own->state);
+	memset(at, own->file_values[unit], PAGE);
 }
 
 /* Fill the thread's page of some unit, or release it if it is filled. */
@@ -151,14 +313,16 @@ static void turn_sparse_page(struct worker *own)
 
 	check(at, PAGE, own->sparse[unit]);
 	if (own->sparse[unit]) {
-		own->sparse[unit] = 0;
-		if (madvise(at, PAGE, MADV_DONTNEED))
-			atomic_fetch_add(&lost, 1);
+		own->sparse[unit] = release(at, own->sparse[unit]);
 	} else {
 		own->sparse[unit] = 1 + draw(&own->state) % 255;
 		memset(at, own->sparse[unit], PAGE);
 	}
 }
+
+static void (*const rare[])(struct worker *) = {
+	release_lazily, map_over, map_for_a_moment, advise, move, punch,
+};
 
 static void step(struct worker *own)
 {
@@ -176,6 +340,9 @@ static void step(struct worker *own)
 	}
 	release_page(own);
 	turn_sparse_page(own);
+	/* These change mappings, and are rarer in a program than the above. */
+	if (draw(&own->state) % 8 == 0)
+		rare[draw(&own->state) % (sizeof(rare) / sizeof(*rare))](own);
 }
 
 static void *work(void *argument)
@@ -212,12 +379,43 @@ static void *send(void *unused)
 	return NULL;
 }
 
+/* Make a file, and map it in the place of something else. */
+static int new_file(unsigned char *at)
+{
+	int file = memfd_create("storm", MFD_CLOEXEC);
+
+	if (file < 0 || ftruncate(file, FILE_UNITS * UNIT) ||
+	    mmap(at, FILE_UNITS * UNIT, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+		exit(2);
+	return file;
+}
+
+/* Take stock of what a child has of its parent's memory. */
+static void inherit(struct worker *own)
+{
+	size_t unit;
+
+	for (unit = 0; unit < AREA / UNIT; unit++) {
+		if (own->units[unit] == NOTHING)
+			map_at(own->area + unit * UNIT, UNIT);
+		if (own->units[unit] != ALL)
+			memset(own->pages + unit * (UNIT / PAGE), 0,
+			       UNIT / PAGE);
+	}
+	/* The parent has the same file, and its contents must not change. */
+	own->in_file = map_at(NULL, FILE_UNITS * UNIT);
+	memset(own->file_values, 0, sizeof(own->file_values));
+	own->file = new_file(own->in_file);
+}
+
 /* Have a forked child use its copy of the forking thread's memory. */
 static void go_on(struct worker *own)
 {
 	unsigned int i;
 
 	atomic_store(&lost, 0);
+	inherit(own);
 	for (i = 0; i < CHILD_STEPS; i++) {
 		if (CHILD_ALLOCATES)
 			step(own);
@@ -270,6 +468,18 @@ static void begin(struct worker *own, size_t lane, uint64_t seed)
 	own->state = seed * 2654435761 + 1;
 	own->lane = lane;
 	own->area = map_units(AREA / UNIT);
+	own->moved = map_units(1);
+	own->in_file = map_units(FILE_UNITS);
+	own->file = new_file(own->in_file);
+}
+
+/* Lock all that is mapped, each page once it is used; unlock all now and then. */
+static void turn_locks(uint64_t *state)
+{
+	if (draw(state) % 4 == 0 && !mlockall(MCL_CURRENT | MCL_ONFAULT))
+		atomic_fetch_add(&locks, 1);
+	else
+		munlockall();
 }
 
 int main(int argc, char **argv)
@@ -298,6 +508,7 @@ int main(int argc, char **argv)
 			step(&own);
 		if (atomic_load(&forks) % 4 == 0)
 			spawn_one();
+		turn_locks(&own.state);
 		fork_one(&own);
 	}
 	atomic_store(&ended, true);
@@ -305,9 +516,10 @@ int main(int argc, char **argv)
 	pthread_join(sender, NULL);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(workers[i].thread, NULL);
-	printf("steps=%lu signals=%lu forks=%lu spawns=%lu lost=%lu\n",
+	printf("steps=%lu signals=%lu forks=%lu spawns=%lu zeros=%lu locks=%lu refusals=%lu lost=%lu\n",
 	       (unsigned long)steps, (unsigned long)signals,
 	       (unsigned long)forks, (unsigned long)spawns,
-	       (unsigned long)lost);
+	       (unsigned long)zeros, (unsigned long)locks,
+	       (unsigned long)refusals, (unsigned long)lost);
 	return lost != 0;
 }

@@ -20,7 +20,7 @@ CONF = "threshold:1,interval_ms:1,thread:true,stats:exit"
 # With the first setting jemalloc gives freed memory back at once, with the second later.
 DECAYS = ("dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:50")
 # A storm must have done each of these at least once.
-EVERYONE = dict.fromkeys(("steps", "signals", "forks", "spawns"), 0)
+EVERYONE = dict.fromkeys(("steps", "signals", "forks", "spawns", "zeros", "locks"), 0)
 # On a busy machine a storm may take up to this many times as long to do enough.
 PATIENCE = 4
 
