@@ -2,7 +2,6 @@
 from dataclasses import dataclass
 
 ALL_ARENAS: int
-MIN_RESERVE: int
 
 @dataclass(frozen=True, slots=True)
 class Stats:
@@ -29,7 +28,7 @@ class Decay:
 
 @dataclass(frozen=True, slots=True)
 class HookStats:
-    reserved: int
+    mapped: int
     units: int
     waits: int
     foreign: int
@@ -76,5 +75,5 @@ def arena(number: int) -> Arena: ...
 def decay(number: int | None = None) -> Decay: ...
 def set_decay(wanted: Decay, number: int | None = None) -> None: ...
 def purge(number: int = ...) -> None: ...
-def install_hooks(way: str = "auto", reserve: int = ...) -> str: ...
+def install_hooks(way: str = "auto") -> str: ...
 def hook_stats() -> HookStats: ...

@@ -56,8 +56,6 @@ cdef extern from "find.h" nogil:
     jemalloc_found jemalloc_find(Jemalloc *found)
 
 cdef extern from "hooks.h":
-    size_t HOOKS_RESERVE
-
     enum hooks_way:
         HOOKS_NOTHING
         HOOKS_ZAP
@@ -65,20 +63,28 @@ cdef extern from "hooks.h":
         HOOKS_MODULE
 
     ctypedef struct c_stats "struct hooks_stats":
-        uint64_t reserved
+        uint64_t mapped
         uint64_t units
         uint64_t waits
         uint64_t foreign
 
-    const char *hooks_install(const Jemalloc *jemalloc, size_t bytes, hooks_way way)
-    c_stats hooks_stats()
-    hooks_way hooks_best_way()
     const char *hooks_way_name(hooks_way way)
+
+cdef extern from "process.h":
+    ctypedef struct Hooks "struct hooks_of_process":
+        const char *(*install)(const Jemalloc *jemalloc, hooks_way way)
+        bint (*are_installed)(hooks_way *way)
+        hooks_way (*best_way)()
+        void (*take_arenas)()
+        c_stats (*stats)()
+        bint (*shim_is_on)()
+        void (*drain_shim)()
+
+    const Hooks hooks_of_this_copy
+    const Hooks *hooks_of_process()
 
 cdef extern from "shim.h":
     void shim_start(const char *conf, bint told)
-    bint shim_is_on()
-    void shim_drain()
 
 _WAYS = {
     "zap": HOOKS_ZAP,
@@ -86,11 +92,11 @@ _WAYS = {
     "module": HOOKS_MODULE,
     "nothing": HOOKS_NOTHING,
 }
-MIN_RESERVE = 64 << 20
 ALL_ARENAS = 4096  # jemalloc's MALLCTL_ARENAS_ALL
 
 cdef Jemalloc _jemalloc
 cdef bint _is_found = False
+cdef const Hooks *_hooks = hooks_of_process()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +160,13 @@ class HookStats:
     """What the extent hooks have done.
 
     Attributes:
-        reserved: bytes of the reservation that have been used.
+        mapped: bytes that jemalloc has got through the hooks.
         units: how often a unit of 2 MiB was given back with its page table.
         waits: how often a thread had to wait for a unit that was being given back.
-        foreign: extents for which the reservation had no room.
+        foreign: extents that the hooks leave alone: those of sbrk(), say.
     """
 
-    reserved: int
+    mapped: int
     units: int
     waits: int
     foreign: int
@@ -395,30 +401,35 @@ def purge(number: int = ALL_ARENAS) -> None:
     """
     if read_bool("opt.tcache"):
         control("thread.tcache.flush")
+    # Arenas that jemalloc has made since the hooks were installed get them, too.
+    _hooks.take_arenas()
     control(f"arena.{number:d}.purge")
     # Hooks that free tables by the module leave some to the next drain.
-    if shim_is_on():
-        shim_drain()
+    if _hooks.shim_is_on():
+        _hooks.drain_shim()
 
 
-def install_hooks(way: str = "auto", reserve: int = HOOKS_RESERVE) -> str:
-    """Have all arenas free a page table together with the last page that it maps, from now on.
+def install_hooks(way: str = "auto") -> str:
+    """Have jemalloc free a page table together with the last page that it maps, from now on.
 
-    Memory that was allocated before is given back as without the hooks.  With "remap" a unit of
-    2 MiB loses what the program has set on it by mbind() or madvise(); the other ways keep that.
-    Locked memory stays locked with every way, and from Linux 5.18 on its pages are given back as
-    others are.
+    The memory of arenas that are in use now goes through the hooks, and that of arenas made later
+    from the next `purge` on.  Arenas that have hooks of the program's own are left alone.  Memory
+    that was allocated before is given back as without the hooks.
 
-    A process takes one set of hooks.  So this fails under the library's `hooks:jemalloc`, and in a
-    program that has hooks of its own.
+    What the program has set on memory stays: its locks, and what it told the kernel by madvise()
+    or mbind().  From Linux 5.18 on, the pages of locked memory are given back as others are.  With
+    "remap", memory must not be locked while another thread frees memory; under the preloaded
+    library it may.
+
+    A process has one set of hooks.  Where the preloaded library has installed its own by
+    `hooks:jemalloc`, this returns their way.
 
     Arguments:
         way: how a table is freed.  "zap" does it by one MADV_DONTNEED of its 2 MiB, after which
-            some kernels free the table (Linux 6.14 and later).  "remap" makes a new mapping in the
-            place of the old one.  "module" asks the module.  "nothing" leaves the table, for
-            comparison.  "auto" takes what works here.
-        reserve: bytes of address space to reserve for the arenas, `MIN_RESERVE` at least; this
-            takes no memory.  What does not fit in is given back as without the hooks.
+            some kernels free the table (Linux 6.14 and later).  "remap" moves the table away by
+            mremap(), and unmaps it there (Linux 5.7 and later).  "module" asks the module.
+            "nothing" leaves the table, for comparison.  "auto" takes what works here, or what is
+            installed already.
 
     Returns:
         The way that is used.
@@ -426,37 +437,38 @@ def install_hooks(way: str = "auto", reserve: int = HOOKS_RESERVE) -> str:
     Raises:
         JemallocError: the hooks can't be installed; the message says why, and nothing was changed.
         NotLoaded: this process does not allocate by jemalloc.
-        ValueError: there is no such way, or `reserve` is too small.
+        ValueError: there is no such way.
     """
     cdef const char *why
+    cdef hooks_way in_use
     _find()
     if way != "auto" and way not in _WAYS:
         raise ValueError(f"{way!r} is none of auto, {', '.join(_WAYS)}")
-    if reserve < MIN_RESERVE:
-        raise ValueError(f"a reservation of {reserve} bytes is too small: {MIN_RESERVE} at least")
+    if way == "auto" and _hooks.are_installed(&in_use):
+        return hooks_way_name(in_use).decode()
     if way in ("auto", "module"):
         _start_shim()
     if way == "auto":
-        way = hooks_way_name(hooks_best_way()).decode()
-    if way == "module" and not shim_is_on():
+        way = hooks_way_name(_hooks.best_way()).decode()
+    if way == "module" and not _hooks.shim_is_on():
         raise JemallocError(
             ENODEV, "the module can't be called: see why by `pgtable-cleanup features`"
         )
-    why = hooks_install(&_jemalloc, reserve, _WAYS[way])
+    why = _hooks.install(&_jemalloc, _WAYS[way])
     if why != NULL:
         raise JemallocError(EFAULT, os.fsdecode(why))
     return way
 
 
 cdef int _start_shim() except -1:
-    """Start this extension's own copy of the library's core, beside one that may be preloaded."""
+    """Start this copy's shim.  That of the library is on already, or off for a reason."""
     cdef bytes conf = os.environ.get("PGTABLE_CLEANUP_CONF", "").encode()
-    if not shim_is_on():
+    if _hooks == &hooks_of_this_copy and not _hooks.shim_is_on():
         shim_start(conf, True)
     return 0
 
 
 def hook_stats() -> HookStats:
-    """Return what the hooks of this module have done in this process."""
-    cdef c_stats found = hooks_stats()
-    return HookStats(found.reserved, found.units, found.waits, found.foreign)
+    """Return what the hooks have done in this process, whoever installed them."""
+    cdef c_stats found = _hooks.stats()
+    return HookStats(found.mapped, found.units, found.waits, found.foreign)

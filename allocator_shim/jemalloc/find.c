@@ -25,18 +25,6 @@ static const void *object_of(const void *address)
 	return address && dladdr(address, &info) ? info.dli_fbase : NULL;
 }
 
-bool jemalloc_holds(const struct jemalloc *jemalloc, const void *address,
-		    const char **file)
-{
-	Dl_info info;
-
-	*file = NULL;
-	if (!dladdr(address, &info))
-		return false;
-	*file = info.dli_fname;
-	return info.dli_fbase == object_of(jemalloc->mallctl);
-}
-
 enum jemalloc_found jemalloc_find(struct jemalloc *found)
 {
 	size_t i;

@@ -28,12 +28,4 @@ enum jemalloc_found {
  */
 enum jemalloc_found jemalloc_find(struct jemalloc *found);
 
-/*
- * Say whether an address lies in the same object as this jemalloc: its library, or
- * a program that is linked with it.  @file becomes the name of the address's own
- * object, or NULL.
- */
-bool jemalloc_holds(const struct jemalloc *jemalloc, const void *address,
-		    const char **file);
-
 #endif

@@ -10,42 +10,53 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "find.h"
-
 /* How the table of a unit that holds nothing is freed. */
 enum hooks_way {
 	HOOKS_NOTHING, /* the table stays: only the pages go */
 	HOOKS_ZAP, /* the kernel frees the table at one MADV_DONTNEED of the unit */
-	HOOKS_REMAP, /* the table goes when a new mapping takes the unit's place */
+	HOOKS_REMAP, /* mremap() moves the table away, and it goes with its new mapping */
 	HOOKS_MODULE, /* the module frees the table at the shim's next drain */
 };
 
-/* Bytes of address space that the hooks reserve by default; it takes no memory. */
-#define HOOKS_RESERVE (1UL << 40)
-
-struct hooks_stats {
-	uint64_t reserved; /* bytes of address space in use so far */
-	uint64_t units; /* units whose pages and table were given back */
-	uint64_t waits; /* waits of commits for a unit that was being given back */
-	uint64_t foreign; /* extents that had no room in the reservation */
+/* jemalloc/jemalloc.h has declared the hooks like this since 5.0. */
+struct extent_hooks {
+	void *(*alloc)(struct extent_hooks *hooks, void *addr, size_t size,
+		       size_t alignment, bool *zero, bool *commit,
+		       unsigned int arena);
+	bool (*dalloc)(struct extent_hooks *hooks, void *addr, size_t size,
+		       bool committed, unsigned int arena);
+	void (*destroy)(struct extent_hooks *hooks, void *addr, size_t size,
+			bool committed, unsigned int arena);
+	bool (*commit)(struct extent_hooks *hooks, void *addr, size_t size,
+		       size_t offset, size_t length, unsigned int arena);
+	bool (*decommit)(struct extent_hooks *hooks, void *addr, size_t size,
+			 size_t offset, size_t length, unsigned int arena);
+	bool (*purge_lazy)(struct extent_hooks *hooks, void *addr, size_t size,
+			   size_t offset, size_t length, unsigned int arena);
+	bool (*purge_forced)(struct extent_hooks *hooks, void *addr,
+			     size_t size, size_t offset, size_t length,
+			     unsigned int arena);
+	bool (*split)(struct extent_hooks *hooks, void *addr, size_t size,
+		      size_t size_a, size_t size_b, bool committed,
+		      unsigned int arena);
+	bool (*merge)(struct extent_hooks *hooks, void *addr_a, size_t size_a,
+		      void *addr_b, size_t size_b, bool committed,
+		      unsigned int arena);
 };
 
-/*
- * Have all present and future arenas get their memory from a reservation of
- * @bytes, and give it back by units.  This can be done once in a process, whichever
- * copy of this code does it, and not if the program has hooks of its own.
- *
- * Return: NULL, or why it could not be done; then nothing was changed.
- */
-const char *hooks_install(const struct jemalloc *jemalloc, size_t bytes,
-			  enum hooks_way way);
+extern struct extent_hooks hooks_in_front;
 
-/*
- * Choose the best way that works here: the kernel itself; else the module, if the
- * shim has been started and can call it; else a new mapping.
- */
-enum hooks_way hooks_best_way(void);
+/* Choose, before the hooks are used, which hooks serve memory, and how tables go. */
+void hooks_stand_before(struct extent_hooks *jemallocs, enum hooks_way way);
+
 const char *hooks_way_name(enum hooks_way way);
+
+struct hooks_stats {
+	uint64_t mapped; /* bytes that jemalloc has got through the hooks */
+	uint64_t units; /* units whose pages and table were given back */
+	uint64_t waits; /* waits of commits for a unit that was being given back */
+	uint64_t foreign; /* extents that the hooks leave alone */
+};
 
 struct hooks_stats hooks_stats(void);
 

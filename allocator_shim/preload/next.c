@@ -65,6 +65,21 @@ static int own_prctl(int option, unsigned long a, unsigned long b,
 	return next_answer(shim_syscall5(__NR_prctl, option, a, b, c, d));
 }
 
+static int own_mlock(const void *addr, size_t length)
+{
+	return next_answer(shim_syscall2(__NR_mlock, addr, length));
+}
+
+static int own_mlock2(const void *addr, size_t length, unsigned int flags)
+{
+	return next_answer(shim_syscall3(__NR_mlock2, addr, length, flags));
+}
+
+static int own_mlockall(int flags)
+{
+	return next_answer(shim_syscall1(__NR_mlockall, flags));
+}
+
 static long own_syscall(long number, long a, long b, long c, long d, long e,
 			long f)
 {
@@ -80,6 +95,9 @@ struct next next = {
 	.fallocate = own_fallocate,
 	.ftruncate = own_ftruncate,
 	.prctl = own_prctl,
+	.mlock = own_mlock,
+	.mlock2 = own_mlock2,
+	.mlockall = own_mlockall,
 };
 
 long (*next_syscall)(long number, long a, long b, long c, long d, long e,
@@ -104,6 +122,10 @@ void next_find(void)
 	FIND(fallocate);
 	FIND(ftruncate);
 	FIND(prctl);
+	FIND(mlock);
+	FIND(mlock2);
+	FIND(mlockall);
+	FIND(pthread_create);
 #undef FIND
 	found = dlsym(RTLD_NEXT, "syscall");
 	if (found)

@@ -6,6 +6,7 @@
 #ifndef PGTC_NEXT_H
 #define PGTC_NEXT_H
 
+#include <pthread.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -27,9 +28,16 @@ struct next {
 	int (*ftruncate)(int fd, off_t length);
 	int (*prctl)(int option, unsigned long a, unsigned long b,
 		     unsigned long c, unsigned long d);
+	int (*mlock)(const void *addr, size_t length);
+	int (*mlock2)(const void *addr, size_t length, unsigned int flags);
+	int (*mlockall)(int flags);
+	/* NULL until next_find() has run. */
+	int (*pthread_create)(pthread_t *thread,
+			      const pthread_attr_t *attributes,
+			      void *(*routine)(void *), void *argument);
 };
 
-/* Until next_find() has run these make the system calls themselves. */
+/* Until next_find() has run the others make the system calls themselves. */
 extern struct next next;
 extern long (*next_syscall)(long number, long a, long b, long c, long d, long e,
 			    long f);

@@ -10,9 +10,10 @@
 #include "alone.h"
 #include "counts.h"
 #include "find.h"
-#include "hooks.h"
+#include "install.h"
 #include "next.h"
 #include "pgtable_cleanup_shim.h"
+#include "process.h"
 #include "shim.h"
 #include "start.h"
 #include "text.h"
@@ -37,7 +38,7 @@ static void install_hooks(bool told)
 
 	if (jemalloc_find(&jemalloc) == JEMALLOC_FOUND) {
 		way = hooks_best_way();
-		why = hooks_install(&jemalloc, HOOKS_RESERVE, way);
+		why = hooks_install(&jemalloc, way);
 	}
 	if (told || shim_conf()->verbose < (why ? 1 : 2))
 		return;
@@ -72,6 +73,12 @@ __attribute__((constructor)) static void start(void)
 	if (!shim_is_on())
 		return;
 	pthread_atfork(before_fork, NULL, shim_forked);
+}
+
+/* The Python extension uses the library's hooks, by this name. */
+PUBLIC const struct hooks_of_process *pgtable_cleanup_hooks_1(void)
+{
+	return &hooks_of_this_copy;
 }
 
 static struct pgtable_cleanup_stats all_stats(void)

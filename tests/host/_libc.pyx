@@ -24,6 +24,7 @@ cdef extern from "<sys/mman.h>" nogil:
 
     int c_mlock "mlock"(void *addr, size_t length)
     int c_munlock "munlock"(void *addr, size_t length)
+    int c_mlockall "mlockall"(int flags)
 
 cdef extern from "<fcntl.h>" nogil:
     int c_fallocate "fallocate"(int fd, int mode, off_t offset, off_t length)
@@ -132,6 +133,12 @@ def munlock(uintptr_t addr, size_t length) -> None:
     """Call munlock(). Raises Failed."""
     libc_errno.errno = 4711
     check(c_munlock(<void *>addr, length) != 0)
+
+
+def mlockall(int flags) -> None:
+    """Call mlockall(). Raises Failed."""
+    libc_errno.errno = 4711
+    check(c_mlockall(flags) != 0)
 
 
 def malloc(size_t length) -> int:

@@ -15,11 +15,15 @@ def environment(conf: str, *allocators: str, **more: str) -> dict[str, str]:
     return {**os.environ, **preloaded.environment(conf, *allocators, **more)}
 
 
-def unpacked(package: str, tree: Path) -> Path:
-    """Unpack a Debian package; installing some packages would start a daemon."""
-    suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
+def unpacked(package: str, tree: Path, suite: str | None = None, *, with_all: bool = False) -> Path:
+    """Unpack a Debian package, of this host's release or another; installing might start a daemon.
+
+    `with_all` unpacks all that it depends on, too.  Raises KernelNotServed where the mirror does
+    not have that release.
+    """
+    suite = suite or platform.freedesktop_os_release()["VERSION_CODENAME"]
     progress = on_stderr()
     with Apt.locked([suite], progress) as apt:
-        wanted = [one for one in apt.resolve(suite, [package]) if one.name == package]
-        apt.unpack(package, wanted, tree)
+        found = apt.resolve(suite, [package])
+        apt.unpack(package, [one for one in found if with_all or one.name == package], tree)
     return tree

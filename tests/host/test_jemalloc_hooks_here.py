@@ -1,64 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""Tests of jemalloc's extent hooks in real processes: tables go, and no byte is lost."""
+"""Tests of the extent hooks in real processes, on each version of jemalloc that Debian serves."""
 
-import os
-import shutil
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
-import _libc
 import pytest
 
-import allocator_shim
-from allocator_shim import jemalloc
-from allocator_shim.preloading import jemalloc_path
-from host import programs
+from cleanup.lab import KernelNotServed
+from host import jemallocs
+from host.jemallocs import Jemalloc
 
 WAYS = ["zap", "remap", "nothing"]
-PRELUDE = f"""
-import array, os, struct, sys, threading, time
-sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})
-import _libc
-from experiments.allocators._objects import Objects
-from allocator_shim import jemalloc
-from allocator_shim.errors import JemallocError
-def status(name):
-    with open("/proc/self/status") as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
-def vmpte():
-    return status("VmPTE")
-"""
 
 
-def run(program: str, conf: str = "", *arguments: str, shim_conf: str = "") -> str:
-    """Return the output of a Python program that allocates by jemalloc."""
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program), *arguments],
-        env={
-            "LD_PRELOAD": jemalloc_path(),
-            "PYTHONMALLOC": "malloc",
-            "MALLOC_CONF": conf,
-            "PGTABLE_CLEANUP_CONF": shim_conf,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
+@pytest.fixture(scope="module", params=jemallocs.SUITES)
+def under(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Jemalloc:
+    """Return a jemalloc."""
+    try:
+        return jemallocs.get(request.param, tmp_path_factory.mktemp("jemalloc"))
+    except KernelNotServed:
+        pytest.skip(f"the mirror does not have the release with jemalloc {request.param}")
 
 
 CHURN = """
-    way, threads = sys.argv[1], int(sys.argv[2])
+    way, threads, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     assert jemalloc.install_hooks(way) == way
     lost = []
     def work(seed):
         objects = Objects(40_000, 8000, seed)
         objects.fill()
-        for _ in range(6):
+        for _ in range(rounds):
             objects.release(1000)
             objects.churn(30_000)
             objects.fill()
@@ -81,9 +49,10 @@ CHURN = """
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("conf", ["dirty_decay_ms:0,muzzy_decay_ms:0", "dirty_decay_ms:20", ""])
-def test_threads_lose_no_byte(way: str, conf: str) -> None:
+def test_threads_lose_no_byte(under: Jemalloc, way: str, conf: str) -> None:
     """No byte is lost if one thread purges, and so decommits, while others commit units."""
-    assert run(CHURN, conf, way, "4").split() == ["4", "0", "True", "0"]
+    rounds = "6" if under == jemallocs.installed() else "2"
+    assert under.run(CHURN, conf, way, "4", rounds).split() == ["4", "0", "True", "0"]
 
 
 LOCKED = """
@@ -136,17 +105,69 @@ LOCKED = """
     [(0, 7 << 20), (3 << 20, 4096), (5 << 20, 2 << 20)],
     ids=["all", "a page", "the end"],
 )
-def test_calloc_of_what_was_locked_is_zero(way: str, kernel: str, first: int, length: int) -> None:
+def test_calloc_of_what_was_locked_is_zero(
+    under: Jemalloc, way: str, kernel: str, first: int, length: int
+) -> None:
     """Reused memory is zero and still locked, also on kernels without MADV_DONTNEED_LOCKED."""
-    said = run(
+    said = under.run(
         LOCKED, "narenas:1", way, kernel, str(first), str(length), shim_conf="backend:null"
     ).split()
     assert said[:4] == ["True", "0", "True", "True"]
     assert int(said[4]) >= 3 * 4
 
 
-def test_memory_of_before_is_left_as_it_was() -> None:
-    said = run("""
+@pytest.mark.parametrize("forks", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_told_the_kernel_of_memory_stays(under: Jemalloc, way: str, forks: bool) -> None:
+    """Memory that is given back keeps its advice, and no mapping is added, in a child neither."""
+    said = under.run(
+        """
+        jemalloc.install_hooks(sys.argv[1])
+        SIZE = 32 << 20
+        def mappings():
+            \"\"\"Return what the kernel says of each part of the memory.\"\"\"
+            found, flags = [], ""
+            with open("/proc/self/smaps") as lines:
+                for line in lines:
+                    first = line.split()[0]
+                    if "-" in first:
+                        start, end = (int(part, 16) for part in first.split("-"))
+                    elif first == "VmFlags:" and start < memory + SIZE and end > memory:
+                        found.append((max(start, memory), min(end, memory + SIZE), line.split()))
+            return found
+        memory = _libc.malloc(SIZE)
+        _libc.fill(memory, SIZE, 7)
+        # MADV_NOHUGEPAGE, MADV_WIPEONFORK, MADV_DONTDUMP of whole units; the child of a fork
+        # would not have what MADV_DONTFORK is for.
+        forks = sys.argv[2] == "True"
+        first = -(-memory // (2 << 20)) * (2 << 20)
+        for number, advice in enumerate((15, 18, 16) if forks else (15, 18, 16, 10)):
+            _libc.madvise(first + number * (6 << 20), 4 << 20, advice)
+        if forks and (child := os.fork()):
+            sys.exit(os.waitpid(child, 0)[1] != 0)
+        before, number = mappings(), sum(1 for _ in open("/proc/self/maps"))
+        assert len(before) >= 5
+        now = memory
+        for _ in range(3):
+            _libc.free(now)
+            jemalloc.purge()
+            now = _libc.malloc(SIZE)
+            assert now >> 12 == memory >> 12
+        assert mappings() == before
+        assert sum(1 for _ in open("/proc/self/maps")) <= number + 2
+        assert jemalloc.hook_stats().units >= 30
+        print("kept", flush=True)
+        os._exit(0)
+        """,
+        "narenas:1,dirty_decay_ms:0",
+        way,
+        str(forks),
+    )
+    assert said == "kept\n"
+
+
+def test_memory_of_before_is_left_as_it_was(under: Jemalloc) -> None:
+    said = under.run("""
         old = Objects(20_000, 4000, 1)
         old.fill()
         print(jemalloc.install_hooks("remap"))
@@ -161,8 +182,8 @@ def test_memory_of_before_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("way", ["zap", "remap"])
-def test_tables_go_with_their_pages(way: str) -> None:
-    if way == "zap" and not kernel_frees_units():
+def test_tables_go_with_their_pages(under: Jemalloc, way: str) -> None:
+    if way == "zap" and not under.frees_units():
         pytest.skip("this kernel frees no table at MADV_DONTNEED")
     program = """
         if sys.argv[1] != "off":
@@ -178,31 +199,108 @@ def test_tables_go_with_their_pages(way: str) -> None:
         print(before, full, vmpte(), objects.check(), objects.lost)
     """
     conf = "thp:never"
-    before, full, after, kept, lost = map(int, run(program, conf, way).split())
+    before, full, after, kept, lost = map(int, under.run(program, conf, way).split())
     assert (kept > 0, lost) == (True, 0)
     assert full - before >= 200 * 4096
     assert after - before <= (kept + 30) * 4096
 
 
-def kernel_frees_units() -> bool:
-    return run("print(jemalloc.install_hooks())") == "zap\n"
+MEASURED = """
+    def arenas_maps():
+        return sum(1 for _ in open("/proc/self/maps"))
+    # At the first mallctl() jemalloc makes records of all arenas, with hooks or without.
+    jemalloc.version()
+    if sys.argv[1] != "none":
+        jemalloc.install_hooks(sys.argv[1])
+    objects = Objects(40_000, 4000, 3)
+    objects.fill()
+"""
 
 
-def test_a_full_reservation_goes_on_as_without_hooks() -> None:
-    said = run("""
-        jemalloc.install_hooks("remap", jemalloc.MIN_RESERVE)
-        objects = Objects(100_000, 4000, 3)
+def with_and_without(under: Jemalloc, program: str, conf: str) -> list[list[int]]:
+    """Return the numbers that a program prints without the hooks, and with each way of them."""
+    return [
+        [int(number) for number in under.run(MEASURED + program, conf, way).split()]
+        for way in ("none", *WAYS)
+    ]
+
+
+@pytest.mark.parametrize("conf", ["", "narenas:512", "thp:always", "dss:primary"])
+def test_a_process_has_the_memory_that_it_has_without_hooks(under: Jemalloc, conf: str) -> None:
+    """Address space, memory, tables and mappings are as without hooks, also when all is locked."""
+    program = """
+    print(status("VmSize"), status("VmRSS"), vmpte(), arenas_maps() << 20)
+    _libc.mlockall(1)
+    print(status("VmLck"))
+    """
+    without, *others = with_and_without(under, program, conf)
+    for found in others:
+        for figure, usual in zip(found, without, strict=True):
+            assert figure <= usual * 1.2 + (2 << 20)
+
+
+def test_what_is_locked_from_now_on_is_not_much_more(under: Jemalloc) -> None:
+    """Under mlockall(MCL_FUTURE) the kernel fills each mapping when it is made."""
+    program = """
+    _libc.mlockall(3)
+    more = Objects(10_000, 4000, 4)
+    more.fill()
+    print(status("VmLck"), status("VmRSS"))
+    """
+    without, *others = with_and_without(under, program, "")
+    for found in others:
+        for figure, usual in zip(found, without, strict=True):
+            assert figure <= usual * 1.2 + (2 << 20)
+
+
+def test_a_limit_on_data_counts_what_is_used(under: Jemalloc) -> None:
+    """Under RLIMIT_DATA of 8 GiB a program allocates as without hooks."""
+    said = under.run("""
+        import resource
+        resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))
+        jemalloc.install_hooks("remap")
+        objects = Objects(100_000, 8000, 3)
         objects.fill()
-        objects.release(1000)
-        jemalloc.purge()
-        print(objects.check(), objects.lost, jemalloc.hook_stats().foreign > 0)
+        assert _libc.mmap(0, 4 << 30, 3, 0x22)
+        print(objects.check(), objects.lost)
     """)
-    assert said.split() == ["100", "0", "True"]
+    assert said.split() == ["100000", "0"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_older_than_the_hooks_is_merged_again(under: Jemalloc, way: str) -> None:
+    """jemalloc merges extents that the hooks leave alone, as it does without hooks."""
+    program = """
+        import random
+        def extents():
+            jemalloc.stats()
+            return sum(
+                jemalloc.read_size(f"stats.arenas.0.extents.{index}.n{kind}")
+                for index in range(190) for kind in ("dirty", "muzzy", "retained")
+            )
+        old = [bytearray(5 << 20) for _ in range(30)]
+        del old
+        jemalloc.purge()
+        if sys.argv[1] != "none":
+            jemalloc.install_hooks(sys.argv[1])
+        chance, live = random.Random(1), []
+        for turn in range(6000):
+            live.append(bytearray(chance.randrange(20_000, 400_000)))
+            if len(live) > 250:
+                live.pop(chance.randrange(len(live)))
+            if turn % 500 == 0:
+                jemalloc.purge()
+        live.clear()
+        jemalloc.purge()
+        print(extents())
+    """
+    without, found = (int(under.run(program, "narenas:1", one)) for one in ("none", way))
+    assert found <= without + 5
 
 
 @pytest.mark.parametrize("way", ["zap", "remap"])
-def test_fork_in_the_middle_of_it(way: str) -> None:
-    said = run(
+def test_fork_in_the_middle_of_it(under: Jemalloc, way: str) -> None:
+    said = under.run(
         """
         jemalloc.install_hooks(sys.argv[1])
         def work(seed):
@@ -234,253 +332,3 @@ def test_fork_in_the_middle_of_it(way: str) -> None:
         way,
     )
     assert said == "0\n"
-
-
-@pytest.mark.parametrize(
-    ("call", "conf", "says"),
-    [
-        ("jemalloc.install_hooks()", "retain:false", "retain:false"),
-        ("jemalloc.install_hooks(); jemalloc.install_hooks()", "", "installed already"),
-        ("jemalloc.install_hooks(reserve=1 << 62)", "", "no address space"),
-        (
-            "jemalloc.install_hooks('fast')",
-            "",
-            "'fast' is none of auto, zap, remap, module, nothing",
-        ),
-        ("jemalloc.install_hooks('module')", "", "pgtable-cleanup features"),
-        ("jemalloc.install_hooks(reserve=4096)", "", "too small"),
-    ],
-)
-def test_refusals_say_why(call: str, conf: str, says: str) -> None:
-    said = run(
-        f"""
-        try:
-            {call}
-        except (JemallocError, ValueError) as error:
-            print(error)
-        kept = [os.urandom(500) for _ in range(1000)]
-        """,
-        conf,
-    )
-    assert says in said
-
-
-USE = """
-    def use():
-        # Where one set loses count of another's memory, each round maps more.
-        for _ in range(3):
-            blocks = [bytearray(5 << 20) for _ in range(40)]
-            del blocks
-            jemalloc.purge()
-        return jemalloc.stats().retained >> 20
-    def extension(path):
-        loader = importlib.machinery.ExtensionFileLoader("jemalloc", path)
-        return importlib.util.module_from_spec(importlib.util.spec_from_loader("jemalloc", loader))
-    import importlib.machinery, importlib.util
-    use()
-"""
-
-
-def refusal(file: object) -> str:
-    """Return the message that refuses extent hooks because `file` has installed its own before."""
-    return (
-        f"pgtable-cleanup: hooks:jemalloc: jemalloc has extent hooks already, of {file}, and takes "
-        "one set: leave out hooks:jemalloc, install_hooks() or the program's own"
-    )
-
-
-def test_hooks_in_python_after_the_librarys_are_refused() -> None:
-    ended = preloaded(
-        USE
-        + """
-    try:
-        jemalloc.install_hooks()
-    except JemallocError as error:
-        print(error.strerror)
-    print(use())
-    """,
-        "hooks:jemalloc,backend:null",
-    )
-    said, retained = ended.stdout.splitlines()
-    assert refusal(allocator_shim.shim_path()).endswith(said)
-    assert int(retained) < 1024
-
-
-def test_hooks_of_the_library_after_pythons_are_refused() -> None:
-    """The library refuses to install its hooks where the Python package's are; these stay."""
-    ended = preloaded(
-        USE
-        + f"""
-    jemalloc.install_hooks()
-    use()
-    try:
-        extension({str(allocator_shim.shim_path())!r})
-    except ImportError:
-        print(use(), jemalloc.__file__)
-    """,
-        "hooks:jemalloc,backend:null",
-        shim=False,
-    )
-    retained, python = ended.stdout.split()
-    assert ended.stderr.splitlines()[-1] == refusal(python)
-    assert int(retained) < 1024
-
-
-def test_hooks_of_a_second_copy_are_refused(tmp_path: Path) -> None:
-    copy = shutil.copy(jemalloc.__file__, tmp_path)
-    said = run(
-        USE
-        + """
-    other = extension(sys.argv[1])
-    other.__loader__.exec_module(other)
-    assert other.__file__ != jemalloc.__file__
-    other.install_hooks()
-    use()
-    try:
-        jemalloc.install_hooks()
-    except JemallocError as error:
-        print(error.strerror)
-    print(use())
-    """,
-        "",
-        str(copy),
-    )
-    refused, retained = said.splitlines()
-    assert refusal(copy).endswith(refused)
-    assert int(retained) < 1024
-
-
-# A program that loads the library; if told "own", it first installs its own hooks in an arena.
-PROGRAM = """
-#include <dlfcn.h>
-#include <string.h>
-
-extern int mallctl(const char *, void *, size_t *, void *, size_t);
-static void *hooks[9];
-static void *hooks_before;
-
-int main(int nr, char **arguments)
-{
-    size_t length = sizeof(hooks_before);
-    unsigned int arena;
-    void *own = hooks;
-
-    if (mallctl("arena.0.extent_hooks", &hooks_before, &length, NULL, 0))
-        return 1;
-    memcpy(hooks, hooks_before, sizeof(hooks));
-    length = sizeof(arena);
-    if (nr > 2 && mallctl("arenas.create", &arena, &length, &own, sizeof(own)))
-        return 2;
-    return dlopen(arguments[1], RTLD_NOW) ? 0 : 3;
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def static_jemalloc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a static jemalloc to link a program with."""
-    tree = programs.unpacked("libjemalloc-dev", tmp_path_factory.mktemp("jemalloc"))
-    return next(tree.rglob("libjemalloc_pic.a"))
-
-
-@pytest.mark.parametrize("linked", ["shared", "static"])
-def test_a_programs_own_hooks_are_left_to_it(
-    linked: str, static_jemalloc: Path, tmp_path: Path
-) -> None:
-    """The library tells a program's hooks from jemalloc's own, even where jemalloc is linked in."""
-    source, program = tmp_path / "program.c", tmp_path / "program"
-    source.write_text(PROGRAM)
-    library = jemalloc_path() if linked == "shared" else str(static_jemalloc)
-    needed = ["-lm", "-lpthread", "-ldl"]
-    subprocess.run(["cc", "-rdynamic", "-o", program, source, library, *needed], check=True)
-    said = [
-        subprocess.run(
-            [program, allocator_shim.shim_path(), *more],
-            env={"PGTABLE_CLEANUP_CONF": "hooks:jemalloc,backend:null,verbose:2"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stderr.splitlines()[-1]
-        for more in ([], ["own"])
-    ]
-    assert said[0].startswith("pgtable-cleanup: hooks:jemalloc: tables go by ")
-    assert said[1] == refusal(program)
-
-
-def test_without_jemalloc_it_says_how() -> None:
-    with pytest.raises(OSError, match="exec --jemalloc"):
-        jemalloc.install_hooks()
-    assert jemalloc.hook_stats().units == 0
-    assert os.environ.get("LD_PRELOAD") is None
-
-
-def preloaded(
-    program: str, conf: str, malloc_conf: str = "thp:never", *, shim: bool = True
-) -> "subprocess.CompletedProcess[str]":
-    """Run a Python program under jemalloc, and preload libpgtable_cleanup.so too if `shim`."""
-    return subprocess.run(
-        [sys.executable, "-P", "-c", PRELUDE + textwrap.dedent(program)],
-        env={
-            "LD_PRELOAD": f"{allocator_shim.shim_path() if shim else ''} {jemalloc_path()}",
-            "PYTHONMALLOC": "malloc",
-            "MALLOC_CONF": malloc_conf,
-            "PGTABLE_CLEANUP_CONF": conf,
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
-
-
-def test_by_preload_the_program_does_nothing_for_it() -> None:
-    ended = preloaded(
-        """
-        before = vmpte()
-        objects = Objects(400_000, 1000, 5)
-        objects.fill()
-        full = vmpte()
-        for keep in (3, 7, 50, 1000, 100_000):
-            objects.release(keep)
-            jemalloc.purge()
-        print(before, full, vmpte(), objects.check(), objects.lost)
-        """,
-        "hooks:jemalloc,backend:null,verbose:2,stats:exit",
-    )
-    before, full, after, kept, lost = map(int, ended.stdout.split())
-    assert (kept > 0, lost) == (True, 0)
-    assert full - before >= 80 * 4096
-    assert after - before <= (kept + 30) * 4096
-    first, second, counts = ended.stderr.splitlines()
-    way = "zap" if kernel_frees_units() else "remap"
-    assert first == "pgtable-cleanup: backend null: nothing is freed"
-    assert second == f"pgtable-cleanup: hooks:jemalloc: tables go by {way}"
-    assert int(counts.split("hook_units=")[1]) >= 80
-
-
-@pytest.mark.parametrize(
-    ("malloc_conf", "says"),
-    [
-        ("thp:never", ""),
-        ("retain:false", "pgtable-cleanup: hooks:jemalloc: it runs with retain:false"),
-    ],
-)
-def test_by_preload_a_refusal_is_said_once(malloc_conf: str, says: str) -> None:
-    program = "import subprocess; subprocess.run([sys.executable, '-c', ''], check=True)"
-    said = preloaded(program, "hooks:jemalloc,backend:null", malloc_conf).stderr
-    assert said.startswith(says)
-    assert said.count("\n") == bool(says)
-
-
-def test_by_preload_another_allocator_is_told() -> None:
-    ended = subprocess.run(
-        ["/bin/sh", "-c", "true"],
-        env={
-            "LD_PRELOAD": str(allocator_shim.shim_path()),
-            "PGTABLE_CLEANUP_CONF": "hooks:jemalloc,backend:null",
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "hooks:jemalloc: this program does not allocate by jemalloc" in ended.stderr

@@ -14,47 +14,85 @@ cdef extern from *:
         nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
     }
 
-    #define HOOKS_PAUSE() hooks_pause()
+    #define PAGES_PAUSE() hooks_pause()
 
     /* A kernel older than 5.18 answers that it knows no such advice. */
     #include <sys/mman.h>
     #undef MADV_DONTNEED_LOCKED
     static int dontneed_locked = 24;
     #define MADV_DONTNEED_LOCKED dontneed_locked
-    #include "find.c"
+    #include "pages.c"
+    #define remap_unit remap_at_once
+    #include "remap.c"
+    #undef remap_unit
+
+    /* Another thread may run between the look whether memory is locked and the move. */
+    void remap_unit(uintptr_t unit)
+    {
+        hooks_pause();
+        remap_at_once(unit);
+    }
+
     #include "hooks.c"
 
-    static int begin(size_t bytes, enum hooks_way wanted)
+    /* Stand for jemalloc's own hooks: map memory. */
+    static void *map_memory(struct extent_hooks *hooks, void *wanted, size_t size,
+                     size_t alignment, bool *zero, bool *is_committed,
+                     unsigned int arena)
     {
-        way = wanted;
-        return reserve(bytes);
+        uintptr_t got = shim_map(size + alignment);
+
+        *zero = true;
+        *is_committed = true;
+        return (void *)((got + alignment - 1) & -alignment);
+    }
+
+    static struct extent_hooks jemallocs = { .alloc = map_memory };
+
+    static bool begin(enum hooks_way wanted)
+    {
+        hooks_stand_before(&jemallocs, wanted);
+        return pages_start() && !remap_start();
     }
 
     static void *extent(size_t bytes)
     {
-        bool zero = false, committed_now = false;
+        bool zero = false, is_committed = false;
 
-        return alloc(&own_hooks, NULL, bytes, 1 << 21, &zero, &committed_now, 0);
+        return hooks_in_front.alloc(&hooks_in_front, NULL, bytes, 1 << 21, &zero, &is_committed, 0);
     }
 
     static bool commit_pages(void *addr, size_t bytes)
     {
-        return commit(&own_hooks, addr, bytes, 0, bytes, 0);
+        return commit(&hooks_in_front, addr, bytes, 0, bytes, 0);
     }
 
     static bool decommit_pages(void *addr, size_t bytes)
     {
-        return decommit(&own_hooks, addr, bytes, 0, bytes, 0);
+        return decommit(&hooks_in_front, addr, bytes, 0, bytes, 0);
     }
 
     static void destroy_pages(void *addr, size_t bytes)
     {
-        destroy(&own_hooks, addr, bytes, true, 0);
+        destroy(&hooks_in_front, addr, bytes, true, 0);
+    }
+
+    /* Lock memory, as the library's mlock() does. */
+    static int lock_pages(void *addr, size_t bytes, bool stand_still)
+    {
+        int failed;
+
+        if (stand_still)
+            pages_stand_still();
+        failed = mlock(addr, bytes);
+        if (stand_still)
+            pages_go_on(false);
+        return failed;
     }
 
     static uint32_t count_at(void *addr)
     {
-        return atomic_load(count_of((uintptr_t)addr));
+        return atomic_load(&unit_of((uintptr_t)addr)->used);
     }
     """
     enum hooks_way:
@@ -68,22 +106,25 @@ cdef extern from *:
 
     c_stats hooks_stats()
     int dontneed_locked
-    int begin(size_t bytes, hooks_way wanted)
+    bint begin(hooks_way wanted)
     void *extent(size_t bytes) nogil
     bint commit_pages(void *addr, size_t bytes) nogil
     bint decommit_pages(void *addr, size_t bytes) nogil
     void destroy_pages(void *addr, size_t bytes) nogil
+    void pages_stand_still() nogil
+    void pages_go_on(bint is_child)
+    bint lock_pages(void *addr, size_t bytes, bint stand_still) nogil
     unsigned int count_at(void *addr)
 
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
 
 def start(str way, bint is_old_kernel=False) -> int:
-    """Reserve two units of uncommitted memory, and return the address of the first."""
+    """Map two units of uncommitted memory, and return the address of the first."""
     global dontneed_locked
     if is_old_kernel:
         dontneed_locked = 4711
-    if not begin(64 << 20, WAYS[way]):
+    if not begin(WAYS[way]):
         raise MemoryError
     return <uintptr_t>extent(4 << 20)
 
@@ -101,6 +142,25 @@ def decommit(uintptr_t addr, size_t length) -> bool:
 def destroy(uintptr_t addr, size_t length) -> None:
     """Give committed memory back for good."""
     destroy_pages(<void *>addr, length)
+
+
+def stand_still() -> None:
+    """Keep the hooks from giving units back, as before a fork."""
+    with nogil:
+        pages_stand_still()
+
+
+def go_on(bint is_child) -> None:
+    """Let the hooks go on, as after a fork."""
+    pages_go_on(is_child)
+
+
+def lock(uintptr_t addr, size_t length, bint stand_still) -> bool:
+    """Lock memory, with the hooks standing still meanwhile or not; tell whether that failed."""
+    cdef bint failed
+    with nogil:
+        failed = lock_pages(<void *>addr, length, stand_still)
+    return failed
 
 
 def count(uintptr_t addr) -> int:

@@ -108,12 +108,12 @@ def take(addr, length):
         assert locked() == 4
         take(unit, UNIT)
         """,
-        # The memory of a destroyed arena is not used again, and does not count.
+        # The memory of a destroyed arena goes to jemalloc's own hooks, and does not count.
         """
         take(unit, UNIT)
         c.mlock(unit + 4096, 4096)
         _hooks.destroy(unit, UNIT)
-        assert (_hooks.count(unit), _hooks.stats()[0]) == (0, not is_old)
+        assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 0)
         """,
     ],
     ids=["part", "two units", "elsewhere", "destroy"],
@@ -130,3 +130,92 @@ def test_locked_memory_stays_locked_and_is_zero_or_committed(
         timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
+
+
+LOCKING = f"""
+import sys, threading
+sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
+import _hooks
+import _libc as c
+UNIT = 2 << 20
+stands_still = sys.argv[1] == "still"
+unit = _hooks.start("remap")
+# A unit that stays in use: the kernel unlocks the mapping of both, if it does.
+assert not _hooks.commit(unit + UNIT, UNIT)
+ended = False
+def work():
+    while not ended:
+        _hooks.use(unit, 4096, 1, 7)
+worker = threading.Thread(target=work)
+worker.start()
+def is_locked(addr):
+    with open("/proc/self/smaps") as lines:
+        for line in lines:
+            first = line.split()[0]
+            if "-" in first:
+                start, end = (int(part, 16) for part in first.split("-"))
+            elif first == "VmFlags:" and start <= addr < end:
+                return "lo" in line.split()
+unlocked = 0
+for turn in range(100):
+    assert not _hooks.lock(unit, 2 * UNIT, stands_still)
+    unlocked += not is_locked(unit + UNIT)
+    c.munlock(unit, 2 * UNIT)
+ended = True
+worker.join()
+print(unlocked)
+"""
+
+
+@pytest.mark.parametrize("hooks", ["still", "moving"])
+def test_memory_that_is_locked_meanwhile_stays_locked(hooks: str) -> None:
+    """While memory is locked the hooks move none; if they did, it would lose its lock."""
+    said = subprocess.run(
+        [sys.executable, "-c", LOCKING, hooks],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert (int(said) > 0) == (hooks == "moving")
+
+
+FORKING = f"""
+import os, signal, sys, threading
+sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
+import _hooks
+unit = _hooks.start(sys.argv[1])
+ended = False
+def work(number):
+    while not ended:
+        _hooks.use(unit + number * 8192, 4096, 1, number + 1)
+threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+for thread in threads:
+    thread.start()
+waited = 0
+for turn in range(60):
+    _hooks.stand_still()
+    child = os.fork()
+    _hooks.go_on(not child)
+    if not child:
+        signal.alarm(20)
+        _hooks.use(unit + 65536, 4096, 3, 9)
+        os._exit(0)
+    waited += os.waitpid(child, 0)[1] != 0
+ended = True
+for thread in threads:
+    thread.join()
+print(waited)
+"""
+
+
+@pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
+def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads(way: str) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", FORKING, way],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert said == "0\n"

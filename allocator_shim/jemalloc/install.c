@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+/* Install the extent hooks in jemalloc's arenas. */
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "install.h"
+#include "kernel.h"
+#include "pages.h"
+#include "proc.h"
+#include "remap.h"
+#include "shim.h"
+#include "syscalls.h"
+#include "text.h"
+#include "units.h"
+
+/* Larger allocations get no arena of their own by the time that hooks are installed. */
+#define MOST_OVERSIZE (1UL << 30)
+
+static struct jemalloc jemalloc;
+static struct extent_hooks *jemallocs_own;
+static enum hooks_way way_in_use;
+static _Atomic bool is_installed;
+
+static bool read_option(const char *name, void *to, size_t length)
+{
+	size_t got = length;
+
+	return !jemalloc.mallctl(name, to, &got, NULL, 0) && got == length;
+}
+
+static unsigned int nr_arenas(void)
+{
+	unsigned int found;
+
+	return read_option("arenas.narenas", &found, sizeof(found)) ? found : 0;
+}
+
+/* Have jemalloc look again which of its arenas are in use. */
+static void look_again(void)
+{
+	uint64_t epoch = 1;
+
+	jemalloc.mallctl("epoch", NULL, NULL, &epoch, sizeof(epoch));
+}
+
+static bool is_in_use(unsigned int arena)
+{
+	char name[48];
+	bool found;
+
+	snprintf(name, sizeof(name), "arena.%u.initialized", arena);
+	return read_option(name, &found, sizeof(found)) && found;
+}
+
+/* Return the file of the object that has this address, or NULL. */
+static const char *file_of(const void *address)
+{
+	Dl_info info;
+
+	return dladdr(address, &info) ? info.dli_fname : NULL;
+}
+
+/* Read an arena's hooks, and set them if there are new ones. */
+static int arena_hooks(unsigned int arena, struct extent_hooks **now,
+		       struct extent_hooks *new)
+{
+	size_t length = sizeof(*now);
+	char name[48];
+
+	snprintf(name, sizeof(name), "arena.%u.extent_hooks", arena);
+	return jemalloc.mallctl(name, now, &length, new ? &new : NULL,
+				new ? sizeof(new) : 0);
+}
+
+/*
+ * Find jemalloc's own hooks: those of an arena that is made without any.  The arena
+ * goes again.
+ */
+static struct extent_hooks *find_own(void)
+{
+	struct extent_hooks *hooks = NULL;
+	unsigned int arena;
+	size_t length = sizeof(arena);
+	char name[48];
+
+	if (jemalloc.mallctl("arenas.create", &arena, &length, NULL, 0))
+		return NULL;
+	if (arena_hooks(arena, &hooks, NULL))
+		hooks = NULL;
+	snprintf(name, sizeof(name), "arena.%u.destroy", arena);
+	jemalloc.mallctl(name, NULL, NULL, NULL, 0);
+	return hooks;
+}
+
+/*
+ * Look for arenas that have jemalloc's own hooks.  Others are left to the program:
+ * hooks that replace its hooks would get memory that they never handed out, and it
+ * would lose what it keeps count of.
+ *
+ * Return: NULL, or why there is nothing to do.
+ */
+static const char *look_at_arenas(void)
+{
+	static char text[SHIM_TEXT_ROOM];
+	unsigned int nr = nr_arenas(), i;
+	struct extent_hooks *hooks, *others = NULL;
+	const char *file;
+
+	look_again();
+	for (i = 0; i < nr; i++) {
+		/* To read the hooks of an arena that is not in use would make it. */
+		if (!is_in_use(i) || arena_hooks(i, &hooks, NULL))
+			continue;
+		if (hooks == jemallocs_own)
+			return NULL;
+		others = hooks;
+	}
+	if (!others)
+		return "jemalloc takes no extent hooks";
+	file = file_of(others);
+	snprintf(
+		text, sizeof(text),
+		"all of jemalloc's arenas have extent hooks already, of %s: "
+		"leave out hooks:jemalloc, install_hooks() or the program's own",
+		file ? file : "the program itself");
+	return text;
+}
+
+static const char *look_at_options(void)
+{
+	unsigned long overcommit = 0;
+	bool is_on;
+
+	if (!read_option("opt.retain", &is_on, sizeof(is_on)))
+		return "this jemalloc is too old, or another one";
+	if (!is_on)
+		return "it runs with retain:false, which unmaps memory instead "
+		       "of keeping it: leave that out of MALLOC_CONF";
+	if (read_option("opt.hpa", &is_on, sizeof(is_on)) && is_on)
+		return "it runs with hpa:true, which extent hooks would "
+		       "switch off: leave one of the two out";
+	if (shim_proc_number("/proc/sys/vm/overcommit_memory", "",
+			     &overcommit) &&
+	    overcommit == 2)
+		return "under vm.overcommit_memory=2 jemalloc maps memory "
+		       "anew to give it back: there is nothing to gain";
+	return NULL;
+}
+
+/* jemalloc makes its arena for oversize memory at the first use. */
+static void make_oversize_arena(void)
+{
+	size_t threshold;
+	void *large;
+
+	if (!read_option("opt.oversize_threshold", &threshold,
+			 sizeof(threshold)) ||
+	    !threshold || threshold > MOST_OVERSIZE)
+		return;
+	large = jemalloc.malloc(threshold);
+	jemalloc.free(large);
+}
+
+/* Free the empty tables before the fork, which would copy them. */
+static void before_fork(void)
+{
+	pages_stand_still();
+	shim_drain();
+}
+
+static void in_parent(void)
+{
+	pages_go_on(false);
+}
+
+static void in_child(void)
+{
+	pages_go_on(true);
+}
+
+static const char *prepare(enum hooks_way way)
+{
+	const char *why = look_at_options();
+
+	if (why)
+		return why;
+	make_oversize_arena();
+	jemallocs_own = find_own();
+	if (!jemallocs_own)
+		return "this jemalloc makes no arena to see its own hooks by";
+	why = look_at_arenas();
+	if (!why && way == HOOKS_REMAP)
+		why = remap_start();
+	if (!why && !pages_start())
+		why = "there is no memory";
+	return why;
+}
+
+const char *hooks_install(const struct jemalloc *found, enum hooks_way way)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	const char *why = NULL;
+
+	pthread_mutex_lock(&lock);
+	if (is_installed) {
+		if (found->mallctl != jemalloc.mallctl)
+			why = "another jemalloc of this process has the hooks";
+		else if (way != way_in_use)
+			why = "the hooks are installed already, with another way";
+	} else {
+		jemalloc = *found;
+		why = prepare(way);
+		if (!why) {
+			hooks_stand_before(jemallocs_own, way);
+			pthread_atfork(before_fork, in_parent, in_child);
+			way_in_use = way;
+			is_installed = true;
+			hooks_take_arenas();
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	return why;
+}
+
+bool hooks_are_installed(enum hooks_way *way)
+{
+	*way = way_in_use;
+	return is_installed;
+}
+
+static void take(unsigned int arena)
+{
+	struct extent_hooks *now;
+
+	if (!arena_hooks(arena, &now, NULL) && now == jemallocs_own)
+		arena_hooks(arena, &now, &hooks_in_front);
+}
+
+void hooks_take_arenas(void)
+{
+	unsigned int nr, i;
+
+	if (!is_installed)
+		return;
+	nr = nr_arenas();
+	look_again();
+	for (i = 0; i < nr; i++)
+		if (is_in_use(i))
+			take(i);
+}
+
+void hooks_take_own_arena(void)
+{
+	unsigned int arena;
+
+	if (is_installed && read_option("thread.arena", &arena, sizeof(arena)))
+		take(arena);
+}
+
+enum hooks_way hooks_best_way(void)
+{
+	shim_kernel_probe();
+	if (shim_kernel_frees_units())
+		return HOOKS_ZAP;
+	return shim_is_on() && shim_conf()->backend == SHIM_BACKEND_MODULE ?
+		       HOOKS_MODULE :
+		       HOOKS_REMAP;
+}

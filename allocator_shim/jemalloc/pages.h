@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pages that jemalloc has got through the hooks, and how many of them each unit
+ * has in use.
+ *
+ * jemalloc splits and merges its extents at will, so that the records go by address.
+ * They begin empty, and take memory only for parts of the address space that are used.
+ */
+#ifndef PGTC_PAGES_H
+#define PGTC_PAGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Make the records.  Return: whether there was memory for them. */
+bool pages_start(void);
+
+/* Record pages, none of them in use.  Return: whether there was memory for that. */
+bool pages_add(uintptr_t addr, size_t length);
+
+/* Forget pages that are about to be unmapped; @used says if they were in use. */
+void pages_remove(uintptr_t addr, size_t length, bool used);
+
+/* Say whether a page is recorded. */
+bool pages_known(uintptr_t addr);
+
+/* Take pages into use.  This waits while any of their units is being given back. */
+void pages_use(uintptr_t addr, size_t length);
+
+/*
+ * What is done with pages that are no longer in use.  Each returns whether all of its
+ * range is zero then.
+ * @unit: of a whole unit that holds recorded pages alone, none of them in use
+ * @part: of any other range
+ */
+struct pages_release {
+	bool (*unit)(uintptr_t unit);
+	bool (*part)(uintptr_t addr, size_t length);
+};
+
+/*
+ * Take pages out of use, and release them, or the whole unit with the last of its
+ * pages.
+ *
+ * Return: whether all of the pages are zero now.
+ */
+bool pages_unuse(uintptr_t addr, size_t length,
+		 const struct pages_release *release);
+
+/*
+ * Between these two no unit is being given back.  In the child of a fork there are
+ * none of the threads that do so; and a mapping that is being locked meanwhile could
+ * lose its lock.
+ */
+void pages_stand_still(void);
+void pages_go_on(bool is_child);
+
+struct pages_stats {
+	uint64_t known; /* bytes recorded now */
+	uint64_t units; /* units that were given back whole */
+	uint64_t waits; /* waits for a unit that was being given back */
+};
+
+struct pages_stats pages_stats(void);
+
+#endif

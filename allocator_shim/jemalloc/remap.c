@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Free a unit's table by mremap(), which moves it away from under the mapping.
+ *
+ * MREMAP_DONTUNMAP leaves the mapping in place and moves what it maps.  Where both
+ * addresses are those of a unit, the kernel moves the table as a whole, and it goes
+ * with the mapping that it was moved to.  A new mapping in place of the old one would
+ * free it, too, but lose advice, policy and lock, and not always merge with its
+ * neighbours.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "remap.h"
+#include "syscalls.h"
+#include "units.h"
+
+/* Linux has had this since 5.7; older headers of the C library lack it. */
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+/* Where a table is moved to: a unit of address space, and one table there at a time. */
+static uintptr_t aside;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static long map(uintptr_t addr, size_t length, int prot, int more)
+{
+	return shim_syscall6(__NR_mmap, addr, length, prot,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | more,
+			     -1, 0);
+}
+
+/* Reserve a unit, and return its address, or 0. */
+static uintptr_t reserve(void)
+{
+	long mapped = map(0, 2 * SHIM_UNIT_SIZE, PROT_NONE, 0);
+	uintptr_t unit, end = mapped + 2 * SHIM_UNIT_SIZE;
+
+	if (shim_failed(mapped))
+		return 0;
+	unit = (mapped + SHIM_UNIT_SIZE - 1) & -SHIM_UNIT_SIZE;
+	if (unit > (uintptr_t)mapped)
+		shim_syscall2(__NR_munmap, mapped, unit - mapped);
+	shim_syscall2(__NR_munmap, unit + SHIM_UNIT_SIZE,
+		      end - unit - SHIM_UNIT_SIZE);
+	return unit;
+}
+
+/* Move a unit's table away, and free it.  Return: whether that worked. */
+static bool move_away(uintptr_t unit)
+{
+	if (shim_failed(shim_syscall5(
+		    __NR_mremap, unit, SHIM_UNIT_SIZE, SHIM_UNIT_SIZE,
+		    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, aside)))
+		return false;
+	/* If this fails, the next mremap() replaces what is there now. */
+	map(aside, SHIM_UNIT_SIZE, PROT_NONE, MAP_FIXED);
+	return true;
+}
+
+const char *remap_start(void)
+{
+	uintptr_t unit;
+	bool works;
+
+	if (aside)
+		return NULL;
+	aside = reserve();
+	unit = reserve();
+	works = aside && unit && move_away(unit);
+	if (unit)
+		shim_syscall2(__NR_munmap, unit, SHIM_UNIT_SIZE);
+	if (works)
+		return NULL;
+	if (aside)
+		shim_syscall2(__NR_munmap, aside, SHIM_UNIT_SIZE);
+	aside = 0;
+	return "mremap() can't move a table away here (Linux before 5.7, or no "
+	       "address space): the way remap is none";
+}
+
+void remap_unit(uintptr_t unit)
+{
+	pthread_mutex_lock(&lock);
+	move_away(unit);
+	pthread_mutex_unlock(&lock);
+}

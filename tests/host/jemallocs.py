@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""jemalloc as Debian's releases have it, and Python programs that allocate by it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import _libc
+
+from allocator_shim.preloading import jemalloc_path
+from host import programs
+
+# The release that has each version; that of this host has the one that it installs.
+SUITES = {"5.2.1": "bullseye", "5.3.0": None, "5.3.1": "forky"}
+# Newer than the C library of this host may be: the programs run with that of the same release.
+NEWER = "5.3.1"
+
+PRELUDE = f"""
+import array, os, struct, sys, threading, time
+sys.path.insert(0, {str(Path(_libc.__file__).parent)!r})
+import _libc
+from experiments.allocators._objects import Objects
+from allocator_shim import jemalloc
+from allocator_shim.errors import JemallocError
+def status(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) << 10
+def vmpte():
+    return status("VmPTE")
+"""
+
+
+@dataclass(frozen=True)
+class Jemalloc:
+    """A jemalloc to preload, and what to start programs by that preload it."""
+
+    library: Path
+    start: tuple[str | Path, ...] = ()
+
+    def ended(
+        self,
+        program: str,
+        conf: str = "",
+        *arguments: str,
+        shim_conf: str = "",
+        before: object = "",
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a Python program behind PRELUDE; `before` is preloaded before jemalloc."""
+        ended = subprocess.run(
+            [
+                *self.start,
+                sys.executable,
+                "-P",
+                "-c",
+                PRELUDE + textwrap.dedent(program),
+                *arguments,
+            ],
+            env={
+                "LD_PRELOAD": f"{before} {self.library}",
+                "PYTHONMALLOC": "malloc",
+                "MALLOC_CONF": conf,
+                "PGTABLE_CLEANUP_CONF": shim_conf,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended
+
+    def run(self, program: str, conf: str = "", *arguments: str, shim_conf: str = "") -> str:
+        """Return what a Python program prints."""
+        return self.ended(program, conf, *arguments, shim_conf=shim_conf).stdout
+
+    def frees_units(self) -> bool:
+        """Say whether this kernel frees a table at one MADV_DONTNEED of its 2 MiB."""
+        return self.run("print(jemalloc.install_hooks())") == "zap\n"
+
+
+def installed() -> Jemalloc:
+    """Return the one that this host has installed."""
+    return Jemalloc(Path(jemalloc_path()))
+
+
+def get(version: str, tree: Path) -> Jemalloc:
+    """Return a version, unpacked below `tree` where another release has it.
+
+    Raises KernelNotServed where the mirror has that release no more.
+    """
+    suite = SUITES[version]
+    if suite is None:
+        return installed()
+    programs.unpacked("libjemalloc2", tree, suite, with_all=version == NEWER)
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    library = libraries / "libjemalloc.so.2"
+    if version != NEWER:
+        return Jemalloc(library)
+    loader = next(tree.rglob("ld-linux-x86-64.so.2"))
+    return Jemalloc(library, (os.fspath(loader), "--library-path", libraries))
