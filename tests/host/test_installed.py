@@ -197,9 +197,12 @@ def test_for_c_without_python(tmp_path: Path) -> None:
     installed = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if path.is_file()}
     assert installed == {
         "include/pgtable_cleanup.h",
+        "include/pgtable_cleanup_hooks.h",
         "include/pgtable_cleanup_madvise.h",
         "include/pgtable_cleanup_shim.h",
         "lib/libpgtable_cleanup.so",
+        "lib/libpgtable_cleanup_hooks.a",
+        "lib/pkgconfig/pgtable-cleanup-hooks.pc",
         "lib/pkgconfig/pgtable-cleanup.pc",
     }
     described = (prefix / "lib/pkgconfig/pgtable-cleanup.pc").read_text(encoding="utf-8")

@@ -49,6 +49,8 @@ def test_needs_libc_alone_and_defines_what_it_interposes() -> None:
         "__asan_default_options",
         *("pgtable_cleanup_drain", "pgtable_cleanup_stats", "pgtable_cleanup_conf"),
         "pgtable_cleanup_version",
+        *("mlock", "mlock2", "mlockall", "pthread_create", "pgtable_cleanup_hooks_install"),
+        *("pgtable_cleanup_hooks_take_arenas", "pgtable_cleanup_hooks_1"),
     }
 
 
