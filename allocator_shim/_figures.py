@@ -25,7 +25,7 @@ class Stats:
         zero_pages_dropped: zero-page entries that the drains dropped.
         contended: drains that found every lock taken.
         ns: nanoseconds that the drains took.
-        backoff: how many times rarer drains are than at first, as they freed little.
+        backoff: how many times rarer drains are than at first, because they freed little.
         hook_units: units that jemalloc's hooks gave back whole, with `hooks:jemalloc`.
     """
 
@@ -53,7 +53,7 @@ class Conf:
         interval_ms: how many milliseconds after the first note a drain comes at the latest, if the
             program releases memory then.
         zero_pages: whether drains drop entries that map the shared zero page, too.
-        thread: whether a thread of the library's own keeps to the interval.
+        thread: whether a thread of the library keeps to interval_ms when no memory is released.
         hooks: "jemalloc" if its extent hooks were asked for, else "none".
         backend: "module", or "null" if nothing is to be freed.
         verbose: 0 if the library says nothing, 1 if it says why it stops, 2 if it also says what it

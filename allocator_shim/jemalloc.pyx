@@ -461,7 +461,7 @@ def install_hooks(way: str = "auto") -> str:
 
 
 cdef int _start_shim() except -1:
-    """Start this copy's shim.  That of the library is on already, or off for a reason."""
+    """Start the shim of this copy of the code; the library's is on, or off for a reason."""
     cdef bytes conf = os.environ.get("PGTABLE_CLEANUP_CONF", "").encode()
     if _hooks == &hooks_of_this_copy and not _hooks.shim_is_on():
         shim_start(conf, True)

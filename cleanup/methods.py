@@ -153,7 +153,7 @@ def features() -> Features:
 
 def _with_users(name: str, found: Mapping[str, Method]) -> Method:
     """Return a method with what uses it here."""
-    # In this order the hooks choose; it is that of hooks_best_way() in allocator_shim/jemalloc.
+    # The hooks choose in this order, which hooks_best_way() in allocator_shim/jemalloc has, too.
     ways = ("zap", "module", "remap")
     by_hooks = name == next((way for way in ways if found[way].works), None)
     return replace(found[name], used_by=(EXEC_HOOKS,) * by_hooks + USED_BY[name])

@@ -64,7 +64,7 @@ struct slot {
 	unsigned char value;
 };
 
-/* What the child of a fork has of a unit of the area. */
+/* What the child of a fork gets of a unit of the area: its bytes, zeros, or no memory. */
 enum inherited { ALL, ZEROS, NOTHING };
 
 struct worker {
@@ -138,7 +138,7 @@ static void allocate(struct worker *own, struct slot *slot)
 		atomic_fetch_add(&zeros, 1);
 	}
 	memset(slot->at, slot->value, slot->size);
-	/* Under a limit this fails, which is no loss. */
+	/* Under a limit mlock() fails, which is no loss. */
 	if (draw(&own->state) % LOCKED_ONE_IN == 0 &&
 	    !mlock(slot->at, slot->size))
 		atomic_fetch_add(&locks, 1);
@@ -158,8 +158,8 @@ static void resize(struct worker *own, struct slot *slot)
 }
 
 /*
- * Release a page that holds a value.  Locked memory can't be released: then it has to
- * be as it was.
+ * Release a page that holds a value.  Locked memory can't be released: it has to stay
+ * as it was.
  *
  * Return: what the page holds now.
  */
@@ -187,7 +187,7 @@ static void release_page(struct worker *own)
 	memset(at, own->pages[page], PAGE);
 }
 
-/* Say that a page may be taken: until it is written it holds what it held, or zeros. */
+/* Let the kernel take a page when it likes: it holds its bytes until then, then zeros. */
 static void release_lazily(struct worker *own)
 {
 	size_t page = draw(&own->state) % (AREA / PAGE);
@@ -215,7 +215,7 @@ static void map_over(struct worker *own)
 	size_t page = draw(&own->state) % (AREA / PAGE);
 	unsigned char *at = own->area + page * PAGE;
 
-	/* A new mapping has no advice, so this is not for units that have some. */
+	/* A new mapping would lose its unit's advice, so leave units that have some. */
 	if (own->units[page * PAGE / UNIT] != ALL)
 		return;
 	check(at, PAGE, own->pages[page]);
@@ -244,7 +244,7 @@ static void map_for_a_moment(struct worker *own)
 	}
 }
 
-/* Say what the child of a fork is to have of a unit, or whether huge pages may be there. */
+/* Tell the kernel what a fork's child gets of a unit, or that it must have no huge page. */
 static void advise(struct worker *own)
 {
 	static const int advice[] = { MADV_DOFORK, MADV_KEEPONFORK,
@@ -271,7 +271,7 @@ static void move(struct worker *own)
 
 	check(own->moved, PAGE, own->moved_value);
 	to = mremap(own->moved, UNIT, UNIT, MREMAP_MAYMOVE);
-	/* Without a place that is given, a mapping of the same size stays where it is. */
+	/* mremap() to the same size moves nothing unless it is told where to. */
 	if (to == own->moved) {
 		unsigned char *place = map_at(NULL, UNIT);
 
@@ -379,7 +379,7 @@ static void *send(void *unused)
 	return NULL;
 }
 
-/* Make a file, and map it in the place of something else. */
+/* Make a file, and map it at an address, in place of what is mapped there. */
 static int new_file(unsigned char *at)
 {
 	int file = memfd_create("storm", MFD_CLOEXEC);
@@ -403,7 +403,7 @@ static void inherit(struct worker *own)
 			memset(own->pages + unit * (UNIT / PAGE), 0,
 			       UNIT / PAGE);
 	}
-	/* The parent has the same file, and its contents must not change. */
+	/* The child takes another file, since it must not change its parent's. */
 	own->in_file = map_at(NULL, FILE_UNITS * UNIT);
 	memset(own->file_values, 0, sizeof(own->file_values));
 	own->file = new_file(own->in_file);

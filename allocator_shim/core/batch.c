@@ -19,8 +19,8 @@
 #define PAGE_MASK 4095UL
 
 /*
- * Return the time at each release.  clock_gettime() is in the vdso: it takes no lock,
- * and costs next to nothing.
+ * Return the time, coarsely.  Each release asks for it, so it must cost next to nothing.
+ * clock_gettime() is in the vdso: it makes no system call, and takes no lock.
  */
 static uint64_t cheap_time(void)
 {
@@ -30,7 +30,10 @@ static uint64_t cheap_time(void)
 	return time.tv_sec * NSEC_PER_SEC + time.tv_nsec;
 }
 
-/* Note the units from one boundary to another. */
+/*
+ * Note the units from @first up to @end, which is not noted itself.
+ * @counts_now: whether the units bring the threshold nearer
+ */
 static void note(uint64_t first, uint64_t end, bool counts_now)
 {
 	int64_t fresh;
@@ -82,8 +85,9 @@ void shim_drain_if_due(void)
 }
 
 /*
- * Remember units whose tables the kernel frees, but for those that two mappings share:
- * it goes mapping by mapping.  The next drain looks which these are.
+ * Remember units that MADV_DONTNEED released whole.  The kernel frees their tables, but
+ * it goes mapping by mapping, so the table of a unit that two mappings share stays.
+ * The next drain finds out which units are shared.
  */
 static void remember_whole(uint64_t first, uint64_t end)
 {
@@ -139,7 +143,7 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 	     (what == SHIM_PAGES_AND_TABLES && shim_kernel_frees_units()))) {
 		note(first, inner_first, true);
 		note(inner_end, end, true);
-		/* munmap() frees all tables that no other mapping needs. */
+		/* munmap() does free the table of a unit that two mappings shared. */
 		if (what == SHIM_PAGES_AND_TABLES)
 			remember_whole(inner_first, inner_end);
 	} else {
@@ -149,10 +153,9 @@ void shim_released(const void *addr, size_t length, enum shim_release what)
 }
 
 /*
- * A drain that frees little makes those that the threshold causes rarer, and
- * one that frees more makes them more frequent again.  Drains that the interval
- * causes are rare anyway.  They stay as frequent as they are, and free what the
- * others left.
+ * Have the threshold cause drains more rarely after a drain that freed little, and
+ * more often again after one that freed more.  Drains that the interval causes are
+ * rare anyway.  They stay as frequent as they are, and free what the others left.
  */
 static void adapt(uint64_t tried, uint64_t freed)
 {
@@ -196,7 +199,7 @@ static bool clean(struct pgtable_cleanup_range *ranges, unsigned int nr,
 		shim_count(SHIM_COUNT_freed_pte + i, args.freed[i]);
 	shim_count(SHIM_COUNT_zero_pages_dropped, args.zero_pages_dropped);
 	shim_count(SHIM_COUNT_contended, err == -EAGAIN);
-	/* What another's locks kept from being freed says nothing of what is empty. */
+	/* While others hold the locks, few tables are freed, however many are empty. */
 	if (err != -EAGAIN)
 		adapt(tried, args.freed[0]);
 	return true;
@@ -239,7 +242,7 @@ void shim_drain(void)
 	ticket = shim_claim_take(&shim_own->draining);
 	if (!ticket)
 		return;
-	/* Whoever switches the shim off waits for drains that have begun before. */
+	/* Look again: the shim may have been switched off before the claim was taken. */
 	if (shim_is_on()) {
 		if (shim_conf()->backend == SHIM_BACKEND_MODULE)
 			shim_kernel_probe();

@@ -8,7 +8,7 @@
 #include "clock.h"
 #include "syscalls.h"
 
-/* A thread has its claim for less than this, unless it is in the kernel for long. */
+/* A thread holds a claim for fewer ms than this, unless the kernel keeps it long. */
 #define LONG_MS 1000
 
 static uint32_t thread_of(uint64_t ticket)
@@ -22,10 +22,10 @@ static uint32_t now_ms(void)
 }
 
 /*
- * Say whether the holder will not give its claim up.  If it is this very thread, then
- * the function that took the claim was left for good, or this is a signal handler
- * which has interrupted it and has not returned for long.  There are two holders then.
- * Whatever the claim protects stands that: it is full of hints that the module checks.
+ * Say whether a claim is old and its holder will not give it up.  If the holder is this
+ * thread, it has left the function that took the claim for good, or a signal handler has
+ * interrupted that function and runs now.  In the latter case there are two holders.
+ * What claims protect stands that: it holds only hints, which the module checks.
  */
 static bool is_abandoned(uint64_t ticket, uint32_t self)
 {

@@ -4,7 +4,7 @@
  *
  * Nobody waits for a claim, and none is lost for good.  A thread may never give its
  * claim up: a signal handler may leave by siglongjmp(), the thread may be cancelled,
- * or a child of vfork() killed.  Such a claim can be taken over.
+ * or a child of vfork() may be killed.  Such a claim can be taken over.
  */
 #ifndef PGTC_CLAIM_H
 #define PGTC_CLAIM_H
@@ -15,14 +15,14 @@
 
 /* A claim is all zero while nobody has it. */
 struct shim_claim {
-	/* The id of the thread that has it, and the ms of the clock when it took it. */
+	/* The holding thread's id, and the clock's ms when that thread took the claim. */
 	_Atomic uint64_t holder;
 };
 
-/* Return a ticket, or 0 if another has the claim, or a function that this one interrupts. */
+/* Take a claim.  Return a ticket, or 0 if a thread or an interrupted function has it. */
 uint64_t shim_claim_take(struct shim_claim *claim);
 
-/* Give the claim up, unless it was taken over since. */
+/* Give a claim up, unless another thread has taken it over. */
 void shim_claim_drop(struct shim_claim *claim, uint64_t ticket);
 
 /* Wait until another thread that has the claim has given it up, but not for ever. */

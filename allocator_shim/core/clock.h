@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The time, by a system call: the thread of interval.c can't call libc. */
+/* Ask for the time by a system call: the thread of interval.c can't call libc. */
 #ifndef PGTC_CLOCK_H
 #define PGTC_CLOCK_H
 

@@ -57,7 +57,7 @@ static const struct key {
 #undef WORD
 };
 
-/* Who is told what is wrong with an entry, if anybody is. */
+/* The function that is told what is wrong with an entry, or NULL, and its data. */
 struct listener {
 	void (*complain)(const struct shim_text *why, void *data);
 	void *data;

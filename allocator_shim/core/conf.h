@@ -42,7 +42,7 @@ enum { SHIM_HOOKS_NONE, SHIM_HOOKS_JEMALLOC };
 
 #define SHIM_CONF_MEMBER(key, ...) uint32_t key;
 
-/* struct shim_conf - the settings that a user may choose; a word is 0 or 1 */
+/* struct shim_conf - a user's settings; a WORD is 0 by default, 1 for its other value */
 struct shim_conf {
 	SHIM_CONF_KEYS(SHIM_CONF_MEMBER, SHIM_CONF_MEMBER)
 };
@@ -63,8 +63,8 @@ unsigned int shim_conf_parse(struct shim_conf *conf, const char *text,
 			     void *data);
 
 /*
- * Read a conf likewise, and complain on stderr, unless @told says that another
- * process has done so.
+ * Read a conf as shim_conf_parse() does, and complain on stderr, unless @told says
+ * that another process has done so.
  */
 unsigned int shim_conf_read(struct shim_conf *conf, const char *text,
 			    bool told);

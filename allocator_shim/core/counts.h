@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* COUNT(name as printed, member of struct pgtable_cleanup_stats), in its order */
+/* COUNT(name as printed, member of struct pgtable_cleanup_stats), in the struct's order */
 #define SHIM_COUNTS(COUNT)                          \
 	COUNT(notes, notes)                         \
 	COUNT(units, units)                         \
@@ -19,7 +19,7 @@
 	COUNT(contended, contended)                 \
 	COUNT(ns, ns)
 
-/* All figures: the counts, and what is not counted in this list's way. */
+/* All figures: the counts above, and those that are not kept by shim_count(). */
 #define SHIM_FIGURES(FIGURE)      \
 	SHIM_COUNTS(FIGURE)       \
 	FIGURE(backoff, backoff)  \

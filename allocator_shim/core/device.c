@@ -14,9 +14,9 @@
 #include "syscalls.h"
 
 /*
- * The device's descriptor is at least this.  Programs close the low ones, or expect
- * the next one to have a certain number.  The kernel makes a process's table of
- * descriptors larger for each 128 that the highest needs: up to 127 it takes 1.1 kB.
+ * The device's descriptor has at least this number.  Programs close low descriptors, or
+ * expect the next one to have a certain number.  This is below 128, because the
+ * kernel's table of a process's descriptors takes 1.1 kB up to 127, and more beyond.
  */
 #define FD_FLOOR 100
 
@@ -153,9 +153,9 @@ static int proved_device(void)
 		shim_syscall1(__NR_close, again);
 		return -1;
 	}
-	/* In a chroot the device's file may be another. */
+	/* In a chroot another file may stand for the same device. */
 	atomic_store(&identity, shim_identity(again));
-	/* Of two threads that are here at once, one takes what the other has opened. */
+	/* If another thread has opened the device meanwhile, use its descriptor. */
 	if (!atomic_compare_exchange_strong(&device, &fd, again)) {
 		shim_syscall1(__NR_close, again);
 		return is_ours(fd) ? fd : -1;
@@ -204,7 +204,7 @@ long shim_device_call(struct pgtable_cleanup_args *args)
 		result = shim_syscall3(__NR_ioctl, fd,
 				       PGTABLE_CLEANUP_IOC_RECLAIM, args);
 		if (result && result != -ENOMEM && result != -EAGAIN) {
-			/* The program may have closed it since it was proved. */
+			/* The program may have closed the descriptor just before the ioctl. */
 			if (retried || is_ours(fd))
 				return result;
 			retried = true;

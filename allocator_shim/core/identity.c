@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-/* Tell whether a descriptor still is of the file that it was of. */
+/* Tell whether a descriptor still stands for the same file. */
 
 #include <sys/stat.h>
 
 #include "identity.h"
 #include "syscalls.h"
 
-/* Mix a word in.  The steps can be undone, so that no two words mix in alike. */
+/* Mix a word into a sum.  The steps can be undone, so no two words give the same sum. */
 static uint64_t mixed(uint64_t sum, uint64_t word)
 {
 	sum = (sum ^ word) * UINT64_C(0x9e3779b97f4a7c15);

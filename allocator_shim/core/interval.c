@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* A thread that keeps to the interval where the program releases nothing. */
+/* A thread that drains when the interval is over, even if the program releases nothing. */
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -14,11 +14,14 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* The thread is being started; or it could not be, and this process won't try again. */
+/*
+ * These stand in the place of the thread's id: it is being started, or it could not be
+ * started, and this process won't try again.
+ */
 #define STARTING (-1)
 #define REFUSED (-2)
 
-/* How often to ask whether a thread that has ended is gone from the process, too. */
+/* How often to ask whether the kernel still counts an ended thread in the process. */
 #define GONE_TRIES 1000
 
 static const uint64_t all_signals = ~UINT64_C(0);
@@ -58,7 +61,7 @@ static void see_to_interval(void)
 static long spawn(struct shim_interval *own)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	/* The code that they add needs libc's threads. */
+	/* The code that sanitizers add works only in threads that libc has made. */
 	return -ENOSYS;
 #else
 	unsigned long flags = CLONE_VM | CLONE_FS | CLONE_FILES |
@@ -70,7 +73,7 @@ static long spawn(struct shim_interval *own)
 	register long r8 __asm__("r8") = (long)local;
 	long result;
 
-	/* The words that compilers and libc may read: where it is itself. */
+	/* Compilers and libc may read these two words: they hold their block's address. */
 	local[0] = (uintptr_t)local;
 	local[2] = (uintptr_t)local;
 	__asm__ volatile("syscall\n"
@@ -111,12 +114,15 @@ void shim_interval_begin(void)
 	own = &shim_own->interval;
 	if (atomic_load(&own->thread) || !shim_is_own_process())
 		return;
-	/* The thread inherits the mask; and no handler must interrupt its start for good. */
+	/*
+	 * The thread inherits the mask.  Besides, a signal handler that never returned
+	 * would leave the thread STARTING for ever.
+	 */
 	if (block_signals(&all_signals, &before))
 		return;
 	if (atomic_compare_exchange_strong(&own->thread, &none, STARTING)) {
 		atomic_store(&own->end, 0);
-		/* Whoever has switched the shim off since waits for this to end. */
+		/* A thread that switches the shim off waits while this is STARTING. */
 		if (!shim_is_on()) {
 			atomic_store(&own->thread, 0);
 		} else if (spawn(own) < 0) {
@@ -147,11 +153,11 @@ bool shim_interval_end(void)
 		return false;
 	atomic_store(&own->end, 1);
 	shim_syscall3(__NR_futex, &own->end, FUTEX_WAKE_PRIVATE, 1);
-	/* The kernel wakes one that waits, and there may be two. */
+	/* The kernel wakes one waiter only, and two may wait: look again after a while. */
 	while ((seen = atomic_load(&own->thread)) == thread)
 		shim_syscall4(__NR_futex, &own->thread, FUTEX_WAIT, seen,
 			      &a_while);
-	/* The kernel counts the thread for a little longer. */
+	/* For a little longer the kernel counts the thread as one of the process's. */
 	for (tries = 0; tries < GONE_TRIES; tries++) {
 		if (shim_syscall3(__NR_tgkill, shim_syscall0(__NR_getpid),
 				  thread, 0) == -ESRCH)

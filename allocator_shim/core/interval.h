@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A thread that keeps to the interval where the program releases nothing.
+ * A thread that drains when the interval is over, even if the program releases nothing.
  *
- * It is the kernel's alone: libc does not know of it, and it calls no function of libc
- * but those that only compute.  So it can be started whatever locks of libc or of
- * the allocator are held, in the child of a fork, too.  pthread_create() allocates.
- * A program whose last own thread calls pthread_exit() ends as ever, and stdio and
- * malloc() go on without locks in a program that has one thread.
+ * A system call makes this thread, and libc does not know of it.  It calls no function
+ * of libc but those that only compute.  So it can be started whatever locks of libc or
+ * of the allocator are held, also in the child of a fork.  pthread_create() would
+ * allocate memory.  A program whose last own thread calls pthread_exit() ends as ever.
+ * In a program with one thread of its own, stdio and malloc() still do without locks.
  */
 #ifndef PGTC_INTERVAL_H
 #define PGTC_INTERVAL_H
@@ -16,16 +16,16 @@
 #include <stdint.h>
 
 /*
- * No signal frame is ever on this stack, whatever its size: all signals are blocked,
+ * The stack need not hold a signal's frame, which can be large: all signals are blocked,
  * those of libc included.
  */
 #define SHIM_INTERVAL_STACK (32 << 10)
 
 /* The thread of one address space.  It must be all zero at first. */
 struct shim_interval {
-	/* Its id, which the kernel clears when it has ended; 0: there is none. */
+	/* The thread's id, which the kernel clears when the thread has ended; 0: no thread */
 	_Atomic int32_t thread;
-	/* Not 0 to have it end. */
+	/* The thread ends once this is not 0. */
 	_Atomic int32_t end;
 	/* What the register for thread-local memory points to. */
 	uint64_t local[64];
@@ -36,8 +36,8 @@ struct shim_interval {
 void shim_interval_begin(void);
 
 /*
- * End the thread, and wait until it is gone.  The program is about to do what it can
- * do only with a single thread, or what is to hold for all threads.
+ * End the thread, and wait until it is gone.  This is for calls of the program that only
+ * a process with one thread can make, or that are to hold for all threads.
  *
  * Return: whether there was a thread.
  */

@@ -13,7 +13,7 @@
 
 #define TABLE_KB 4
 
-/* The probe is not repeated for ever where other threads keep changing the figure. */
+/* The probe is not repeated for ever if other threads keep changing VmPTE. */
 #define MAX_PROBES 16
 
 enum answer { UNKNOWN, STAY, GO };

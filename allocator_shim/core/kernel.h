@@ -11,7 +11,7 @@
  */
 bool shim_kernel_frees_units(void);
 
-/* Try it on scratch memory, until the answer is clear. */
+/* Find that out on scratch memory.  Once the answer is clear, this does nothing. */
 void shim_kernel_probe(void);
 
 #endif

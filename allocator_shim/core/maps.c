@@ -7,7 +7,7 @@
 #include "maps.h"
 #include "syscalls.h"
 
-/* linux/fs.h has had these since 6.11. */
+/* These are struct procmap_query and PROCMAP_QUERY of linux/fs.h since Linux 6.11. */
 struct query {
 	uint64_t size, flags, address;
 	uint64_t start, end, vma_flags, page_size, offset, inode;

@@ -10,7 +10,7 @@
 /* This may run on the stack of a signal handler, which is small. */
 #define PART 128
 
-/* What a line of a file is known to be while it is read byte by byte. */
+/* What is known of a file's current line, while the file is read byte by byte. */
 struct line {
 	const char *field;
 	size_t matched;

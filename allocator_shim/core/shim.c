@@ -81,7 +81,7 @@ bool shim_is_own_process(void)
 {
 	int32_t self = shim_syscall0(__NR_getpid), seen = 0;
 
-	/* It is 0 in a child that was forked by a system call of the program's own. */
+	/* The kernel has cleared the state in a child that was forked past libc's fork(). */
 	return atomic_compare_exchange_strong(&shim_own->process, &seen,
 					      self) ||
 	       seen == self;
@@ -102,7 +102,7 @@ bool shim_before_filter(void)
 
 	shim_drain();
 	was_on = !atomic_fetch_add(&shim_off, 1);
-	/* A filter for all threads would kill one that is draining. */
+	/* A filter for all threads would kill a thread that is draining. */
 	if (was_on)
 		shim_claim_wait(&shim_own->draining);
 	return was_on;

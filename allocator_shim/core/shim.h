@@ -26,12 +26,12 @@
  */
 void shim_start(const char *conf, bool told);
 
-/* The process has this state now.  Called at the start, and in the child of a fork. */
+/* Make the state this process's.  Call this at the start, and in the child of a fork. */
 void shim_forked(void);
 
 /*
- * Say whether the state is this process's own.  A child of vfork() has its parent's,
- * for the moment until it calls exec(): it leaves all but notes to the parent.
+ * Say whether the state is this process's own.  A child of vfork() has its parent's
+ * until it calls exec().  It only notes releases, and leaves the rest to its parent.
  */
 bool shim_is_own_process(void);
 
@@ -46,16 +46,16 @@ void shim_stop(const char *why);
  */
 bool shim_before_filter(void);
 
-/* Switch on again, unless the filter was set.  Each call belongs to one of the above. */
+/* After each shim_before_filter(): switch on again, unless the filter was set. */
 void shim_after_filter(bool set);
 
 /* Say whether the program has set a filter, so that no system call is known to be safe. */
 bool shim_is_filtered(void);
 
 /*
- * How many reasons there are to be off.  At first it is that the shim was not started.
- * Each seccomp filter that the program sets is one, and so is an attempt at it while
- * it lasts.
+ * How many reasons there are for the shim to be off.  The first is that it was not
+ * started.  Each seccomp filter that the program sets is another, and so is each attempt
+ * to set one, while the attempt lasts.
  */
 extern _Atomic int shim_off;
 

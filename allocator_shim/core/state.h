@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The state that the shim's own files share.  Others use shim.h. */
+/* The state that the shim's own files share.  All other files use shim.h. */
 #ifndef PGTC_STATE_H
 #define PGTC_STATE_H
 
@@ -20,7 +20,7 @@
  * one of which may have been draining.
  */
 struct shim_state {
-	/* The process that it belongs to: a child of vfork() has its parent's. */
+	/* The process whose state this is: a child of vfork() uses its parent's. */
 	_Atomic int32_t process;
 	struct shim_claim draining, listing;
 	/* Units noted since the last drain, and the time of the first of them (0: none). */

@@ -5,7 +5,7 @@
 #include "shim.h"
 #include "state.h"
 
-/* A figure that is missing in the list would never be told. */
+/* A figure that SHIM_FIGURES lacks would never be reported. */
 #define FIGURE(name, member) +1
 _Static_assert((SHIM_FIGURES(FIGURE)) * sizeof(uint64_t) ==
 		       sizeof(struct pgtable_cleanup_stats),

@@ -14,7 +14,7 @@
 
 #define STDERR 2
 
-/* A message waits so long for a pipe or a terminal to take it. */
+/* How long a message waits for a pipe or a terminal to take it. */
 #define PATIENCE_MS 100
 
 #define BIT_OF(signal) (UINT64_C(1) << ((signal)-1))
@@ -31,7 +31,7 @@ void shim_text_begin(void)
 
 /*
  * Say whether a message may be written.  The program may have closed stderr, and have
- * opened a file of its own that got the number.  A pipe may have no reader, or be full.
+ * opened a file of its own, which got its number.  A pipe may have no reader, or be full.
  */
 static bool stderr_takes_text(void)
 {
@@ -44,8 +44,8 @@ static bool stderr_takes_text(void)
 }
 
 /*
- * Write to stderr, and have no signal come of it, whichever the program handles.
- * SIGTTOU would stop a program in the background; while it is blocked it isn't sent.
+ * Write to stderr without causing a signal that the program would notice.  SIGTTOU would
+ * stop a program in the background, but the kernel does not send it while it is blocked.
  * SIGPIPE and SIGXFSZ are sent, and taken away here.
  */
 static void write_text(const char *bytes, size_t length)

@@ -76,8 +76,8 @@ static inline int pgtable_cleanup_by_module(void *addr, size_t length)
 /**
  * pgtable_cleanup_probe() - find out whether MADV_CLEANUP_PGTABLE can be called
  *
- * An EINVAL of the call means a wrong range where this returns 0, and an advice
- * that nobody knows elsewhere.
+ * If the call fails by EINVAL, this tells why: the range is wrong if this returns
+ * 0; otherwise nobody knows the advice.
  *
  * Return: 0, or an errno that says why it can't be called: ENOENT if the module is
  * not loaded, EACCES if its device may not be opened, EPROTO if the module is of
@@ -89,7 +89,7 @@ static inline int pgtable_cleanup_probe(void)
 	int before = errno;
 	int fd, err;
 
-	/* No bytes are advised; who knows the advice says that this is done. */
+	/* A call for no bytes changes nothing, and succeeds where the advice is known. */
 	if (!madvise((void *)0, 0, MADV_CLEANUP_PGTABLE))
 		return 0;
 	fd = open(PGTABLE_CLEANUP_DEVICE, O_RDWR | O_CLOEXEC);

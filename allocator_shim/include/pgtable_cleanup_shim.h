@@ -21,8 +21,8 @@ extern "C" {
 /*
  * In a program that is not position-independent, gcc takes the address of a
  * function as the linker knows it, which is 0 for a weak symbol that nothing
- * defines yet.  By noplt gcc gets it from the loader.  A compiler without this
- * attribute does so under -fpie or -fno-plt.
+ * defines yet.  The attribute noplt has gcc get the address from the loader.  A
+ * compiler without this attribute gets it from there under -fpie or -fno-plt.
  */
 #define PGTC_WEAK __attribute__((weak))
 #ifdef __has_attribute
@@ -68,7 +68,7 @@ struct pgtable_cleanup_stats {
 };
 
 /*
- * Look at all that was noted so far, now.  This does nothing while another
+ * Look now at all units that were noted so far.  This does nothing while another
  * thread does the same.  It is async-signal-safe.
  *
  * Return: 1 if units were looked at meanwhile, by this thread or another; 0 if

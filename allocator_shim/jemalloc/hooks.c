@@ -2,8 +2,8 @@
 /*
  * jemalloc's extent hooks that know what each 2 MiB unit still holds.
  *
- * They stand in front of jemalloc's own, which go on mapping memory as they always do:
- * where it lies, how it is locked, advised and accounted for is as without these hooks.
+ * They stand in front of jemalloc's own, which go on mapping memory as they always do.
+ * Where memory lies, and how it is locked, advised and accounted for, stays the same.
  */
 
 #include <stdatomic.h>
@@ -45,7 +45,7 @@ static bool drop(uintptr_t addr, size_t length)
 /* Give back a whole unit, and its table.  Return: whether all of it is zero now. */
 static bool drop_unit(uintptr_t unit)
 {
-	/* mremap() would unlock the mapping.  One that is locked in part fails here. */
+	/* mremap() would unlock locked memory.  MADV_DONTNEED fails if any is locked. */
 	if (way == HOOKS_REMAP && advise(unit, SHIM_UNIT_SIZE, MADV_DONTNEED)) {
 		remap_unit(unit);
 		return true;
@@ -73,8 +73,8 @@ static bool is_mapping(const void *addr)
 }
 
 /*
- * Let jemalloc take the new extent for uncommitted if it can cope with that.  It then
- * says when it begins to use a page of it, so that the pages can be counted.
+ * Let jemalloc take the new extent for uncommitted if it can cope with that.  Then it
+ * calls commit() before it uses pages, so that the pages in use can be counted.
  */
 static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 		   size_t alignment, bool *zero, bool *commit,
@@ -135,7 +135,7 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		       own->decommit(own, addr, size, offset, length, arena);
 	if (pages_unuse((uintptr_t)addr + offset, length, &release))
 		return false;
-	/* jemalloc takes the range to be committed still, so its pages count. */
+	/* jemalloc now goes on taking the range for committed, so its pages count. */
 	pages_use((uintptr_t)addr + offset, length);
 	return true;
 }
@@ -158,7 +158,7 @@ static bool purge_forced(struct extent_hooks *hooks, void *addr, size_t size,
 	return !drop((uintptr_t)addr + offset, length);
 }
 
-/* Allow what jemalloc does: the counts go by address, not by the extents' bounds. */
+/* Split wherever jemalloc would: pages are counted by address, not by extent. */
 static bool split(struct extent_hooks *hooks, void *addr, size_t size,
 		  size_t size_a, size_t size_b, bool is_committed,
 		  unsigned int arena)
@@ -167,7 +167,7 @@ static bool split(struct extent_hooks *hooks, void *addr, size_t size,
 	       own->split(own, addr, size, size_a, size_b, is_committed, arena);
 }
 
-/* An extent's first page tells whether all of it is recorded: never mix the two. */
+/* Never merge recorded memory with other memory: an extent's first page stands for all. */
 static bool merge(struct extent_hooks *hooks, void *addr_a, size_t size_a,
 		  void *addr_b, size_t size_b, bool is_committed,
 		  unsigned int arena)

@@ -46,7 +46,7 @@ struct extent_hooks {
 
 extern struct extent_hooks hooks_in_front;
 
-/* Choose, before the hooks are used, which hooks serve memory, and how tables go. */
+/* Choose, before these hooks are used, whose hooks serve memory, and how tables go. */
 void hooks_stand_before(struct extent_hooks *jemallocs, enum hooks_way way);
 
 const char *hooks_way_name(enum hooks_way way);

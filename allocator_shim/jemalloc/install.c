@@ -16,7 +16,7 @@
 #include "text.h"
 #include "units.h"
 
-/* Larger allocations get no arena of their own by the time that hooks are installed. */
+/* jemalloc's arena for oversize memory is not made early if its threshold is larger. */
 #define MOST_OVERSIZE (1UL << 30)
 
 static struct jemalloc jemalloc;
@@ -76,8 +76,8 @@ static int arena_hooks(unsigned int arena, struct extent_hooks **now,
 }
 
 /*
- * Find jemalloc's own hooks: those of an arena that is made without any.  The arena
- * goes again.
+ * Find jemalloc's own hooks.  An arena that is made without naming hooks has them.  This
+ * makes such an arena, and destroys it again.
  */
 static struct extent_hooks *find_own(void)
 {
@@ -96,9 +96,9 @@ static struct extent_hooks *find_own(void)
 }
 
 /*
- * Look for arenas that have jemalloc's own hooks.  Others are left to the program:
- * hooks that replace its hooks would get memory that they never handed out, and it
- * would lose what it keeps count of.
+ * Look for arenas that have jemalloc's own hooks.  Arenas with hooks of the program's
+ * are left alone: hooks in their place would get back memory that they never handed
+ * out, and the program would lose count of its memory.
  *
  * Return: NULL, or why there is nothing to do.
  */
@@ -111,7 +111,7 @@ static const char *look_at_arenas(void)
 
 	look_again();
 	for (i = 0; i < nr; i++) {
-		/* To read the hooks of an arena that is not in use would make it. */
+		/* jemalloc would make an unused arena when its hooks are read. */
 		if (!is_in_use(i) || arena_hooks(i, &hooks, NULL))
 			continue;
 		if (hooks == jemallocs_own)
@@ -150,7 +150,7 @@ static const char *look_at_options(void)
 	return NULL;
 }
 
-/* jemalloc makes its arena for oversize memory at the first use. */
+/* Have jemalloc make its arena for oversize memory now, so that it gets the hooks, too. */
 static void make_oversize_arena(void)
 {
 	size_t threshold;

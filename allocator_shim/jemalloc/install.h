@@ -8,7 +8,7 @@
 
 /*
  * Have the arenas that are in use get their memory through the hooks, but for those
- * that have hooks of the program's.  Asked once more for the same, this changes
+ * that have hooks of the program's.  A second call with the same arguments changes
  * nothing.
  *
  * Return: NULL, or why it could not be done; then nothing was changed.
@@ -19,8 +19,8 @@ const char *hooks_install(const struct jemalloc *jemalloc, enum hooks_way way);
 bool hooks_are_installed(enum hooks_way *way);
 
 /*
- * Take arenas that jemalloc has made since: all of them, or that of the calling
- * thread, which is quicker.  No lock of jemalloc's may be held.
+ * Put the hooks in arenas that jemalloc has made since hooks_install(): in all of them,
+ * or in the calling thread's, which is quicker.  No lock of jemalloc's may be held.
  */
 void hooks_take_arenas(void);
 void hooks_take_own_arena(void);

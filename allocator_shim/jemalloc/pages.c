@@ -13,14 +13,14 @@
 #define PAGES_A_UNIT (SHIM_UNIT_SIZE >> PAGE_SHIFT)
 #define BITS 64
 
-/* The tests define PAGES_PAUSE() to let another thread run at that point. */
+/* The tests define PAGES_PAUSE(), to let another thread run where it is called. */
 #ifndef PAGES_PAUSE
 #define PAGES_PAUSE() ((void)0)
 #endif
 
 /* The unit is being given back: a thread that wants to use it waits. */
 #define BUSY (1u << 31)
-/* A thread waits for that, by a futex. */
+/* A thread waits, by a futex, until the unit is no longer BUSY. */
 #define WAITED (1u << 30)
 
 /*
@@ -51,13 +51,13 @@ static struct table *_Atomic *directory;
 
 static _Atomic uint64_t known, units, waits;
 
-/* How many threads give a unit back, and how many want none to begin to. */
+/* How many threads are giving a unit back, and how many want no thread to begin. */
 static _Atomic uint32_t giving;
 static _Atomic uint32_t still;
 
 /*
- * Map memory for the records.  A program that locks its future memory need not have
- * the records in memory all the time.
+ * Map memory for the records, and unlock it.  Where a program locks its future memory,
+ * all of the records would take memory otherwise, and not only those that are used.
  */
 static void *map_records(size_t bytes)
 {
@@ -229,8 +229,8 @@ void pages_use(uintptr_t addr, size_t length)
 }
 
 /*
- * From here on the unit is not recorded as a whole, so that nobody begins to give it
- * back.  The count then waits for whoever does so already.
+ * This first lowers the number of a unit's recorded pages: units that are not recorded
+ * whole are not given back.  Then count() waits for a thread that has begun before.
  */
 void pages_remove(uintptr_t addr, size_t length, bool used)
 {
@@ -273,7 +273,7 @@ static bool unuse(const struct part *part)
 	uint32_t seen = atomic_load(&part->unit->used);
 
 	for (;;) {
-		/* Before BUSY: the child of a fork would find nobody who ends that. */
+		/* start_giving() before BUSY: a fork must not leave BUSY set in the child. */
 		bool whole = seen == part->pages && start_giving();
 
 		if (atomic_compare_exchange_strong(&part->unit->used, &seen,
@@ -288,7 +288,7 @@ static bool unuse(const struct part *part)
 static bool give_back(const struct part *part,
 		      const struct pages_release *release)
 {
-	/* Only now: pages_remove() changes this first, and then waits while it is BUSY. */
+	/* Read ->known while BUSY: pages_remove() lowers it, and then waits while BUSY. */
 	bool is_zero = atomic_load(&part->unit->known) == PAGES_A_UNIT &&
 		       release->unit(part->addr & -SHIM_UNIT_SIZE);
 
@@ -330,7 +330,7 @@ void pages_stand_still(void)
 
 void pages_go_on(bool is_child)
 {
-	/* The child has none of the other threads that may have wanted that. */
+	/* The child has none of the threads that may have asked for standing still. */
 	if (is_child)
 		atomic_store(&still, 0);
 	else

@@ -29,10 +29,10 @@ bool pages_known(uintptr_t addr);
 void pages_use(uintptr_t addr, size_t length);
 
 /*
- * What is done with pages that are no longer in use.  Each returns whether all of its
- * range is zero then.
- * @unit: of a whole unit that holds recorded pages alone, none of them in use
- * @part: of any other range
+ * The functions that give pages back which are no longer in use.  Each returns whether
+ * all of its range is zero then.
+ * @unit: gives back a whole unit that holds recorded pages alone, none of them in use
+ * @part: gives back any other range
  */
 struct pages_release {
 	bool (*unit)(uintptr_t unit);
@@ -49,9 +49,9 @@ bool pages_unuse(uintptr_t addr, size_t length,
 		 const struct pages_release *release);
 
 /*
- * Between these two no unit is being given back.  In the child of a fork there are
- * none of the threads that do so; and a mapping that is being locked meanwhile could
- * lose its lock.
+ * Between these two calls no unit is being given back.  A fork needs this, as its child
+ * has none of the threads that would finish.  Locking memory needs it, too: a unit that
+ * is given back by a move would lose a lock that it got meanwhile.
  */
 void pages_stand_still(void);
 void pages_go_on(bool is_child);

@@ -23,13 +23,16 @@ struct hooks_of_process {
 	void (*drain_shim)(void);
 };
 
-/* This copy's own. */
+/* The hooks of this copy of the code. */
 extern const struct hooks_of_process hooks_of_this_copy;
 
-/* The library exports this, which returns its own; a change of the struct changes the name. */
+/*
+ * Return the library's hooks.  The library exports this function, whose name ends in
+ * the version of the struct.
+ */
 const struct hooks_of_process *pgtable_cleanup_hooks_1(void);
 
-/* Return the library's where it is loaded, and else this copy's. */
+/* Return the library's hooks where the library is loaded, and otherwise this copy's. */
 const struct hooks_of_process *hooks_of_process(void);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The program's own calls: see pgtable_cleanup_hooks.h. */
+/* The functions that a program with jemalloc in it calls: see pgtable_cleanup_hooks.h. */
 
 #include <stdlib.h>
 

@@ -2,11 +2,11 @@
 /*
  * Free a unit's table by mremap(), which moves it away from under the mapping.
  *
- * MREMAP_DONTUNMAP leaves the mapping in place and moves what it maps.  Where both
- * addresses are those of a unit, the kernel moves the table as a whole, and it goes
+ * MREMAP_DONTUNMAP leaves the mapping in place and moves what it maps.  Where a unit
+ * begins at both addresses, the kernel moves the table as a whole.  The table is freed
  * with the mapping that it was moved to.  A new mapping in place of the old one would
- * free it, too, but lose advice, policy and lock, and not always merge with its
- * neighbours.
+ * free the table, too, but it would lose advice, policy and lock, and would not always
+ * merge with its neighbours.
  */
 
 #include <pthread.h>
@@ -18,12 +18,12 @@
 #include "syscalls.h"
 #include "units.h"
 
-/* Linux has had this since 5.7; older headers of the C library lack it. */
+/* MREMAP_DONTUNMAP came with Linux 5.7; older headers of the C library lack it. */
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
 
-/* Where a table is moved to: a unit of address space, and one table there at a time. */
+/* Tables are moved to this unit of address space, one at a time. */
 static uintptr_t aside;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -57,7 +57,7 @@ static bool move_away(uintptr_t unit)
 		    __NR_mremap, unit, SHIM_UNIT_SIZE, SHIM_UNIT_SIZE,
 		    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, aside)))
 		return false;
-	/* If this fails, the next mremap() replaces what is there now. */
+	/* If this fails, the table stays there until the next mremap() replaces it. */
 	map(aside, SHIM_UNIT_SIZE, PROT_NONE, MAP_FIXED);
 	return true;
 }

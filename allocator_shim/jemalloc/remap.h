@@ -14,8 +14,8 @@ const char *remap_start(void);
 
 /*
  * Free the table of a unit that holds no page.  The mapping stays as it is, with all
- * that the program has set on it, unless it is locked: then it loses that.
- * If the table can't be freed it stays.
+ * that the program has set on it, except that locked memory gets unlocked.
+ * If the table can't be freed, it stays.
  */
 void remap_unit(uintptr_t unit);
 

@@ -46,7 +46,7 @@ static int call_alone(const char *name, function next, long a, long b, long c)
 	bool was = shim_interval_end();
 	int result = -1;
 
-	/* Another constructor may be the caller, before this library's has run. */
+	/* Another library's constructor may call this before this library's has run. */
 	if (!next)
 		next = (function)dlsym(RTLD_NEXT, name);
 	if (next)

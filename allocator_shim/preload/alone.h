@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Calls before which the library's thread is ended. */
+/* End the library's thread before calls that it would be in the way of. */
 #ifndef PGTC_ALONE_H
 #define PGTC_ALONE_H
 
-/* Look the functions up that this library's stand in front of, once. */
+/* Look up, once, the functions that those of alone.c stand in front of. */
 void alone_find(void);
 
 #endif

@@ -23,7 +23,7 @@
 static struct mapping {
 	_Atomic uint64_t file, offset, length, addr;
 } mappings[ROOM];
-/* The places in the list that were ever used, and mappings that found no room. */
+/* How many places of the list were ever used, and how many mappings found no room. */
 static _Atomic unsigned int used;
 static unsigned int next;
 
@@ -41,8 +41,8 @@ static unsigned int nr_used(void)
 }
 
 /*
- * Write a mapping down.  A thread that finds another at it gives up.  A signal handler
- * that waited here could wait for the very thread that it has interrupted.
+ * Write a mapping into the list.  If another thread is writing, this one gives up: a
+ * signal handler that waited could wait for the very thread that it has interrupted.
  */
 static void add(uint64_t file, uint64_t addr, uint64_t length, uint64_t offset)
 {
@@ -55,7 +55,7 @@ static void add(uint64_t file, uint64_t addr, uint64_t length, uint64_t offset)
 		;
 	if (i == ROOM)
 		i = next++ % ROOM;
-	/* Its length goes first and comes last: without one it is no mapping. */
+	/* The length is cleared first and set last: a place without a length is free. */
 	mappings[i].length = 0;
 	mappings[i].file = file;
 	mappings[i].offset = offset;

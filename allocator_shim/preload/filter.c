@@ -30,9 +30,9 @@ bool filter_before(void)
 	if (was_on && !shim_is_own_process())
 		return false;
 	was_on = shim_before_filter();
-	/* The thread would make calls that the filter may forbid, were it only to end. */
+	/* The library's thread makes calls that the filter may forbid, if only to end. */
 	shim_interval_end();
-	/* The filter may forbid what it takes to print them at the program's end. */
+	/* At the program's end the filter may forbid what it takes to print the counts. */
 	if (was_on)
 		start_print_stats();
 	return true;
@@ -52,7 +52,7 @@ void filter_after_prctl(long result)
 void filter_after_seccomp(unsigned long flags, long result)
 {
 	/*
-	 * The result is a descriptor with NEW_LISTENER.  With TSYNC alone it may be
+	 * With NEW_LISTENER the result is a descriptor.  With TSYNC alone it may be
 	 * the id of a thread that can't have the filter: then no thread has it.
 	 */
 	go_on(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER ? result >= 0 : !result);

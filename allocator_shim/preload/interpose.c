@@ -25,7 +25,7 @@
 
 #define INTERPOSED __attribute__((visibility("default")))
 
-/* Have a function of another type in the place of a variadic one: see next.h. */
+/* Put a function of a fixed type in the place of a variadic one: next.h says why. */
 #define IN_PLACE_OF(name) __asm__(#name) INTERPOSED
 
 INTERPOSED int madvise(void *addr, size_t length, int advice)

@@ -2,9 +2,9 @@
 /*
  * Have the hooks stand still while the program locks memory.
  *
- * With the way remap a unit that holds nothing is moved, and the kernel unlocks a
- * mapping that is moved.  The hooks move none that is locked.  Here they are kept from
- * moving one that is locked between their look and the move.
+ * With the way remap the hooks move a unit that holds nothing, and the kernel unlocks
+ * what is moved.  So the hooks look first, and move no locked unit.  The functions here
+ * make sure that the program locks nothing between that look and the move.
  */
 
 #include <sys/mman.h>

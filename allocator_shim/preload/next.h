@@ -12,8 +12,8 @@
 #include <sys/uio.h>
 
 /*
- * Variadic functions are here as what they are in machine code: each argument has its
- * register, whether the caller has set it or not.
+ * Variadic functions are declared here with all their arguments, because in machine code
+ * each argument has its register, whether the caller has set it or not.
  */
 struct next {
 	int (*madvise)(void *addr, size_t length, int advice);
@@ -37,7 +37,7 @@ struct next {
 			      void *(*routine)(void *), void *argument);
 };
 
-/* Until next_find() has run the others make the system calls themselves. */
+/* Until next_find() has run, all but pthread_create() make the system calls themselves. */
 extern struct next next;
 extern long (*next_syscall)(long number, long a, long b, long c, long d, long e,
 			    long f);

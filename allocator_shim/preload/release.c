@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Note what calls that have succeeded released. */
+/* Note what the program's successful calls have released. */
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -14,7 +14,7 @@
 #include "syscalls.h"
 #include "text.h"
 
-/* Older headers lack this. */
+/* Older headers lack MADV_GUARD_REMOVE. */
 #ifndef MADV_GUARD_REMOVE
 #define MADV_GUARD_REMOVE 103
 #endif
@@ -98,7 +98,7 @@ void release_moved(const void *old, size_t old_length, const void *at,
 	}
 	if (flags & MREMAP_FIXED)
 		files_unmapped(at, length);
-	/* With no length a shared mapping gets a second one. */
+	/* An old length of 0 makes a second mapping of the same shared memory. */
 	files_moved(old, old_length, at, length,
 		    flags & MREMAP_DONTUNMAP || !old_length);
 	if (flags & MREMAP_DONTUNMAP) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Note what calls that have succeeded released. */
+/* Note what the program's successful calls have released. */
 #ifndef PGTC_RELEASE_H
 #define PGTC_RELEASE_H
 

@@ -75,7 +75,7 @@ __attribute__((constructor)) static void start(void)
 	pthread_atfork(before_fork, NULL, shim_forked);
 }
 
-/* The Python extension uses the library's hooks, by this name. */
+/* By this function the Python extension finds and uses the library's hooks. */
 PUBLIC const struct hooks_of_process *pgtable_cleanup_hooks_1(void)
 {
 	return &hooks_of_this_copy;
@@ -91,7 +91,7 @@ static struct pgtable_cleanup_stats all_stats(void)
 
 void start_print_stats(void)
 {
-	/* After attempts to set a filter that failed, there may be nothing new. */
+	/* Nothing may be new since the counts were printed before a filter that failed. */
 	static uint64_t told;
 	struct shim_text text = { 0 };
 	struct pgtable_cleanup_stats stats;
@@ -160,9 +160,9 @@ PUBLIC size_t pgtable_cleanup_conf(char *to, size_t size)
 }
 
 /*
- * AddressSanitizer refuses to start where another library comes before its own, whose
- * functions the other could keep from being called.  This one calls them.  A program's
- * own function of this name comes before this one.
+ * AddressSanitizer refuses to start where another library comes before its own, since
+ * the other could keep the sanitizer's functions from being called.  This library does
+ * call them.  A program's own function of this name is used instead of this one.
  */
 PUBLIC const char *__asan_default_options(void);
 PUBLIC const char *__asan_default_options(void)

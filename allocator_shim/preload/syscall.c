@@ -16,7 +16,7 @@
 #include "shim.h"
 #include "syscalls.h"
 
-/* System calls that other kernel headers may lack */
+/* Older kernel headers lack the number of landlock_restrict_self(). */
 #ifndef __NR_landlock_restrict_self
 #define __NR_landlock_restrict_self 446
 #endif
@@ -45,11 +45,11 @@ static const unsigned char actions[512] __attribute__((used)) = {
 	[__NR_unshare] = ALONE,
 	[__NR_setns] = ALONE,
 	[__NR_landlock_restrict_self] = ALONE,
-	/* The process ends with its last thread. */
+	/* A process ends with its last thread, which must not be the library's. */
 	[__NR_exit] = ALONE,
 };
 
-/* The library's thread would be left behind, or be in the way: see alone.c. */
+/* Make a call without the library's thread, which would be in the way: see alone.c. */
 static long call_alone(long number, long a, long b, long c, long d)
 {
 	bool was = shim_interval_end();
@@ -125,7 +125,7 @@ __attribute__((used)) static long syscall_seen(long number, long a, long b,
 /*
  * A call that is not for syscall_seen() costs a look into the table and a jump to
  * libc's function.  This is assembly because C may write to the place of the last
- * argument on the stack.  Of calls with fewer arguments that place is the caller's.
+ * argument on the stack, which is the caller's if a call has fewer arguments.
  */
 __asm__(".text\n"
 	".globl syscall\n"

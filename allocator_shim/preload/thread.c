@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Have the hooks take the arenas of new threads. */
+/* Put jemalloc's extent hooks in the arenas of new threads. */
 
 #include <errno.h>
 #include <pthread.h>

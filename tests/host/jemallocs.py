@@ -13,9 +13,9 @@ import _libc
 from allocator_shim.preloading import jemalloc_path
 from host import programs
 
-# The release that has each version; that of this host has the one that it installs.
+# Debian's release that has each version; None is for the version that this host has installed.
 SUITES = {"5.2.1": "bullseye", "5.3.0": None, "5.3.1": "forky"}
-# Newer than the C library of this host may be: the programs run with that of the same release.
+# This version may need a newer C library than this host's: programs get that of its release.
 NEWER = "5.3.1"
 
 PRELUDE = f"""
@@ -35,7 +35,7 @@ def vmpte():
 
 @dataclass(frozen=True)
 class Jemalloc:
-    """A jemalloc to preload, and what to start programs by that preload it."""
+    """A jemalloc library, and the command that programs which preload it are started by."""
 
     library: Path
     start: tuple[str | Path, ...] = ()
@@ -82,12 +82,12 @@ class Jemalloc:
 
 
 def installed() -> Jemalloc:
-    """Return the one that this host has installed."""
+    """Return the jemalloc that this host has installed."""
     return Jemalloc(Path(jemalloc_path()))
 
 
 def get(version: str, tree: Path) -> Jemalloc:
-    """Return a version, unpacked below `tree` where another release has it.
+    """Return a version of jemalloc, which is unpacked below `tree` if another release has it.
 
     Raises KernelNotServed where the mirror has that release no more.
     """

@@ -119,7 +119,7 @@ def test_calloc_of_what_was_locked_is_zero(
 @pytest.mark.parametrize("forks", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_what_was_told_the_kernel_of_memory_stays(under: Jemalloc, way: str, forks: bool) -> None:
-    """Memory that is given back keeps its advice, and no mapping is added, in a child neither."""
+    """Memory that is given back keeps its advice, and no mapping is added; so too in a child."""
     said = under.run(
         """
         jemalloc.install_hooks(sys.argv[1])

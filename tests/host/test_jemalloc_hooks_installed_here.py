@@ -100,7 +100,7 @@ def test_python_uses_the_hooks_of_the_library() -> None:
 
 
 def test_python_installs_the_hooks_of_the_library() -> None:
-    """Where the library is loaded without hooks, Python asks it for its own."""
+    """Where the library is loaded without hooks, Python has the library install its hooks."""
     ended = preloaded(
         USE
         + """
@@ -298,7 +298,7 @@ def test_a_program_with_jemalloc_in_it(prefix: str, static_jemalloc: Path, tmp_p
         archive = tmp_path / "libjemalloc.a"
         renamed = [f"--redefine-sym={name}={prefix}{name}" for name in JEMALLOC_NAMES]
         subprocess.run(["objcopy", *renamed, static_jemalloc, archive], check=True)
-    # Nothing of the archive's own may be in the way of the program's names.
+    # What the archive defines must not clash with names of the program.
     own = subprocess.run(
         ["nm", "--defined-only", "--extern-only", "--format=posix", HOOKS_ARCHIVE],
         capture_output=True,

@@ -17,9 +17,9 @@ INCLUDE = [
     *(f"-I{SHIM_SOURCES / directory}" for directory in ("include", "core", "jemalloc")),
     f"-I{SHIM_SOURCES.parent / 'kmod/include/uapi'}",
 ]
-# The library drains at each release.
+# With this conf the library drains at each release.
 CONF = "backend:null,threshold:1"
-# It drains at no release.
+# With this conf it drains at no release.
 UNTIMED = "backend:null,interval_ms:86400000"
 THREAD = "backend:null,thread:true,interval_ms:20"
 
@@ -124,7 +124,7 @@ def test_a_drain_that_never_returns_does_not_end_all_drains(run: Run, way: str) 
     "way", ["fork", "fork by syscall", "daemon", "vfork", "threads", "signals", "namespace"]
 )
 def test_the_thread_sees_to_each_process_and_is_in_nobodys_way(run: Run, way: str) -> None:
-    """It is started anew where it is needed, without the allocator, and never takes a signal."""
+    """The library's thread starts anew where needed, never allocates, and never takes a signal."""
     assert run("thread", way, conf=THREAD).stdout == f"{way}\n"
 
 
@@ -149,7 +149,7 @@ def test_unmapping_looks_for_no_file_where_none_was_mapped(run: Run) -> None:
 
 @pytest.mark.parametrize("way", ["hint", "cancel"])
 def test_functions_are_libcs(run: Run, way: str) -> None:
-    """A hint for MREMAP_DONTUNMAP is kept, and fallocate() is a cancellation point."""
+    """mremap() keeps to its hint with MREMAP_DONTUNMAP; fallocate() is a cancellation point."""
     run("interposed", way, conf=UNTIMED)
 
 
@@ -179,7 +179,7 @@ def test_sanitized_programs_run(tmp_path: Path, sanitizer: str) -> None:
     "way", ["descriptor", "taken away", "refused", "contended", "disturbed probe", "kept"]
 )
 def test_the_core_with_a_device_that_the_test_plays(run: Run, way: str) -> None:
-    """The program takes the descriptor away, the module refuses, other threads map memory."""
+    """The core copes with a lost descriptor, a module that refuses, and other threads' mappings."""
     run("core", way, preload="")
 
 

@@ -65,7 +65,7 @@ def compiled(code: str, directory: Path, *flags: str) -> Path:
 
 
 def said(program: Path, *, preload: bool) -> str:
-    """Return what a program prints, which runs with the library or without it."""
+    """Run a program, with the library or without it, and return what it prints."""
     conf = "backend:null,interval_ms:86400000,threshold:1048576"
     env = {"LD_PRELOAD": str(allocator_shim.shim_path()), "PGTABLE_CLEANUP_CONF": conf}
     ran = subprocess.run(
@@ -100,7 +100,7 @@ int main(void)
     ids=" ".join,
 )
 def test_any_program_sees_the_library(flags: list[str], optimized: str, tmp_path: Path) -> None:
-    """Programs that are not position-independent see it, too."""
+    """Programs that are not position-independent see the library's functions, too."""
     program = compiled(SEEN, tmp_path, optimized, *flags)
     assert said(program, preload=True) == "1111\n1\n"
     assert said(program, preload=False) == "0000\n"
@@ -189,7 +189,7 @@ int main(void)
 
 @pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module is loaded")
 def test_a_probe_tells_why_the_call_is_invalid(tmp_path: Path) -> None:
-    """The call is EINVAL where nobody knows it, and also where the range is wrong."""
+    """The call fails by EINVAL where nobody knows the advice, and also for a wrong range."""
     program = compiled(PROBES, tmp_path)
     assert said(program, preload=True) == f"0 0 {errno.EINVAL}\n"
     assert said(program, preload=False) == f"{errno.ENOENT} {errno.EINVAL} {errno.EINVAL}\n"

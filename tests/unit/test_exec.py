@@ -74,7 +74,7 @@ no_module = pytest.mark.skipif(Path(_uapi.DEVICE).exists(), reason="the module i
 
 @no_module
 def test_without_the_module_stats_are_zeros_with_the_reason() -> None:
-    """`exec` prints the line, as the library counts nothing; its pid is that of the program."""
+    """`exec` prints the line, as the library counts nothing; the line has the program's pid."""
     made = run("--quiet", "--stats", "sh", "-c", "echo $$")
     (line,) = made.stderr.splitlines()
     said = re.fullmatch(r"pgtable-cleanup: sh\[(\d+)\]: (.*): (/dev/.*)", line)

@@ -17,7 +17,7 @@ MANUAL = ROOT / "docs/man/libpgtable-cleanup.md"
 
 
 def counts_in_c() -> Iterator[str]:
-    """Yield the counts of the C header; a count for each level is three."""
+    """Yield the counts of the C header; a count that has three levels yields three."""
     header = HEADER.read_text(encoding="utf-8")
     body = re.search(r"struct pgtable_cleanup_stats \{(.*?)\}", header, re.DOTALL)
     assert body

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The library's core with a device that the test plays: a system call comes to answered()
- * here, which answers some in the kernel's place.
+ * The library's core with a device that the test plays: the core's system calls come to
+ * answered() here, which answers some of them in the kernel's place.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,7 +39,7 @@ static long answered(long number, long a, long b, long c, long d, long e,
 
 #include "preload.h"
 
-/* How many ioctls fail, and with what, and what else happens at each. */
+/* How many ioctls are to fail, with which errno, and what is called at each. */
 static int failing;
 static long failure;
 static void (*at_ioctl)(int fd);
@@ -78,7 +78,7 @@ static long answered(long number, long a, long b, long c, long d, long e,
 
 	switch (number) {
 	case __NR_openat:
-		/* Some device that takes the place of the module's. */
+		/* Another device stands in for the module's. */
 		if (!strcmp(path, PGTABLE_CLEANUP_DEVICE))
 			path = "/dev/zero";
 		length = really(number, a, (long)path, c, d, e, f);
@@ -106,7 +106,7 @@ static long answered(long number, long a, long b, long c, long d, long e,
 	return really(number, a, b, c, d, e, f);
 }
 
-/* The program closes the descriptor and opens another file, between proof and ioctl. */
+/* Put another file at the descriptor, as a program may do just before the ioctl. */
 static void take_away(int fd)
 {
 	CHECK(dup2(memfd_create("other", 0), fd) == fd);
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(way, "shared unit")) {
 		struct shim_maps maps = shim_maps_open();
 
-		/* A unit of two mappings, and one of a single mapping. */
+		/* Make a unit of several mappings, and a unit of a single one. */
 		CHECK(!mprotect(area + PAGE, PAGE, PROT_READ));
 		CHECK(!mprotect(area + 2 * PAGE, 2 * UNIT - 2 * PAGE,
 				PROT_NONE));

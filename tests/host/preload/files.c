@@ -22,7 +22,7 @@
 
 static int fd;
 
-/* Map the second 4 units of the file in the first of a place's, where a unit begins. */
+/* Map units 4 to 7 of the file at @place, which is where a unit begins. */
 static char *map_file(char *place)
 {
 	char *at = mmap(place, 4 * UNIT, PROT_READ | PROT_WRITE,
@@ -46,25 +46,25 @@ int main(void)
 	CHECK(fd >= 0 && !ftruncate(fd, 16 * UNIT));
 	map_file(here);
 	CHECK(NOTED(punch(4 * UNIT, 2 * UNIT)) == 2);
-	/* It is moved, and then found at its new place alone. */
+	/* A mapping that is moved is found at its new place alone. */
 	CHECK(mremap(here, 4 * UNIT, 4 * UNIT, MREMAP_MAYMOVE | MREMAP_FIXED,
 		     there) == there);
 	CHECK(NOTED(punch(4 * UNIT, 16 * UNIT)) == 4);
-	/* A part of it is moved: its offset in the file is another. */
+	/* A part of a mapping is moved, which has another offset in the file. */
 	CHECK(mremap(there + 3 * UNIT, UNIT, UNIT,
 		     MREMAP_MAYMOVE | MREMAP_FIXED, here) == here);
 	CHECK(NOTED(punch(7 * UNIT, PAGE)) >= 1);
 	CHECK(NOTED(punch(15 * UNIT, PAGE)) == 0);
-	/* It grows where it is. */
+	/* A mapping grows where it is. */
 	munmap(here + UNIT, 15 * UNIT);
 	CHECK(mremap(here, UNIT, 6 * UNIT, 0) == here);
 	CHECK(NOTED(punch(12 * UNIT, PAGE)) == 1);
-	/* With an old length of 0 it gets a copy at another address. */
+	/* With an old length of 0 a mapping gets a copy at another address. */
 	CHECK(NOTED(punch(11 * UNIT, PAGE)) == 1);
 	CHECK(mremap(here, 0, 6 * UNIT, MREMAP_MAYMOVE | MREMAP_FIXED,
 		     there + 8 * UNIT) == there + 8 * UNIT);
 	CHECK(NOTED(punch(11 * UNIT, PAGE)) == 2);
-	/* A file that gets shorter loses pages: here 2 units, there 2, and those between. */
+	/* A file that gets shorter loses pages in each mapping: 2 units here, 2 there. */
 	CHECK(NOTED(ftruncate(fd, 11 * UNIT)) == 4);
 	CHECK(NOTED(syscall(SYS_ftruncate, fd, 10 * UNIT)) >= 2);
 	/* Guard markers are entries; without them a table may be empty. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Functions of libc that are as ever with the library in front of them. */
+/* Check that functions of libc work as ever with the library in front of them. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>

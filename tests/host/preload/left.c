@@ -87,7 +87,7 @@ int main(int argc, char **argv)
 		CHECK(!pthread_join(thread, &result) &&
 		      result == PTHREAD_CANCELED);
 	} else if (!strcmp(argv[1], "vfork")) {
-		/* The child leaves the drain to its parent, and its filter is its own. */
+		/* A child of vfork() drains nothing, and its filter is not the parent's. */
 		child = vfork();
 		if (!child) {
 			release(area);

@@ -8,7 +8,7 @@
 
 #include "preload.h"
 
-/* Print the counts from now on into what descriptor 2 is at the end. */
+/* Release a page, so that there are counts to print, and change descriptor 2 or a limit. */
 int main(int argc, char **argv)
 {
 	struct rlimit none = { 0, 0 };

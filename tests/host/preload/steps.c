@@ -9,7 +9,7 @@
 
 #include "preload.h"
 
-/* Unmap nothing between two stops, by the library or not. */
+/* Call munmap() between two stops, by the library or not; nothing is mapped there. */
 static void unmap(char *nothing, int seen)
 {
 	munmap(nothing, PAGE);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* What the library's thread does with thread:true, and what it does not keep from a program. */
+/* What the library's thread does with thread:true, and what programs can do beside it. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 
 static char *area;
 
-/* An allocator that must not be called while a lock of it may be held. */
+/* Nothing may allocate while `forbidden` is set: a lock of the allocator may be held. */
 static volatile int forbidden;
 extern void *__libc_calloc(size_t number, size_t size);
 
@@ -120,10 +120,10 @@ int main(int argc, char **argv)
 		CHECK(waitpid(child, &status, 0) == child && !status);
 		see_a_drain();
 	} else if (!strcmp(way, "signals")) {
-		/* The one thread blocks nothing, the other all that can be. */
+		/* Only the library's thread blocks signals, and all that can be blocked. */
 		CHECK(threads("SigBlk:\tfffffffffffbfeff\n") == 102);
 	} else if (!strcmp(way, "namespace")) {
-		/* With two threads this is EINVAL. */
+		/* unshare() fails by EINVAL in a process with two threads. */
 		CHECK(!unshare(CLONE_NEWUSER) || errno != EINVAL);
 		CHECK(!syscall(SYS_unshare, CLONE_SIGHAND | CLONE_VM));
 		see_a_drain();
