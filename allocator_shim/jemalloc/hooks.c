@@ -135,7 +135,7 @@ static bool decommit(struct extent_hooks *hooks, void *addr, size_t size,
 		       own->decommit(own, addr, size, offset, length, arena);
 	if (pages_unuse((uintptr_t)addr + offset, length, &release))
 		return false;
-	/* jemalloc now goes on taking the range for committed, so its pages count. */
+	/* jemalloc still takes the range for committed, so its pages are in use again. */
 	pages_use((uintptr_t)addr + offset, length);
 	return true;
 }
