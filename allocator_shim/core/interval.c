@@ -122,8 +122,8 @@ void shim_interval_begin(void)
 		return;
 	if (atomic_compare_exchange_strong(&own->thread, &none, STARTING)) {
 		atomic_store(&own->end, 0);
-		/* A thread that switches the shim off waits while this is STARTING. */
-		if (!shim_is_on()) {
+		/* Who switches the shim off, or holds the thread, waits while this is STARTING. */
+		if (!shim_is_on() || atomic_load(&own->held)) {
 			atomic_store(&own->thread, 0);
 		} else if (spawn(own) < 0) {
 			atomic_store(&own->thread, REFUSED);
@@ -165,4 +165,21 @@ bool shim_interval_end(void)
 		shim_syscall2(__NR_nanosleep, &a_while, NULL);
 	}
 	return true;
+}
+
+bool shim_interval_hold(void)
+{
+	if (!shim_own)
+		return false;
+	atomic_fetch_add(&shim_own->interval.held, 1);
+	return shim_interval_end();
+}
+
+void shim_interval_go_on(bool was_there)
+{
+	if (!shim_own)
+		return;
+	atomic_fetch_sub(&shim_own->interval.held, 1);
+	if (was_there)
+		shim_interval_begin();
 }

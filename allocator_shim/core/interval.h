@@ -27,6 +27,8 @@ struct shim_interval {
 	_Atomic int32_t thread;
 	/* The thread ends once this is not 0. */
 	_Atomic int32_t end;
+	/* How many calls of the program keep a new thread from starting meanwhile. */
+	_Atomic int32_t held;
 	/* What the register for thread-local memory points to. */
 	uint64_t local[64];
 	char stack[SHIM_INTERVAL_STACK] __attribute__((aligned(64)));
@@ -36,11 +38,19 @@ struct shim_interval {
 void shim_interval_begin(void);
 
 /*
- * End the thread, and wait until it is gone.  This is for calls of the program that only
- * a process with one thread can make, or that are to hold for all threads.
+ * End the thread, and wait until it is gone.
  *
  * Return: whether there was a thread.
  */
 bool shim_interval_end(void);
+
+/*
+ * End the thread likewise, and start none until shim_interval_go_on().  This is for
+ * calls of the program that only a process with one thread can make, or that are to
+ * hold for all threads: a thread that another one started meanwhile would still have
+ * the old user, say.
+ */
+bool shim_interval_hold(void);
+void shim_interval_go_on(bool was_there);
 
 #endif

@@ -43,7 +43,7 @@ void alone_find(void)
 
 static int call_alone(const char *name, function next, long a, long b, long c)
 {
-	bool was = shim_interval_end();
+	bool was = shim_interval_hold();
 	int result = -1;
 
 	/* Another library's constructor may call this before this library's has run. */
@@ -53,8 +53,7 @@ static int call_alone(const char *name, function next, long a, long b, long c)
 		result = next(a, b, c);
 	else
 		errno = ENOSYS;
-	if (was)
-		shim_interval_begin();
+	shim_interval_go_on(was);
 	return result;
 }
 

@@ -52,11 +52,17 @@ static const unsigned char actions[512] __attribute__((used)) = {
 /* Make a call without the library's thread, which would be in the way: see alone.c. */
 static long call_alone(long number, long a, long b, long c, long d)
 {
-	bool was = shim_interval_end();
-	long result = next_syscall(number, a, b, c, d, 0, 0);
+	bool was;
+	long result;
 
-	if (was)
-		shim_interval_begin();
+	/* This never returns, and would hold the thread for good. */
+	if (number == __NR_exit) {
+		shim_interval_end();
+		return next_syscall(number, a, b, c, d, 0, 0);
+	}
+	was = shim_interval_hold();
+	result = next_syscall(number, a, b, c, d, 0, 0);
+	shim_interval_go_on(was);
 	return result;
 }
 

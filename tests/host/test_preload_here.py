@@ -214,3 +214,10 @@ def test_the_library_is_bound_at_the_start_and_stays() -> None:
     ).stdout
     assert "NOW" in told
     assert "NODELETE" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_no_thread_stays_who_the_program_was(run: Run) -> None:
+    """A thread that starts while the program becomes another user becomes that user, too."""
+    for _ in range(40):
+        run("user", conf=THREAD)
