@@ -417,7 +417,7 @@ def install_hooks(way: str = "auto") -> str:
     that was allocated before is given back as without the hooks.
 
     What the program has set on memory stays: its locks, and what it told the kernel by madvise()
-    or mbind().  From Linux 5.18 on, the pages of locked memory are given back as others are.  With
+    or mbind().  Locked memory stays in memory until it is unlocked.  With
     "remap", memory must not be locked while another thread frees memory; under the preloaded
     library it may.
 

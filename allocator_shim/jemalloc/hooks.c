@@ -7,6 +7,7 @@
  */
 
 #include <stdatomic.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "hooks.h"
@@ -23,35 +24,27 @@ static struct extent_hooks *own;
 
 static _Atomic uint64_t foreign;
 
-static bool advise(uintptr_t addr, size_t length, int advice)
-{
-	return !shim_syscall3(__NR_madvise, addr, length, advice);
-}
-
 /*
- * Give the pages of a range back.  MADV_DONTNEED stops at the first locked mapping.
- * MADV_DONTNEED_LOCKED does not, and leaves it locked; it came with Linux 5.18.
+ * Give the pages of a range back.  MADV_DONTNEED fails if any is locked, as without
+ * these hooks: locked memory stays in memory, so that no access faults.
  *
  * Return: whether the whole range is zero now.  If not, jemalloc is told so and clears
- * it for calloc().  A memset() here would bring pages back, and crash where the program
- * has made memory unwritable.
+ * it for calloc().  A memset() here would crash where the program has made memory
+ * unwritable.
  */
 static bool drop(uintptr_t addr, size_t length)
 {
-	return advise(addr, length, MADV_DONTNEED) ||
-	       advise(addr, length, MADV_DONTNEED_LOCKED);
+	return !shim_syscall3(__NR_madvise, addr, length, MADV_DONTNEED);
 }
 
 /* Give back a whole unit, and its table.  Return: whether all of it is zero now. */
 static bool drop_unit(uintptr_t unit)
 {
-	/* mremap() would unlock locked memory.  MADV_DONTNEED fails if any is locked. */
-	if (way == HOOKS_REMAP && advise(unit, SHIM_UNIT_SIZE, MADV_DONTNEED)) {
-		remap_unit(unit);
-		return true;
-	}
+	/* mremap() would unlock memory that is locked: that is not dropped. */
 	if (!drop(unit, SHIM_UNIT_SIZE))
 		return false;
+	if (way == HOOKS_REMAP)
+		remap_unit(unit);
 	if (way == HOOKS_MODULE)
 		shim_released((void *)unit, SHIM_UNIT_SIZE,
 			      SHIM_PAGES_AND_TABLES);
@@ -65,11 +58,12 @@ static const struct pages_release release = {
 
 /*
  * jemalloc may have got this from sbrk() (dss:primary, or where no mapping is to be
- * had).  The heap is one mapping, which others share.
+ * had).  The heap is one mapping, which others share.  It lies above the program,
+ * in which the address AT_PHDR is.  Old layouts have mappings below it.
  */
 static bool is_mapping(const void *addr)
 {
-	return addr >= sbrk(0);
+	return addr >= sbrk(0) || (uintptr_t)addr < getauxval(AT_PHDR);
 }
 
 /*

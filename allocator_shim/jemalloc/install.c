@@ -150,7 +150,11 @@ static const char *look_at_options(void)
 	return NULL;
 }
 
-/* Have jemalloc make its arena for oversize memory now, so that it gets the hooks, too. */
+/*
+ * Have jemalloc make its arena for oversize memory now, so that it gets the hooks, too.
+ * The way zap needs none there: jemalloc gives such memory back whole, and the kernel
+ * frees the tables.
+ */
 static void make_oversize_arena(void)
 {
 	size_t threshold;
@@ -187,7 +191,8 @@ static const char *prepare(enum hooks_way way)
 
 	if (why)
 		return why;
-	make_oversize_arena();
+	if (way != HOOKS_ZAP)
+		make_oversize_arena();
 	jemallocs_own = find_own();
 	if (!jemallocs_own)
 		return "this jemalloc makes no arena to see its own hooks by";
@@ -237,6 +242,15 @@ static void take(unsigned int arena)
 
 	if (!arena_hooks(arena, &now, NULL) && now == jemallocs_own)
 		arena_hooks(arena, &now, &hooks_in_front);
+}
+
+bool hooks_are_jemallocs(const void *function)
+{
+	Dl_info its, jemallocs;
+
+	return is_installed && dladdr(function, &its) &&
+	       dladdr((const void *)jemalloc.mallctl, &jemallocs) &&
+	       its.dli_fbase == jemallocs.dli_fbase;
 }
 
 void hooks_take_arenas(void)

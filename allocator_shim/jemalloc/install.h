@@ -31,4 +31,10 @@ void hooks_take_own_arena(void);
  */
 enum hooks_way hooks_best_way(void);
 
+/*
+ * Say whether a function is in the same object as the jemalloc that has the hooks: in
+ * its library, or in the program that is linked with it.
+ */
+bool hooks_are_jemallocs(const void *function);
+
 #endif

@@ -4,6 +4,7 @@
 #include <linux/futex.h>
 #include <limits.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "pages.h"
 #include "syscalls.h"
@@ -50,6 +51,9 @@ struct table {
 static struct table *_Atomic *directory;
 
 static _Atomic uint64_t known, units, waits;
+
+/* How often pages_settle() looks again, after a millisecond each. */
+#define SETTLE_TRIES 20
 
 /* How many threads are giving a unit back, and how many want no thread to begin. */
 static _Atomic uint32_t giving;
@@ -331,10 +335,28 @@ void pages_stand_still(void)
 void pages_go_on(bool is_child)
 {
 	/* The child has none of the threads that may have asked for standing still. */
-	if (is_child)
+	if (is_child) {
+		atomic_store(&giving, 0);
 		atomic_store(&still, 0);
-	else
+	} else {
 		atomic_fetch_sub(&still, 1);
+	}
+}
+
+bool pages_settle(void)
+{
+	const struct timespec a_while = { 0, 1000000 };
+	uint32_t seen = atomic_load(&giving);
+	int tries;
+
+	if (!seen)
+		return false;
+	for (tries = 0; seen && tries < SETTLE_TRIES; tries++) {
+		shim_syscall4(__NR_futex, &giving, FUTEX_WAIT_PRIVATE, seen,
+			      &a_while);
+		seen = atomic_load(&giving);
+	}
+	return true;
 }
 
 struct pages_stats pages_stats(void)

@@ -50,11 +50,19 @@ bool pages_unuse(uintptr_t addr, size_t length,
 
 /*
  * Between these two calls no unit is being given back.  A fork needs this, as its child
- * has none of the threads that would finish.  Locking memory needs it, too: a unit that
- * is given back by a move would lose a lock that it got meanwhile.
+ * has none of the threads that would finish.
  */
 void pages_stand_still(void);
 void pages_go_on(bool is_child);
+
+/*
+ * Wait until the units that are being given back now have been.  A signal handler may
+ * have interrupted the thread that does so, and wait here: so this gives up after a
+ * time.
+ *
+ * Return: whether there were any.
+ */
+bool pages_settle(void);
 
 struct pages_stats {
 	uint64_t known; /* bytes recorded now */

@@ -36,7 +36,12 @@ INTERPOSED int pthread_create(pthread_t *thread,
 	/* Another library may start a thread before this one's constructor runs. */
 	if (!next.pthread_create)
 		next_find();
-	if (!hooks_are_installed(&way))
+	/*
+	 * jemalloc holds locks while it starts threads of its own, and waits for them:
+	 * they must not ask it for anything.
+	 */
+	if (!hooks_are_installed(&way) ||
+	    hooks_are_jemallocs((const void *)routine))
 		return next.pthread_create(thread, attributes, routine,
 					   argument);
 	given = malloc(sizeof(*given));

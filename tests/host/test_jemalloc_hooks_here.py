@@ -56,28 +56,9 @@ def test_threads_lose_no_byte(under: Jemalloc, way: str, conf: str) -> None:
 
 
 LOCKED = """
-    way, kernel, first, length = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    way, first, length = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     SIZE = 7 << 20
-    def knows_dontneed_locked():
-        area = _libc.mmap(0, 4096, 3, 0x22)
-        try:
-            _libc.madvise(area, 4096, 24)
-        except _libc.Failed:
-            return False
-        return True
-    def forget_dontneed_locked():
-        # A seccomp filter: madvise() by that advice is EINVAL, all else passes.
-        code = array.array("B", b"".join(struct.pack("=HBBI", *one) for one in [
-            (0x20, 0, 0, 0), (0x15, 0, 3, 28), (0x20, 0, 0, 32), (0x15, 0, 1, 24),
-            (0x06, 0, 0, 0x50016), (0x06, 0, 0, 0x7FFF0000),
-        ]))
-        header = array.array("Q", [len(code) // 8, code.buffer_info()[0]])
-        _libc.prctl(38, 1, 0)
-        _libc.prctl(22, 2, header.buffer_info()[0])
     assert jemalloc.install_hooks(way) == way
-    if kernel == "5.17":
-        forget_dontneed_locked()
-        assert not knows_dontneed_locked()
     old = _libc.malloc(SIZE)
     _libc.fill(old, SIZE, 0xAA)
     _libc.mlock(old + first, length)
@@ -98,7 +79,6 @@ LOCKED = """
 """
 
 
-@pytest.mark.parametrize("kernel", ["5.17", "this"])
 @pytest.mark.parametrize("way", [*WAYS, "module"])
 @pytest.mark.parametrize(
     ("first", "length"),
@@ -106,14 +86,39 @@ LOCKED = """
     ids=["all", "a page", "the end"],
 )
 def test_calloc_of_what_was_locked_is_zero(
-    under: Jemalloc, way: str, kernel: str, first: int, length: int
+    under: Jemalloc, way: str, first: int, length: int
 ) -> None:
-    """Reused memory is zero and still locked, also on kernels without MADV_DONTNEED_LOCKED."""
+    """Reused memory is zero and still locked."""
     said = under.run(
-        LOCKED, "narenas:1", way, kernel, str(first), str(length), shim_conf="backend:null"
+        LOCKED, "narenas:1", way, str(first), str(length), shim_conf="backend:null"
     ).split()
     assert said[:4] == ["True", "0", "True", "True"]
     assert int(said[4]) >= 3 * 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_locked_memory_stays_in_memory(under: Jemalloc, way: str) -> None:
+    """A program that has locked its memory has no fault when it uses freed memory again."""
+    said = under.run(
+        """
+        import resource
+        jemalloc.install_hooks(sys.argv[1])
+        _libc.mlockall(3)
+        def use():
+            block = _libc.malloc(6 << 20)
+            _libc.fill(block, 6 << 20, 7)
+            _libc.free(block)
+            jemalloc.purge()
+        use()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            use()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        """,
+        "narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0",
+        way,
+    )
+    assert int(said) < 500
 
 
 @pytest.mark.parametrize("forks", [False, True])
@@ -159,7 +164,7 @@ def test_what_was_told_the_kernel_of_memory_stays(under: Jemalloc, way: str, for
         print("kept", flush=True)
         os._exit(0)
         """,
-        "narenas:1,dirty_decay_ms:0",
+        "narenas:1,dirty_decay_ms:0,oversize_threshold:0",
         way,
         str(forks),
     )

@@ -331,6 +331,85 @@ def test_a_program_with_jemalloc_in_it(prefix: str, static_jemalloc: Path, tmp_p
     assert kept == of
 
 
+# A handler locks memory, whatever it interrupted: here mostly free().
+LOCKING = """
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+
+static char page[4096] __attribute__((aligned(4096)));
+static volatile int signals;
+
+static void handle(int number)
+{
+    mlock(page, sizeof(page));
+    signals++;
+}
+
+int main(void)
+{
+    struct itimerval often = { { 0, 1000 }, { 0, 1000 } };
+
+    signal(SIGALRM, handle);
+    setitimer(ITIMER_REAL, &often, NULL);
+    while (signals < 1000) {
+        char *at = malloc(4 << 20);
+
+        memset(at, 1, 4 << 20);
+        free(at);
+    }
+    return 0;
+}
+"""
+# jemalloc starts and ends threads of its own, and holds a lock meanwhile.
+SWITCHING = """
+#include <stdbool.h>
+#include <stddef.h>
+
+extern int mallctl(const char *, void *, size_t *, void *, size_t);
+
+int main(void)
+{
+    int turn;
+
+    for (turn = 0; turn < 200; turn++) {
+        bool on = turn % 2;
+
+        if (mallctl("background_thread", NULL, NULL, &on, sizeof(on)))
+            return 1;
+    }
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("first", ["library", "jemalloc"])
+@pytest.mark.parametrize("source", [LOCKING, SWITCHING], ids=["handler", "background threads"])
+def test_no_program_hangs(source: str, first: str, tmp_path: Path) -> None:
+    """The hooks wait for no thread that waits for them, in whatever order libraries are loaded."""
+    program = tmp_path / "program"
+    (tmp_path / "program.c").write_text(source)
+    subprocess.run(
+        ["cc", "-O1", "-o", program, tmp_path / "program.c", jemalloc_path()], check=True
+    )
+    libraries = [str(allocator_shim.shim_path()), jemalloc_path()]
+    ended = subprocess.run(
+        [program],
+        env={
+            "LD_PRELOAD": " ".join(libraries if first == "library" else reversed(libraries)),
+            "PGTABLE_CLEANUP_CONF": "hooks:jemalloc,backend:null,verbose:2",
+            "MALLOC_CONF": "narenas:2,dirty_decay_ms:0,muzzy_decay_ms:0",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "hooks:jemalloc: tables go by" in ended.stderr
+
+
 def test_without_jemalloc_it_says_how() -> None:
     with pytest.raises(OSError, match="exec --jemalloc"):
         jemalloc.install_hooks()

@@ -16,11 +16,6 @@ cdef extern from *:
 
     #define PAGES_PAUSE() hooks_pause()
 
-    /* A kernel older than 5.18 answers that it knows no such advice. */
-    #include <sys/mman.h>
-    #undef MADV_DONTNEED_LOCKED
-    static int dontneed_locked = 24;
-    #define MADV_DONTNEED_LOCKED dontneed_locked
     #include "pages.c"
     #define remap_unit remap_at_once
     #include "remap.c"
@@ -77,16 +72,14 @@ cdef extern from *:
         destroy(&hooks_in_front, addr, bytes, true, 0);
     }
 
-    /* Lock memory, as the library's mlock() does. */
-    static int lock_pages(void *addr, size_t bytes, bool stand_still)
+    /* Lock memory, and do so again where the library's mlock() does. */
+    static int lock_pages(void *addr, size_t bytes, bool again)
     {
         int failed;
 
-        if (stand_still)
-            pages_stand_still();
-        failed = mlock(addr, bytes);
-        if (stand_still)
-            pages_go_on(false);
+        do
+            failed = mlock(addr, bytes);
+        while (again && pages_settle());
         return failed;
     }
 
@@ -105,7 +98,6 @@ cdef extern from *:
         uint64_t waits
 
     c_stats hooks_stats()
-    int dontneed_locked
     bint begin(hooks_way wanted)
     void *extent(size_t bytes) nogil
     bint commit_pages(void *addr, size_t bytes) nogil
@@ -113,17 +105,15 @@ cdef extern from *:
     void destroy_pages(void *addr, size_t bytes) nogil
     void pages_stand_still() nogil
     void pages_go_on(bint is_child)
-    bint lock_pages(void *addr, size_t bytes, bint stand_still) nogil
+    void hooks_pause() nogil
+    bint lock_pages(void *addr, size_t bytes, bint again) nogil
     unsigned int count_at(void *addr)
 
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
 
-def start(str way, bint is_old_kernel=False) -> int:
+def start(str way) -> int:
     """Map two units of uncommitted memory, and return the address of the first."""
-    global dontneed_locked
-    if is_old_kernel:
-        dontneed_locked = 4711
     if not begin(WAYS[way]):
         raise MemoryError
     return <uintptr_t>extent(4 << 20)
@@ -155,11 +145,11 @@ def go_on(bint is_child) -> None:
     pages_go_on(is_child)
 
 
-def lock(uintptr_t addr, size_t length, bint stand_still) -> bool:
-    """Lock memory, with the hooks standing still meanwhile or not; tell whether that failed."""
+def lock(uintptr_t addr, size_t length, bint again) -> bool:
+    """Lock memory, and again if the hooks may have unlocked it; tell whether that failed."""
     cdef bint failed
     with nogil:
-        failed = lock_pages(<void *>addr, length, stand_still)
+        failed = lock_pages(<void *>addr, length, again)
     return failed
 
 
@@ -184,9 +174,9 @@ def use(uintptr_t addr, size_t length, size_t rounds, int value) -> tuple[int, i
             memset(at, value, length)
             for i in range(0, length, 4096):
                 lost += at[i] != value
-            if decommit_pages(at, length):
-                lost += 1
-                break
+            # This fails as long as another thread has the memory locked.
+            while decommit_pages(at, length):
+                hooks_pause()
     return stale, lost
 
 
