@@ -18,7 +18,7 @@ struct line {
 	unsigned long number;
 };
 
-/* Return: whether the number of the field is complete. */
+/* Return: whether all digits of the field's number have been read. */
 static bool take_byte(struct line *line, char byte)
 {
 	if (byte >= '0' && byte <= '9' && !line->field[line->matched] &&

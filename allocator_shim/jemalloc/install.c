@@ -55,7 +55,7 @@ static bool is_in_use(unsigned int arena)
 	return read_option(name, &found, sizeof(found)) && found;
 }
 
-/* Return the file of the object that has this address, or NULL. */
+/* Return the file name of the library or program that an address lies in, or NULL. */
 static const char *file_of(const void *address)
 {
 	Dl_info info;

@@ -46,7 +46,7 @@ static inline struct pgtable_cleanup_stats counts(void)
 	return stats;
 }
 
-/* Map units that begin where a unit begins. */
+/* Map whole units of 2 MiB, at an address that is a multiple of 2 MiB. */
 static inline char *map_units(size_t units)
 {
 	char *at = mmap(NULL, (units + 1) * UNIT, PROT_READ | PROT_WRITE,
