@@ -52,8 +52,8 @@ static struct table *_Atomic *directory;
 
 static _Atomic uint64_t known, units, waits;
 
-/* How often pages_settle() looks again, after a millisecond each. */
-#define SETTLE_TRIES 20
+/* How often pages_settle() looks again, after 100 microseconds each. */
+#define SETTLE_TRIES 5
 
 /* How many threads are giving a unit back, and how many want no thread to begin. */
 static _Atomic uint32_t giving;
@@ -345,7 +345,7 @@ void pages_go_on(bool is_child)
 
 bool pages_settle(void)
 {
-	const struct timespec a_while = { 0, 1000000 };
+	const struct timespec a_while = { 0, 100000 };
 	uint32_t seen = atomic_load(&giving);
 	int tries;
 

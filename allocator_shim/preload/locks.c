@@ -15,7 +15,10 @@
 
 #define INTERPOSED __attribute__((visibility("default")))
 
-/* While threads free memory all the time, one of them may undo the second lock, too. */
+/*
+ * While threads free memory all the time, one of them may undo the second lock, too.  All
+ * tries take 50 ms at most, as where a signal handler has interrupted a thread that frees.
+ */
 #define TRIES 100
 
 static bool may_be_unlocked(int result)
