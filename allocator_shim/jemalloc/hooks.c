@@ -3,7 +3,7 @@
  * jemalloc's extent hooks that know what each 2 MiB unit still holds.
  *
  * They stand in front of jemalloc's own, which go on mapping memory as they always do.
- * Where memory lies, and how it is locked, advised and accounted for, stays the same.
+ * How it is locked, advised and accounted for stays the same.
  */
 
 #include <stdatomic.h>
@@ -23,6 +23,9 @@ static enum hooks_way way;
 static struct extent_hooks *own;
 
 static _Atomic uint64_t foreign;
+
+/* Where the last recorded extent begins. */
+static _Atomic uintptr_t lowest;
 
 /*
  * Give the pages of a range back.  MADV_DONTNEED fails if any is locked, as without
@@ -67,6 +70,34 @@ static bool is_mapping(const void *addr)
 }
 
 /*
+ * Map an extent just below the last one, or else from the beginning of a unit on.
+ * jemalloc asks for 2, 2.5, 3 MiB and so on.  At addresses of the kernel's choice each of
+ * these would share its first and its last unit with a hole, or with what the program
+ * maps, and the tables of such units can't be given back.
+ */
+static void *map_extent(void *wanted, size_t size, size_t alignment, bool *zero,
+			bool *commit, unsigned int arena)
+{
+	uintptr_t end = atomic_load_explicit(&lowest, memory_order_relaxed);
+	uintptr_t below = end > size ? end - size : 0;
+	void *got;
+
+	if (wanted)
+		return own->alloc(own, wanted, size, alignment, zero, commit,
+				  arena);
+	if (below && !(below & (alignment - 1))) {
+		/* jemalloc maps nothing if something else is there. */
+		got = own->alloc(own, (void *)below, size, alignment, zero,
+				 commit, arena);
+		if (got)
+			return got;
+	}
+	if (size >= SHIM_UNIT_SIZE && alignment < SHIM_UNIT_SIZE)
+		alignment = SHIM_UNIT_SIZE;
+	return own->alloc(own, NULL, size, alignment, zero, commit, arena);
+}
+
+/*
  * Let jemalloc take the new extent for uncommitted if it can cope with that.  Then it
  * calls commit() before it uses pages, so that the pages in use can be counted.
  */
@@ -75,8 +106,7 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 		   unsigned int arena)
 {
 	bool must_commit = *commit;
-	void *got =
-		own->alloc(own, wanted, size, alignment, zero, commit, arena);
+	void *got = map_extent(wanted, size, alignment, zero, commit, arena);
 
 	if (!got)
 		return NULL;
@@ -85,6 +115,7 @@ static void *alloc(struct extent_hooks *hooks, void *wanted, size_t size,
 		atomic_fetch_add(&foreign, 1);
 		return got;
 	}
+	atomic_store_explicit(&lowest, (uintptr_t)got, memory_order_relaxed);
 	*commit = must_commit;
 	if (must_commit)
 		pages_use((uintptr_t)got, size);
