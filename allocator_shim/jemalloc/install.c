@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/types.h>
 
 #include "install.h"
 #include "kernel.h"
@@ -15,9 +17,6 @@
 #include "syscalls.h"
 #include "text.h"
 #include "units.h"
-
-/* jemalloc's arena for oversize memory is not made early if its threshold is larger. */
-#define MOST_OVERSIZE (1UL << 30)
 
 static struct jemalloc jemalloc;
 static struct extent_hooks *jemallocs_own;
@@ -150,22 +149,50 @@ static const char *look_at_options(void)
 	return NULL;
 }
 
+/* Have an arena purge at once what kind of memory the name is of, if others ever do. */
+static void purge_at_once(unsigned int arena, const char *kind)
+{
+	ssize_t of_others, at_once = 0;
+	char name[48];
+
+	snprintf(name, sizeof(name), "arenas.%s_decay_ms", kind);
+	if (!read_option(name, &of_others, sizeof(of_others)) || of_others <= 0)
+		return;
+	snprintf(name, sizeof(name), "arena.%u.%s_decay_ms", arena, kind);
+	jemalloc.mallctl(name, NULL, NULL, &at_once, sizeof(at_once));
+}
+
 /*
  * Have jemalloc make its arena for oversize memory now, so that it gets the hooks, too.
- * The way zap needs none there: jemalloc gives such memory back whole, and the kernel
- * frees the tables.
+ * That arena comes next after those for threads.  A thread that is moved there makes it,
+ * and goes back; to allocate there would cost 8 MiB of address space.  jemalloc has that
+ * arena purge at once, but only where it makes it for an allocation.
+ *
+ * This does nothing where arenas go by CPU: no thread can be moved back there, and such
+ * an arena is taken after its first allocation.  The way zap needs no hooks there:
+ * jemalloc gives such memory back whole, and the kernel frees the tables.
  */
 static void make_oversize_arena(void)
 {
+	unsigned int arena, own;
+	const char *by_cpu;
 	size_t threshold;
-	void *large;
 
 	if (!read_option("opt.oversize_threshold", &threshold,
 			 sizeof(threshold)) ||
-	    !threshold || threshold > MOST_OVERSIZE)
+	    !threshold || !read_option("opt.narenas", &arena, sizeof(arena)) ||
+	    arena >= nr_arenas() ||
+	    !read_option("opt.percpu_arena", &by_cpu, sizeof(by_cpu)) ||
+	    strcmp(by_cpu, "disabled") ||
+	    !read_option("thread.arena", &own, sizeof(own)))
 		return;
-	large = jemalloc.malloc(threshold);
-	jemalloc.free(large);
+	look_again();
+	if (is_in_use(arena) ||
+	    jemalloc.mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena)))
+		return;
+	jemalloc.mallctl("thread.arena", NULL, NULL, &own, sizeof(own));
+	purge_at_once(arena, "dirty");
+	purge_at_once(arena, "muzzy");
 }
 
 /* Free the empty tables before the fork, which would copy them. */

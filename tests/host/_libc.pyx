@@ -51,6 +51,13 @@ cdef extern from "<sys/prctl.h>" nogil:
     int c_prctl "prctl"(int option, ...)
 
 
+cdef extern from "<dlfcn.h>" nogil:
+    void *RTLD_DEFAULT
+    void *dlsym(void *handle, const char *name)
+
+ctypedef int (*mallctl)(const char *, void *, size_t *, void *, size_t) noexcept nogil
+
+
 class Failed(Exception):
     """A call failed; the errno is the argument."""
 
@@ -196,3 +203,24 @@ def bytes_not(uintptr_t addr, size_t length, int value) -> int:
     for i in range(length):
         found += at[i] != value
     return found
+
+
+cdef int in_jemalloc(str name, void *old, size_t *old_length, void *new, size_t length) except -1:
+    cdef mallctl call = <mallctl>dlsym(RTLD_DEFAULT, "mallctl")
+    cdef int err = call(name.encode(), old, old_length, new, length) if call else -1
+    if err:
+        raise Failed(err)
+    return 0
+
+
+def size_in_jemalloc(str name) -> int:
+    """Read a size, perhaps less than 0, by the mallctl() of this process. Raises Failed."""
+    cdef ssize_t value
+    cdef size_t length = sizeof(value)
+    in_jemalloc(name, &value, &length, NULL, 0)
+    return value
+
+
+def set_size_in_jemalloc(str name, size_t value) -> None:
+    """Write a size by the mallctl() of this process. Raises Failed."""
+    in_jemalloc(name, NULL, NULL, &value, sizeof(value))
