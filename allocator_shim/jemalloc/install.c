@@ -195,6 +195,24 @@ static void make_oversize_arena(void)
 	purge_at_once(arena, "muzzy");
 }
 
+/*
+ * Is malloc() the one of this jemalloc?  A program may name another by mistake, and the
+ * hooks would see nothing of what it allocates.
+ */
+static bool mallocs_match(void)
+{
+	uint64_t before, after;
+	void *some;
+
+	/* A jemalloc that is built without statistics can't tell. */
+	if (!read_option("thread.allocated", &before, sizeof(before)))
+		return true;
+	some = jemalloc.malloc(1);
+	read_option("thread.allocated", &after, sizeof(after));
+	jemalloc.free(some);
+	return after > before;
+}
+
 /* Free the empty tables before the fork, which would copy them. */
 static void before_fork(void)
 {
@@ -218,6 +236,8 @@ static const char *prepare(enum hooks_way way)
 
 	if (why)
 		return why;
+	if (!mallocs_match())
+		return "malloc() is not of the jemalloc that mallctl() is of";
 	if (way != HOOKS_ZAP)
 		make_oversize_arena();
 	jemallocs_own = find_own();

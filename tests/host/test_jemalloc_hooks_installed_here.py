@@ -290,6 +290,30 @@ JEMALLOC_NAMES = [
 ]
 
 
+WITH_ANOTHERS_MALLOC = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <pgtable_cleanup_hooks.h>
+
+int _rjem_mallctl(const char *, void *, size_t *, void *, size_t);
+
+int main(void)
+{
+    const char *why = pgtable_cleanup_hooks_install(_rjem_mallctl, malloc, free);
+
+    return why ? puts(why) < 0 : 1;
+}
+"""
+
+
+def built(source: Path, program: Path, *more: str | Path) -> str:
+    """Build a program with the hooks in it, and return what it prints."""
+    include = ROOT / "allocator_shim/include"
+    libraries = [HOOKS_ARCHIVE, *more, "-lm", "-lpthread", "-ldl"]
+    subprocess.run(["cc", "-I", include, "-o", program, source, *libraries], check=True)
+    return subprocess.run([program], env={}, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("prefix", ["", "_rjem_"])
 def test_a_program_with_jemalloc_in_it(prefix: str, static_jemalloc: Path, tmp_path: Path) -> None:
     """The example frees its tables, whatever jemalloc's names are in it."""
@@ -307,28 +331,15 @@ def test_a_program_with_jemalloc_in_it(prefix: str, static_jemalloc: Path, tmp_p
     ).stdout.split("\n")
     names = {line.split()[0] for line in own if len(line.split()) > 2}
     assert names == {"pgtable_cleanup_hooks_install", "pgtable_cleanup_hooks_take_arenas"}
-    subprocess.run(
-        [
-            "cc",
-            f"-DPREFIX={prefix}",
-            "-I",
-            ROOT / "allocator_shim/include",
-            "-o",
-            program,
-            ROOT / "docs/examples/static_jemalloc.c",
-            HOOKS_ARCHIVE,
-            archive,
-            "-lm",
-            "-lpthread",
-            "-ldl",
-        ],
-        check=True,
-    )
-    said = subprocess.run([program], env={}, capture_output=True, text=True, check=True).stdout
+    said = built(ROOT / "docs/examples/static_jemalloc.c", program, archive, f"-DPREFIX={prefix}")
     full, after, kept, of = map(int, re.findall(r"[0-9]+", said))
     assert full >= 95 * 4
     assert after <= 30 * 4
     assert kept == of
+    if prefix:
+        (tmp_path / "mixed.c").write_text(WITH_ANOTHERS_MALLOC)
+        said = built(tmp_path / "mixed.c", program, archive)
+        assert "malloc() is not of the jemalloc" in said
 
 
 # A handler locks memory, whatever it interrupted: here mostly free().
