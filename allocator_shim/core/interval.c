@@ -68,28 +68,9 @@ static long spawn(struct shim_interval *own)
 			      CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
 			      CLONE_SETTLS | CLONE_PARENT_SETTID |
 			      CLONE_CHILD_CLEARTID;
-	uint64_t *local = &own->local[32];
-	register long r10 __asm__("r10") = (long)&own->thread;
-	register long r8 __asm__("r8") = (long)local;
-	long result;
 
-	/* Compilers and libc may read these two words: they hold their block's address. */
-	local[0] = (uintptr_t)local;
-	local[2] = (uintptr_t)local;
-	__asm__ volatile("syscall\n"
-			 "test %%rax, %%rax\n"
-			 "jnz 1f\n"
-			 "xor %%ebp, %%ebp\n"
-			 "call *%[begin]\n"
-			 "ud2\n"
-			 "1:"
-			 : "=a"(result)
-			 : "0"(__NR_clone), "D"(flags),
-			   "S"(own->stack + sizeof(own->stack)),
-			   "d"(&own->thread), "r"(r10),
-			   "r"(r8), [begin] "b"(see_to_interval)
-			 : "rcx", "r11", "memory");
-	return result;
+	return shim_spawn(flags, own->stack + sizeof(own->stack), &own->thread,
+			  &own->local[32], see_to_interval);
 #endif
 }
 

@@ -7,31 +7,34 @@
 #ifndef PGTC_SYSCALLS_H
 #define PGTC_SYSCALLS_H
 
-#include <asm/unistd.h>
 #include <sys/mman.h>
 
-/* Linux has had this since 5.18; older headers of the C library lack it. */
+#include "arch.h"
+
+/* Old headers of the kernel or the C library lack these, whose kernels may have them. */
+#ifndef __NR_process_madvise
+#define __NR_process_madvise 440
+#endif
+#ifndef __NR_landlock_restrict_self
+#define __NR_landlock_restrict_self 446
+#endif
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 
-/* Return the result, or the negative errno. */
-static inline long shim_syscall(long number, long a, long b, long c, long d,
-				long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10),
-			   "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
-}
-
+/* All arguments are longs, and the result may be a negative errno. */
 #define shim_syscall6(n, a, b, c, d, e, f)                                     \
 	shim_syscall(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), \
 		     (long)(f))

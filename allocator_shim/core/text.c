@@ -15,7 +15,7 @@
 #define STDERR 2
 
 /* How long a message waits for a pipe or a terminal to take it. */
-#define PATIENCE_MS 100
+#define PATIENCE_NS 100000000L
 
 #define BIT_OF(signal) (UINT64_C(1) << ((signal)-1))
 
@@ -35,11 +35,12 @@ void shim_text_begin(void)
  */
 static bool stderr_takes_text(void)
 {
+	struct timespec patience = { 0, PATIENCE_NS };
 	struct pollfd asked = { STDERR, POLLOUT, 0 };
 
 	if (begun && (!first_stderr || shim_identity(STDERR) != first_stderr))
 		return false;
-	return shim_syscall3(__NR_poll, &asked, 1, PATIENCE_MS) == 1 &&
+	return shim_syscall5(__NR_ppoll, &asked, 1, &patience, NULL, 0) == 1 &&
 	       asked.revents == POLLOUT;
 }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * libc's syscall().  libseccomp loads its filters by it, and allocators call madvise()
- * and process_madvise() by it.
+ * and process_madvise() by it.  The function itself is in syscall_ARCHITECTURE.S.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "actions.h"
 #include "filter.h"
 #include "interval.h"
 #include "next.h"
@@ -16,15 +17,10 @@
 #include "shim.h"
 #include "syscalls.h"
 
-/* Older kernel headers lack the number of landlock_restrict_self(). */
-#ifndef __NR_landlock_restrict_self
-#define __NR_landlock_restrict_self 446
-#endif
-
 /* What syscall_seen() does about a call. */
 enum { NOTHING, NOTE, FILTER, ALONE };
 
-static const unsigned char actions[512] __attribute__((used)) = {
+const unsigned char syscall_actions[SYSCALL_ACTIONS] = {
 	[__NR_madvise] = NOTE,
 	[__NR_process_madvise] = NOTE,
 	[__NR_munmap] = NOTE,
@@ -110,14 +106,13 @@ static void note(long number, long a, long b, long c, long d, long e, long f,
 }
 
 /* Make a call, and do what the function of its name does in the other files. */
-__attribute__((used)) static long syscall_seen(long number, long a, long b,
-					       long c, long d, long e, long f)
+long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 {
 	long result;
 
 	if (number == __NR_madvise && (int)c == MADV_CLEANUP_PGTABLE)
 		return next_answer(shim_cleanup_pgtable((void *)a, b));
-	if (actions[number] == ALONE)
+	if (syscall_actions[number] == ALONE)
 		return call_alone(number, a, b, c, d);
 	if ((number == __NR_prctl && filter_by_prctl(a, b, c)) ||
 	    (number == __NR_seccomp && filter_by_seccomp(a, c)))
@@ -127,30 +122,3 @@ __attribute__((used)) static long syscall_seen(long number, long a, long b,
 		note(number, a, b, c, d, e, f, result);
 	return result;
 }
-
-/*
- * A call that is not for syscall_seen() costs a look into the table and a jump to
- * libc's function.  This is assembly because C may write to the place of the last
- * argument on the stack, which is the caller's if a call has fewer arguments.
- */
-__asm__(".text\n"
-	".globl syscall\n"
-	".type syscall, @function\n"
-	"syscall:\n"
-	"	.cfi_startproc\n"
-	"	endbr64\n"
-	"	cmpq $512, %rdi\n"
-	"	jae 1f\n"
-	"	leaq actions(%rip), %r11\n"
-	"	cmpb $0, (%r11, %rdi)\n"
-	"	jne 2f\n"
-	"1:	jmp *next_syscall(%rip)\n"
-	"2:	pushq 8(%rsp)\n"
-	"	.cfi_adjust_cfa_offset 8\n"
-	"	call syscall_seen\n"
-	"	addq $8, %rsp\n"
-	"	.cfi_adjust_cfa_offset -8\n"
-	"	ret\n"
-	"	.cfi_endproc\n"
-	".size syscall, . - syscall\n");
-_Static_assert(sizeof(actions) == 512, "the assembly compares with this");

@@ -48,6 +48,43 @@ def test_spdx_line() -> None:
     assert not wrong
 
 
+def test_assembly_is_in_files_named_for_their_architecture() -> None:
+    """In other files of the kit, __asm__ only gives a function the name that it has in libc."""
+    wrong = [
+        name(path)
+        for path in SOURCES
+        if name(path).startswith(("allocator_shim/", "tests/"))
+        if (path.suffix == ".S" or (path.suffix in {".c", ".h", ".pyx"} and has_assembly(path)))
+        and not path.stem.endswith(("_x86_64", "_aarch64"))
+    ]
+    assert not wrong
+
+
+def has_assembly(path: Path) -> bool:
+    return (
+        re.search(r"\b(?:__asm__|asm)\s*(?:volatile\s*)?\((?!#name\))", path.read_text())
+        is not None
+    )
+
+
+def test_another_architecture_is_told_what_is_missing() -> None:
+    built = subprocess.run(
+        [
+            "cc",
+            "-fsyntax-only",
+            "-U__x86_64__",
+            "-U__aarch64__",
+            ROOT / "allocator_shim/core/arch.h",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode
+    assert "#error" in built.stderr
+    assert "see arch.h" in built.stderr
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 

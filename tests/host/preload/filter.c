@@ -25,7 +25,7 @@ static struct sock_filter code[] = {
 	KILL_FOR(getppid),
 	KILL_FOR(fstat),
 	KILL_FOR(getpid),
-	KILL_FOR(poll),
+	KILL_FOR(ppoll),
 	KILL_FOR(gettid),
 	KILL_FOR(futex),
 	KILL_FOR(exit),

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "arch.h"
 #include "pgtable_cleanup_shim.h"
 
 #define PAGE 4096UL
@@ -27,14 +28,7 @@
 /* Make a system call that the library does not see. */
 static inline long unseen(long number, long a, long b, long c, long d)
 {
-	register long r10 __asm__("r10") = d;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return result;
+	return shim_syscall(number, a, b, c, d, 0, 0);
 }
 
 static inline struct pgtable_cleanup_stats counts(void)
