@@ -15,7 +15,8 @@ class Stats:
 
     Attributes:
         notes: calls of the program that released memory.
-        units: units of 2 MiB that were noted; each counts once until a drain looks at it.
+        units: units that were noted, each the memory that one page table maps (2 MiB on x86-64);
+            each counts once until a drain looks at it.
         lost: stretches of units that were not noted for want of room.
         drains: calls of the module, each of which looked at all that was noted.
         tried: units that the drains looked at.
@@ -49,7 +50,7 @@ class Conf:
     """The configuration in force, which comes from the variable PGTABLE_CLEANUP_CONF.
 
     Attributes:
-        threshold: how many units of 2 MiB are noted before a drain.
+        threshold: how many units are noted before a drain.
         interval_ms: how many milliseconds after the first note a drain comes at the latest, if the
             program releases memory then.
         zero_pages: whether drains drop entries that map the shared zero page, too.

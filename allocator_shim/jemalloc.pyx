@@ -161,7 +161,7 @@ class HookStats:
 
     Attributes:
         mapped: bytes that jemalloc has got through the hooks.
-        units: how often a unit of 2 MiB was given back with its page table.
+        units: how often the memory that one page table maps was given back with the table.
         waits: how often a thread had to wait for a unit that was being given back.
         foreign: extents that the hooks leave alone: those of sbrk(), say.
     """
@@ -425,7 +425,7 @@ def install_hooks(way: str = "auto") -> str:
     `hooks:jemalloc`, this returns their way.
 
     Arguments:
-        way: how a table is freed.  "zap" does it by one MADV_DONTNEED of its 2 MiB, after which
+        way: how a table is freed.  "zap" does it by one MADV_DONTNEED of all that it maps, after which
             some kernels free the table (Linux 6.14 and later).  "remap" moves the table away by
             mremap(), and unmaps it there (Linux 5.7 and later).  "module" asks the module.
             "nothing" leaves the table, for comparison.  "auto" takes what works here, or what is

@@ -8,6 +8,7 @@
 #include "device.h"
 #include "kernel.h"
 #include "maps.h"
+#include "paging.h"
 #include "shim.h"
 #include "state.h"
 #include "syscalls.h"
@@ -16,7 +17,11 @@
 #define LOW_YIELD 5
 #define BACKOFF_MAX 6
 
-#define PAGE_MASK 4095UL
+/*
+ * Kernels take addresses with a tag in the top byte: on aarch64, and on x86-64 with linear
+ * address masking.  The tag is no part of the address.
+ */
+#define ADDRESS_MASK (UINTPTR_MAX >> 8)
 
 /*
  * Return the time, coarsely.  Each release asks for it, so it must cost next to nothing.
@@ -127,8 +132,8 @@ static void note_shared(void)
 
 void shim_released(const void *addr, size_t length, enum shim_release what)
 {
-	uintptr_t from = (uintptr_t)addr;
-	uintptr_t to = (from + length + PAGE_MASK) & ~PAGE_MASK;
+	uintptr_t from = (uintptr_t)addr & ADDRESS_MASK;
+	uintptr_t to = (from + length + SHIM_PAGE_SIZE - 1) & -SHIM_PAGE_SIZE;
 	uint64_t first = from >> SHIM_UNIT_SHIFT;
 	uint64_t end = (to + SHIM_UNIT_SIZE - 1) >> SHIM_UNIT_SHIFT;
 	/* inner_first to inner_end are the units that lie entirely in the range. */

@@ -19,7 +19,7 @@ enum { SHIM_HOOKS_NONE, SHIM_HOOKS_JEMALLOC };
  * - NUMBER(key, value by default, least, most, what the value must be)
  * - WORD(key, value by default, other value, what the value must be)
  *
- * threshold: how many units of 2 MiB are noted before a drain
+ * threshold: how many units are noted before a drain
  * interval_ms: when the first note is this old, the next release causes a
  *	drain, whatever the threshold
  * zero_pages: whether drains drop zero-page entries, too

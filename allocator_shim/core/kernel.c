@@ -7,11 +7,9 @@
 #include <sys/mman.h>
 
 #include "kernel.h"
+#include "paging.h"
 #include "proc.h"
 #include "syscalls.h"
-#include "units.h"
-
-#define TABLE_KB 4
 
 /* The probe is not repeated for ever if other threads keep changing VmPTE. */
 #define MAX_PROBES 16
@@ -45,7 +43,7 @@ static unsigned long vmpte(void)
 static enum answer ask(size_t units)
 {
 	const size_t length = (units + 1) << SHIM_UNIT_SHIFT;
-	const unsigned long all = units * TABLE_KB;
+	const unsigned long all = units * (SHIM_PAGE_SIZE >> 10);
 	unsigned long full, left;
 	uintptr_t first;
 	long area;

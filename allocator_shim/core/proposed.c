@@ -4,14 +4,14 @@
 #include <errno.h>
 
 #include "device.h"
+#include "paging.h"
 #include "shim.h"
-
-#define PAGE_MASK 4095UL
 
 long shim_cleanup_pgtable(const void *addr, size_t length)
 {
+	const size_t in_page = SHIM_PAGE_SIZE - 1;
 	uintptr_t from = (uintptr_t)addr;
-	size_t rounded = (length + PAGE_MASK) & ~PAGE_MASK;
+	size_t rounded = (length + in_page) & ~in_page;
 	struct pgtable_cleanup_range range = { from, rounded };
 	struct pgtable_cleanup_args args = {
 		.levels = PGTABLE_CLEANUP_LEVEL_PTE |
@@ -21,7 +21,7 @@ long shim_cleanup_pgtable(const void *addr, size_t length)
 	};
 	long err;
 
-	if (!shim_is_on() || from & PAGE_MASK || (length && !rounded) ||
+	if (!shim_is_on() || from & in_page || (length && !rounded) ||
 	    from + rounded < from)
 		return -EINVAL;
 	if (!length)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-/* Keep note of 2 MiB units whose pages were released, until a drain takes them. */
+/* Keep note of units whose pages were released, until a drain takes them. */
 
 #include "units.h"
 
-/* A word holds a unit's number, 36 bits of a 57-bit address, and a count; 0 is no run. */
+/* A word holds a unit's number, at most 36 bits of a 57-bit address, and a count; 0 is no run. */
 #define COUNT_BITS 28
 #define COUNT_MAX ((UINT64_C(1) << COUNT_BITS) - 1)
 #define PROBES 16

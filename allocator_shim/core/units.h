@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Keep note of 2 MiB units whose pages were released, until a drain takes them.
+ * Keep note of units whose pages were released, until a drain takes them.
  *
  * The notes are a fixed table of runs, each a word that is set and taken atomically:
  * there is no lock that a signal handler or a forked child could find taken.
@@ -12,9 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The memory that one PTE table maps. */
-#define SHIM_UNIT_SHIFT 21
-#define SHIM_UNIT_SIZE (1UL << SHIM_UNIT_SHIFT)
+#include "paging.h"
 
 #define SHIM_RUNS_ROOM 1024
 
@@ -23,7 +21,7 @@ struct shim_units {
 	_Atomic uint64_t runs[SHIM_RUNS_ROOM];
 };
 
-/* Units in a row; their numbers are addresses without the lower 21 bits. */
+/* Units in a row; their numbers are addresses without the lower SHIM_UNIT_SHIFT bits. */
 struct shim_run {
 	uint64_t first;
 	uint64_t count;

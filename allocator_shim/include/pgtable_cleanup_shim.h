@@ -41,7 +41,8 @@ int pgtable_cleanup_version(void) PGTC_WEAK;
 /**
  * struct pgtable_cleanup_stats - what the library did in this process so far
  * @notes: calls of the program that released something
- * @units: units of 2 MiB noted; each counts once until a drain looks at it
+ * @units: units noted, each the memory that one PTE table maps (2 MiB where pages
+ *	have 4 KiB); each counts once until a drain looks at it
  * @lost: stretches of units that were not noted for want of room
  * @drains: calls of the module, each of which looked at all that was noted
  * @tried: units that the drains looked at

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * jemalloc's extent hooks that know what each 2 MiB unit still holds.
+ * jemalloc's extent hooks that know what each unit still holds.
  *
  * They stand in front of jemalloc's own, which go on mapping memory as they always do.
  * How it is locked, advised and accounted for stays the same.
@@ -12,10 +12,10 @@
 
 #include "hooks.h"
 #include "pages.h"
+#include "paging.h"
 #include "remap.h"
 #include "shim.h"
 #include "syscalls.h"
-#include "units.h"
 
 static enum hooks_way way;
 

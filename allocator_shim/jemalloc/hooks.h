@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * jemalloc's extent hooks that know what each 2 MiB unit still holds: the
+ * jemalloc's extent hooks that know what each unit still holds: the
  * moment that it holds nothing, its page table goes along with its pages.
  */
 #ifndef PGTC_HOOKS_H

@@ -16,7 +16,6 @@
 #include "shim.h"
 #include "syscalls.h"
 #include "text.h"
-#include "units.h"
 
 static struct jemalloc jemalloc;
 static struct extent_hooks *jemallocs_own;

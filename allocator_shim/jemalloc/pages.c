@@ -7,11 +7,9 @@
 #include <time.h>
 
 #include "pages.h"
+#include "paging.h"
 #include "syscalls.h"
-#include "units.h"
 
-#define PAGE_SHIFT 12
-#define PAGES_A_UNIT (SHIM_UNIT_SIZE >> PAGE_SHIFT)
 #define BITS 64
 
 /* The tests define PAGES_PAUSE(), to let another thread run where it is called. */
@@ -33,22 +31,21 @@
 struct unit {
 	_Atomic uint32_t used;
 	_Atomic uint32_t known;
-	_Atomic uint64_t map[PAGES_A_UNIT / BITS];
+	_Atomic uint64_t map[];
 };
 
 /*
- * A table has the units of 2 GiB, and the directory the tables of 128 TiB.  Memory at
- * higher addresses, which a program gets only if it asks for it, is not recorded.
+ * A table has a record for each of 1024 units in a row, and the directory has all tables.
+ * Memory at addresses that a program gets only if it asks for them is not recorded.
  */
 #define TABLE_SHIFT 10
-#define ADDRESS_BITS 47
-#define TABLES (1UL << (ADDRESS_BITS - SHIM_UNIT_SHIFT - TABLE_SHIFT))
+#define TABLES (1UL << (ARCH_ADDRESS_BITS - SHIM_UNIT_SHIFT - TABLE_SHIFT))
 
-struct table {
-	struct unit units[1 << TABLE_SHIFT];
-};
+/* How many bytes a record takes, with the map of as many pages as a unit has here. */
+static size_t record_size;
 
-static struct table *_Atomic *directory;
+/* A table is known by its first record. */
+static struct unit *_Atomic *directory;
 
 static _Atomic uint64_t known, units, waits;
 
@@ -76,11 +73,13 @@ static void *map_records(size_t bytes)
 
 bool pages_start(void)
 {
+	record_size = sizeof(struct unit) +
+		      SHIM_PAGES_A_UNIT / BITS * sizeof(uint64_t);
 	directory = map_records(TABLES * sizeof(*directory));
 	return directory;
 }
 
-static struct table *_Atomic *entry_of(uintptr_t addr)
+static struct unit *_Atomic *entry_of(uintptr_t addr)
 {
 	return &directory[addr >> SHIM_UNIT_SHIFT >> TABLE_SHIFT];
 }
@@ -88,28 +87,29 @@ static struct table *_Atomic *entry_of(uintptr_t addr)
 /* Return the record of an address's unit, or NULL if nothing there was recorded. */
 static struct unit *unit_of(uintptr_t addr)
 {
-	struct table *table;
+	size_t number = addr >> SHIM_UNIT_SHIFT & ((1 << TABLE_SHIFT) - 1);
+	struct unit *table;
 
-	if (addr >> ADDRESS_BITS)
+	if (addr >> ARCH_ADDRESS_BITS)
 		return NULL;
 	table = atomic_load_explicit(entry_of(addr), memory_order_acquire);
-	return table ? &table->units[addr >> SHIM_UNIT_SHIFT &
-				     ((1 << TABLE_SHIFT) - 1)] :
+	return table ? (struct unit *)((char *)table + number * record_size) :
 		       NULL;
 }
 
 /* Make the table of an address if there is none.  Return: whether there is one now. */
 static bool make_table(uintptr_t addr)
 {
-	struct table *made, *other = NULL;
+	const size_t size = record_size << TABLE_SHIFT;
+	struct unit *made, *other = NULL;
 
 	if (unit_of(addr))
 		return true;
-	made = map_records(sizeof(*made));
+	made = map_records(size);
 	if (!made)
 		return false;
 	if (!atomic_compare_exchange_strong(entry_of(addr), &other, made))
-		shim_syscall2(__NR_munmap, made, sizeof(*made));
+		shim_syscall2(__NR_munmap, made, size);
 	return true;
 }
 
@@ -131,8 +131,8 @@ static bool next_part(uintptr_t *addr, size_t *length, struct part *part)
 	part->addr = *addr;
 	part->length = *length < left ? *length : left;
 	part->unit = unit_of(*addr);
-	part->first = (*addr & (SHIM_UNIT_SIZE - 1)) >> PAGE_SHIFT;
-	part->pages = part->length >> PAGE_SHIFT;
+	part->first = (*addr & (SHIM_UNIT_SIZE - 1)) >> SHIM_PAGE_SHIFT;
+	part->pages = part->length >> SHIM_PAGE_SHIFT;
 	*addr += part->length;
 	*length -= part->length;
 	return true;
@@ -171,7 +171,7 @@ static void set_bits(const struct part *part, bool value)
 bool pages_known(uintptr_t addr)
 {
 	struct unit *unit = unit_of(addr);
-	uint32_t page = (addr & (SHIM_UNIT_SIZE - 1)) >> PAGE_SHIFT;
+	uint32_t page = (addr & (SHIM_UNIT_SIZE - 1)) >> SHIM_PAGE_SHIFT;
 
 	return unit && atomic_load_explicit(&unit->map[page / BITS],
 					    memory_order_relaxed) >>
@@ -184,7 +184,7 @@ bool pages_add(uintptr_t addr, size_t length)
 	uintptr_t end = addr + length, at;
 	struct part part;
 
-	if ((end - 1) >> ADDRESS_BITS)
+	if ((end - 1) >> ARCH_ADDRESS_BITS)
 		return false;
 	for (at = addr; at < end;
 	     at = (at |
@@ -293,7 +293,7 @@ static bool give_back(const struct part *part,
 		      const struct pages_release *release)
 {
 	/* Read ->known while BUSY: pages_remove() lowers it, and then waits while BUSY. */
-	bool is_zero = atomic_load(&part->unit->known) == PAGES_A_UNIT &&
+	bool is_zero = atomic_load(&part->unit->known) == SHIM_PAGES_A_UNIT &&
 		       release->unit(part->addr & -SHIM_UNIT_SIZE);
 
 	atomic_fetch_add(&units, is_zero);

@@ -14,14 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "paging.h"
 #include "remap.h"
 #include "syscalls.h"
-#include "units.h"
-
-/* MREMAP_DONTUNMAP came with Linux 5.7; older headers of the C library lack it. */
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP 4
-#endif
 
 /* Tables are moved to this unit of address space, one at a time. */
 static uintptr_t aside;

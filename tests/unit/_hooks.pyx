@@ -44,8 +44,9 @@ cdef extern from *:
 
     static struct extent_hooks jemallocs = { .alloc = map_memory };
 
-    static bool begin(enum hooks_way wanted)
+    static bool begin(enum hooks_way wanted, size_t page)
     {
+        shim_set_page_size(page);
         hooks_stand_before(&jemallocs, wanted);
         return pages_start() && !remap_start();
     }
@@ -54,7 +55,7 @@ cdef extern from *:
     {
         bool zero = false, is_committed = false;
 
-        return hooks_in_front.alloc(&hooks_in_front, NULL, bytes, 1 << 21, &zero, &is_committed, 0);
+        return hooks_in_front.alloc(&hooks_in_front, NULL, bytes, SHIM_UNIT_SIZE, &zero, &is_committed, 0);
     }
 
     static bool commit_pages(void *addr, size_t bytes)
@@ -83,6 +84,11 @@ cdef extern from *:
         return failed;
     }
 
+    static unsigned long unit_size(void)
+    {
+        return SHIM_UNIT_SIZE;
+    }
+
     static uint32_t count_at(void *addr)
     {
         return atomic_load(&unit_of((uintptr_t)addr)->used);
@@ -98,7 +104,9 @@ cdef extern from *:
         uint64_t waits
 
     c_stats hooks_stats()
-    bint begin(hooks_way wanted)
+    bint begin(hooks_way wanted, size_t page)
+    unsigned long unit_size()
+    bint pages_known(uintptr_t addr)
     void *extent(size_t bytes) nogil
     bint commit_pages(void *addr, size_t bytes) nogil
     bint decommit_pages(void *addr, size_t bytes) nogil
@@ -112,11 +120,14 @@ cdef extern from *:
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
 
-def start(str way) -> int:
-    """Map two units of uncommitted memory, and return the address of the first."""
-    if not begin(WAYS[way]):
+def start(str way, size_t page=4096) -> tuple[int, int]:
+    """Map two units of uncommitted memory; return the address of the first, and a unit's size.
+
+    `page` is what the hooks take for the size of a page, as long as it is a multiple of the real one.
+    """
+    if not begin(WAYS[way], page):
         raise MemoryError
-    return <uintptr_t>extent(4 << 20)
+    return <uintptr_t>extent(2 * unit_size()), unit_size()
 
 
 def commit(uintptr_t addr, size_t length) -> bool:
@@ -151,6 +162,11 @@ def lock(uintptr_t addr, size_t length, bint again) -> bool:
     with nogil:
         failed = lock_pages(<void *>addr, length, again)
     return failed
+
+
+def known(uintptr_t addr) -> bool:
+    """Tell whether a page is recorded."""
+    return pages_known(addr)
 
 
 def count(uintptr_t addr) -> int:

@@ -19,6 +19,24 @@ cdef extern from "units.h":
     int64_t shim_units_mark(shim_units *units, uint64_t first, uint64_t count) nogil
     size_t shim_units_take(shim_units *units, shim_run *runs) nogil
 
+cdef extern from "paging.h":
+    void shim_set_page_size(unsigned long size)
+
+cdef extern from "shim.h":
+    enum shim_release:
+        SHIM_PAGES
+        SHIM_PAGES_AND_TABLES
+        SHIM_MAPPING
+
+    ctypedef struct c_stats "struct pgtable_cleanup_stats":
+        uint64_t units
+        uint64_t tried
+
+    void shim_start(const char *conf, bint told)
+    void shim_released(const void *addr, size_t length, shim_release what)
+    void shim_drain()
+    c_stats shim_stats()
+
 cdef extern from "conf.h":
     ctypedef struct shim_text "struct shim_text":
         size_t length
@@ -78,6 +96,26 @@ cdef class Units:
             for i in range(count):
                 full += shim_units_mark(self._units, first + i * stride, 1) < 0
         return full
+
+
+def start(bytes conf, unsigned long page) -> None:
+    """Start the shim with pages of that size."""
+    shim_set_page_size(page)
+    shim_start(conf, False)
+
+
+def released(uint64_t addr, size_t length, bint unmapped=False) -> int:
+    """Note that pages were released, or unmapped; return how many units are new."""
+    cdef uint64_t before = shim_stats().units
+    shim_released(<const void *>addr, length, SHIM_MAPPING if unmapped else SHIM_PAGES)
+    return shim_stats().units - before
+
+
+def drain() -> int:
+    """Drain; return how many units that looked at."""
+    cdef uint64_t before = shim_stats().tried
+    shim_drain()
+    return shim_stats().tried - before
 
 
 def read_conf(bytes given, bint told=False) -> tuple[str, int]:

@@ -9,14 +9,18 @@ from pathlib import Path
 import _hooks
 import pytest
 
+# The sizes of pages that kernels of aarch64 are built with; x86-64 has the first.
+PAGES = [4096, 16384, 65536]
+
 PROGRAM = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
 import _hooks
-unit = _hooks.start(sys.argv[1])
+page = int(sys.argv[2])
+unit, _size = _hooks.start(sys.argv[1], page)
 found = []
 def work(number):
-    found.append(_hooks.use(unit + number * 65536, 4096 * (number + 1), 400, number + 1))
+    found.append(_hooks.use(unit + number * 16 * page, page * (number + 1), 400, number + 1))
 threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
 for thread in threads:
     thread.start()
@@ -26,11 +30,12 @@ print(sum(stale for stale, _ in found), sum(lost for _, lost in found), *_hooks.
 """
 
 
+@pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
-def test_no_byte_is_lost_and_none_is_stale(way: str) -> None:
+def test_no_byte_is_lost_and_none_is_stale(way: str, page: int) -> None:
     """Committed memory is zero, and keeps what is written while others release the unit."""
     said = subprocess.run(
-        [sys.executable, "-c", PROGRAM, way],
+        [sys.executable, "-c", PROGRAM, way, str(page)],
         capture_output=True,
         text=True,
         check=True,
@@ -42,13 +47,59 @@ def test_no_byte_is_lost_and_none_is_stale(way: str) -> None:
     assert waits > 20, "and threads met in it"
 
 
+RECORDED = f"""
+import sys
+sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
+import _hooks
+page = int(sys.argv[2])
+unit, UNIT = _hooks.start(sys.argv[1], page)
+pages = page // 8
+assert UNIT == pages * page
+for at in (0, 63, 64, pages // 2, pages - 1, pages, 2 * pages - 1):
+    assert _hooks.known(unit + at * page), at
+assert not _hooks.known(unit - page)
+assert not _hooks.known(unit + 2 * UNIT)
+# All pages of a unit are counted, and the last that goes takes the unit along.
+assert not _hooks.commit(unit, UNIT + page)
+assert (_hooks.count(unit), _hooks.count(unit + UNIT)) == (pages, 1)
+for first, nr in ((pages - 65, 65), (0, 1), (1, pages - 67)):
+    assert not _hooks.decommit(unit + first * page, nr * page)
+assert (_hooks.count(unit), _hooks.stats()[0]) == (1, 0)
+assert not _hooks.decommit(unit + (pages - 66) * page, page)
+assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 1)
+# A unit of which a half belongs to others stays.
+assert not _hooks.commit(unit, UNIT)
+_hooks.destroy(unit, UNIT // 2)
+assert not _hooks.known(unit + UNIT // 2 - page)
+assert _hooks.known(unit + UNIT // 2)
+assert not _hooks.decommit(unit + UNIT // 2, UNIT // 2)
+assert (_hooks.count(unit), _hooks.stats()[0]) == (0, 1)
+# A unit goes with its only page, too.
+assert not _hooks.decommit(unit + UNIT, page)
+assert _hooks.stats()[0] == 2
+"""
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
+def test_each_page_of_a_unit_has_a_record(way: str, page: int) -> None:
+    """A unit has 512 pages where these have 4 KiB, and 8192 where they have 64 KiB."""
+    ended = subprocess.run(
+        [sys.executable, "-c", RECORDED, way, str(page)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 LOCKED = f"""
 import sys
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
 import _hooks
 import _libc as c
-UNIT = 2 << 20
-unit = _hooks.start(sys.argv[1])
+unit, UNIT = _hooks.start(sys.argv[1])
 part = unit + (64 << 12)
 def locked():
     with open("/proc/self/status") as status:
@@ -132,9 +183,8 @@ import sys, threading
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
 import _hooks
 import _libc as c
-UNIT = 2 << 20
 again = sys.argv[1] == "again"
-unit = _hooks.start("remap")
+unit, UNIT = _hooks.start("remap")
 # A unit that stays in use: the kernel unlocks the mapping of both, if it does.
 assert not _hooks.commit(unit + UNIT, UNIT)
 ended = False
@@ -179,7 +229,7 @@ FORKING = f"""
 import os, signal, sys, threading
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
 import _hooks
-unit = _hooks.start(sys.argv[1])
+unit, _size = _hooks.start(sys.argv[1])
 ended = False
 def work(number):
     while not ended:

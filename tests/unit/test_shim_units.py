@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Tests of the table of 2 MiB units: marked units are taken once, in order, as merged runs."""
+"""Tests of units: what is marked is taken once, in order, as merged runs, whatever their size."""
 
+import subprocess
+import sys
 import threading
 from itertools import pairwise
+from pathlib import Path
 
+import _shim
+import pytest
 from _shim import ROOM, Units
 from hypothesis import given
 from hypothesis import strategies as st
@@ -93,3 +98,43 @@ def test_threads_lose_no_unit() -> None:
     taker.join()
     taken |= members(units.take())
     assert len(taken) + sum(full) == threads * marked * 3
+
+
+RELEASES = f"""
+import sys
+sys.path.insert(0, {str(Path(_shim.__file__).parent)!r})
+from _shim import drain, released, start
+page = int(sys.argv[1])
+UNIT = page * page // 8
+start(b"backend:null,threshold:1048576,interval_ms:86400000", page)
+area = 64 << 30
+# Any byte of a unit stands for all of it.
+assert released(area, 1) == 1
+assert released(area + UNIT - 1, 1) == 0
+assert released(area + UNIT - page, page + 1) == 1
+assert released(area + 2 * UNIT, 3 * UNIT) == 3
+assert drain() == 5
+# What unmapping leaves are the tables that neighbours share.
+assert released(area + page, 4 * UNIT, True) == 2
+assert released(area + 8 * UNIT, 4 * UNIT, True) == 0
+# The kernel rounds a length up to pages: a byte below a unit's end makes the unit whole.
+assert released(area + 12 * UNIT, UNIT - 1, True) == 0
+assert released(area + 14 * UNIT, UNIT - page, True) == 1
+# A tag in the top byte is no part of the address.
+assert released(area + 20 * UNIT, page) == 1
+assert released(area + 20 * UNIT | 0x5A << 56, page) == 0
+assert drain() == 4
+"""
+
+
+@pytest.mark.parametrize("page", [4096, 16384, 65536])
+def test_a_unit_is_what_a_table_maps(page: int) -> None:
+    """One table maps 2 MiB where pages have 4 KiB, 32 MiB where 16 KiB, 512 MiB where 64 KiB."""
+    ended = subprocess.run(
+        [sys.executable, "-c", RELEASES, str(page)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -30,6 +30,7 @@ static long answered(long number, long a, long b, long c, long d, long e,
 #include "interval.c"
 #include "kernel.c"
 #include "maps.c"
+#include "paging.c"
 #include "proc.c"
 #include "proposed.c"
 #include "shim.c"
