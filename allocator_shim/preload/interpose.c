@@ -23,6 +23,11 @@
 #include "release.h"
 #include "shim.h"
 
+/* musl's headers have macros of these names. */
+#undef mmap64
+#undef fallocate64
+#undef ftruncate64
+
 #define INTERPOSED __attribute__((visibility("default")))
 
 /* Put a function of a fixed type in the place of a variadic one: next.h says why. */
