@@ -35,7 +35,7 @@ extern "C" {
  * of them before.
  */
 #ifndef O_CLOEXEC
-#define O_CLOEXEC	02000000 /* the value on x86-64 */
+#define O_CLOEXEC	02000000 /* the value on x86-64 and aarch64 */
 #endif
 #if !defined(__cplusplus) && !defined(_DEFAULT_SOURCE)
 extern int madvise(void *addr, size_t length, int advice);

@@ -2,12 +2,14 @@
 /* What the library's thread does with thread:true, and what programs can do beside it. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -18,9 +20,23 @@
 
 static char *area;
 
+/* Under an emulator the kernel counts its threads, too, which are as they like. */
+static int emulators;
+
 /* Nothing may allocate while `forbidden` is set: a lock of the allocator may be held. */
 static volatile int forbidden;
+#ifdef __GLIBC__
 extern void *__libc_calloc(size_t number, size_t size);
+#else
+static void *__libc_calloc(size_t number, size_t size)
+{
+	static void *(*found)(size_t number, size_t size);
+
+	if (!found)
+		found = dlsym(RTLD_NEXT, "calloc");
+	return found(number, size);
+}
+#endif
 
 void *calloc(size_t number, size_t size)
 {
@@ -74,6 +90,15 @@ static int threads(const char *line)
 	return found;
 }
 
+static pid_t fork_by_syscall(void)
+{
+#ifdef SYS_fork
+	return syscall(SYS_fork);
+#else
+	return syscall(SYS_clone, SIGCHLD, 0L, 0L, 0L, 0L);
+#endif
+}
+
 static void *see_one(void *unused)
 {
 	see_a_drain();
@@ -88,19 +113,20 @@ int main(int argc, char **argv)
 
 	CHECK(argc == 2);
 	area = map_units(1);
+	emulators = threads("Name:\t") - 1;
 	see_a_drain();
-	CHECK(threads("Name:\t") == 2);
+	CHECK(threads("Name:\t") == 2 + emulators);
 	if (!strcmp(way, "fork")) {
 		pid_t child = fork();
 
 		if (!child) {
-			CHECK(threads("Name:\t") == 1);
+			CHECK(emulators || threads("Name:\t") == 1);
 			see_a_drain();
 			_exit(0);
 		}
 		CHECK(waitpid(child, &status, 0) == child && !status);
 	} else if (!strcmp(way, "fork by syscall")) {
-		pid_t child = syscall(SYS_fork);
+		pid_t child = fork_by_syscall();
 
 		if (!child) {
 			see_a_drain();
@@ -133,7 +159,8 @@ int main(int argc, char **argv)
 		CHECK(!setgroups(0, NULL) && !setresgid(65534, 65534, 65534) &&
 		      !setresuid(65534, 65534, 65534));
 		see_a_drain();
-		CHECK(threads("Uid:\t65534\t65534\t65534\t65534\n"
+		CHECK(emulators ||
+		      threads("Uid:\t65534\t65534\t65534\t65534\n"
 			      "Gid:\t65534\t65534\t65534\t65534\n") == 2);
 	} else if (!strcmp(way, "last thread")) {
 		pthread_exit(NULL);
