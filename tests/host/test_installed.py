@@ -2,6 +2,7 @@
 """Tests of what is installed: the wheel's names, and the data that it must carry."""
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -14,22 +15,16 @@ import pytest
 import allocator_shim
 import cleanup
 import experiments
+from host.platforms import OLDEST_GLIBC, glibc_versions
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as a user would: it lacks the experiments that the checkout's build has."""
+    """Build the wheel to publish: it lacks the experiments that the checkout's build has."""
     out = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            *[sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"],
-            *[f"--config-settings=build-dir={out / 'build'}", f"--wheel-dir={out}", str(ROOT)],
-        ],
-        env=_with_scripts(),
-        check=True,
-    )
+    subprocess.run([sys.executable, ROOT / "tools/wheel.py", out], check=True)
     (built,) = out.glob("*.whl")
     return built
 
@@ -67,13 +62,26 @@ def test_the_wheel_carries_the_product_alone(wheel: Path) -> None:
         assert PurePath(name) in names
 
 
+def test_the_wheel_runs_on_any_linux_that_has_its_glibc(wheel: Path, tmp_path: Path) -> None:
+    """No library in it asks for a symbol that glibc 2.28 lacks, and its tag says so."""
+    assert wheel.stem.endswith(f"-manylinux_2_28_{platform.machine()}")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    libraries = sorted(tmp_path.rglob("*.so"))
+    asked = {path.name.partition(".")[0]: glibc_versions(path) for path in libraries}
+    assert {"libpgtable_cleanup", "_conf", "_uapi", "jemalloc", "preloaded"} <= set(asked)
+    for versions in asked.values():
+        assert versions
+        assert all(version <= OLDEST_GLIBC for version in versions)
+
+
 def test_the_modules_source_is_complete_and_clean(wheel: Path) -> None:
     carried = PurePath("cleanup/kmod_source")
     with zipfile.ZipFile(wheel) as archive:
         contents = {
             PurePath(name).relative_to(carried): archive.read(name)
             for name in archive.namelist()
-            if PurePath(name).is_relative_to(carried)
+            if PurePath(name).is_relative_to(carried) and not name.endswith("/")
         }
     source = ROOT / "kmod"
     assert contents == {
