@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 KERNELS := $(shell sed -n 's/^\["\(.*\)"\]$$/\1/p' cleanup/lab/kernels.toml)
 
 # A directory changes as files go. kmod's are left out: they change as well when it is built there.
-SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*/*.pyx tests/*/*/*.pyx) \
+SOURCES := meson.build meson.options pyproject.toml $(wildcard tests/*.c tests/*/*.pyx tests/*/*/*.pyx) \
 	tools/in_place.py \
 	$(shell find cleanup allocator_shim experiments \( -type d -o -name '*.[chS]' -o -name '*.pyx' \
 		-o -name meson.build \) -not -path '*/__pycache__*') \
