@@ -116,7 +116,8 @@ def _preprocessed(text: str) -> list[str]:
     """Return the lines of C code without comments; gcc's preprocessor does nothing else here."""
     done = subprocess.run(
         ["gcc", "-w", "-fpreprocessed", "-dD", "-E", "-P", "-x", "c", "-"],
-        input=text,
+        # gcc takes a line of a macro that begins with # for a directive.
+        input=text.replace("\\\n", " "),
         check=True,
         capture_output=True,
         text=True,
