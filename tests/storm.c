@@ -91,7 +91,7 @@ static unsigned char *sparse;
 static struct worker workers[THREADS];
 static _Atomic bool ended;
 static _Atomic uint64_t steps, signals, forks, spawns, lost;
-static _Atomic uint64_t zeros, locks, refusals;
+static _Atomic uint64_t allocations, frees, zeros, locks, refusals;
 
 /* A page that the signal handler releases, whatever it interrupted. */
 static _Atomic unsigned char *handled;
@@ -133,6 +133,7 @@ static void allocate(struct worker *own, struct slot *slot)
 	slot->at = cleared ? calloc(1, slot->size) : malloc(slot->size);
 	if (!slot->at)
 		return;
+	atomic_fetch_add(&allocations, 1);
 	if (cleared) {
 		check(slot->at, slot->size, 0);
 		atomic_fetch_add(&zeros, 1);
@@ -337,6 +338,7 @@ static void step(struct worker *own)
 		check(slot->at, slot->size, slot->value);
 		free(slot->at);
 		slot->at = NULL;
+		atomic_fetch_add(&frees, 1);
 	}
 	release_page(own);
 	turn_sparse_page(own);
@@ -516,9 +518,11 @@ int main(int argc, char **argv)
 	pthread_join(sender, NULL);
 	for (i = 0; i < THREADS; i++)
 		pthread_join(workers[i].thread, NULL);
-	printf("steps=%lu signals=%lu forks=%lu spawns=%lu zeros=%lu locks=%lu refusals=%lu lost=%lu\n",
+	printf("steps=%lu signals=%lu forks=%lu spawns=%lu ",
 	       (unsigned long)steps, (unsigned long)signals,
-	       (unsigned long)forks, (unsigned long)spawns,
+	       (unsigned long)forks, (unsigned long)spawns);
+	printf("allocations=%lu frees=%lu zeros=%lu locks=%lu refusals=%lu lost=%lu\n",
+	       (unsigned long)allocations, (unsigned long)frees,
 	       (unsigned long)zeros, (unsigned long)locks,
 	       (unsigned long)refusals, (unsigned long)lost);
 	return lost != 0;
