@@ -17,10 +17,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that says how long storms last."""
-    parser.addoption(
-        "--storm-seconds", type=int, default=8, help="of each storm on the preload library"
-    )
+    """Add the options of the storms on the preload library."""
+    parser.addoption("--storm-seconds", type=int, default=8, help="how long each storm lasts")
+    parser.addoption("--storm-seed", type=int, default=1, help="what each storm draws from")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,17 +5,17 @@ import pytest
 
 import storm
 from allocator_shim.preloading import jemalloc_path
-from storm import Storms
+from storm import Length, Storms
 
 
-def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
-    storms["libc, module"] = storm.run_preloaded(storm_seconds, storm.CONF, above={"freed_pte": 10})
+def test_under_libcs_malloc(length: Length, storms: Storms) -> None:
+    storms["libc, module"] = storm.run_preloaded(length, storm.CONF, above={"freed_pte": 10})
 
 
 @pytest.mark.parametrize("conf", ["", ",hooks:jemalloc", ",hooks:jemalloc,backend:null"])
-def test_under_jemalloc(storm_seconds: int, storms: Storms, conf: str) -> None:
+def test_under_jemalloc(length: Length, storms: Storms, conf: str) -> None:
     storms[f"jemalloc{conf}"] = storm.run_preloaded(
-        storm_seconds,
+        length,
         f"{storm.CONF}{conf}",
         jemalloc_path(),
         # The hooks free few units: a storm seldom leaves one wholly unused.

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+import redis_storm
 import storm
 from allocator_shim.preloading import jemalloc_path, library_path
 from experiments.allocators import redis
 from host import programs
 from preloaded import stats
-from storm import Storms
+from storm import Length, Storms
 
 LIBRARY, HOOKS = f"backend:null,{storm.CONF}", "backend:null,hooks:jemalloc,stats:exit"
 KEYS, KEPT_ONE_IN = 300_000, 100_000
@@ -77,35 +78,13 @@ def test_redis_keeps_what_a_mass_delete_leaves(tmp_path: Path, conf: str) -> Non
     assert found["hook_units" if conf == HOOKS else "drains"] > 10
 
 
-@pytest.mark.parametrize("conf", [LIBRARY, HOOKS])
+@pytest.mark.parametrize("setting", redis_storm.SETTINGS)
 def test_redis_forks_for_its_snapshots(
-    tmp_path: Path, conf: str, storm_seconds: int, storms: Storms
+    tmp_path: Path, setting: str, length: Length, storms: Storms
 ) -> None:
     """Redis writes snapshots while data changes: its child must see all data as at the fork."""
-    begun = time.monotonic()
-    snapshots = 0
-    with redis.running(tmp_path, programs.environment(conf)) as server:
-        server.ask("eval", FILL, "0", "20000")
-        while time.monotonic() < begun + storm_seconds or not snapshots:
-            server.ask("bgsave")
-            server.benchmark("-t", "set,get,lpush,lpop", "-n", "20000", "-r", "5000", "-q")
-            while server.figure("persistence", "rdb_bgsave_in_progress"):
-                time.sleep(0.1)
-            assert "rdb_last_bgsave_status:ok" in server.ask("info", "persistence")
-            assert server.ask("eval", WRONG, "0") == "0"
-            server.ask("eval", DELETE, "0", "20000", "7")
-            server.ask("eval", FILL, "0", "20000")
-            snapshots += 1
-    loaded = tmp_path / "loaded"
-    loaded.mkdir()
-    (tmp_path / "dump.rdb").rename(loaded / "dump.rdb")
-    with redis.running(loaded, programs.environment("backend:null")) as server:
-        assert int(server.ask("dbsize")) >= 20_000
-        assert server.ask("eval", WRONG, "0") == "0"
-    storms[f"redis, {'hooks' if conf == HOOKS else 'library'}"] = {
-        "snapshots": snapshots,
-        "seconds": round(time.monotonic() - begun),
-    }
+    found = redis_storm.run_preloaded(tmp_path, setting, length, ",backend:null")
+    storms[f"redis, {setting}"] = found
 
 
 def test_memcached_gives_back_what_it_was_given(tmp_path: Path) -> None:
@@ -225,10 +204,10 @@ def test_lmdb_keeps_its_records(tmp_path: Path) -> None:
     "library",
     [("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"), ("libmimalloc.so.2", "libmimalloc2.0")],
 )
-def test_other_allocators_churn(library: tuple[str, str], storm_seconds: int) -> None:
+def test_other_allocators_churn(library: tuple[str, str], length: Length) -> None:
     """The library sees the releases of other allocators than jemalloc as well."""
     allocator = library_path(*library)
-    storm.run_preloaded(storm_seconds, LIBRARY, allocator, above={"drains": 100})
+    storm.run_preloaded(length, LIBRARY, allocator, above={"drains": 100})
 
 
 SERVER = """

@@ -12,7 +12,7 @@ import pytest
 
 import storm
 from allocator_shim.preloading import jemalloc_path
-from storm import Storms
+from storm import Length, Storms
 
 ROOT = Path(__file__).parents[2]
 CONF = f"backend:null,{storm.CONF}"
@@ -20,14 +20,14 @@ SANITIZERS = {"address,undefined": "libasan.so", "thread": "libtsan.so"}
 CORE_TESTS = ("test_shim_units.py", "test_shim_conf.py", "test_jemalloc_hooks.py")
 
 
-def test_under_libcs_malloc(storm_seconds: int, storms: Storms) -> None:
-    storms["libc"] = storm.run_preloaded(storm_seconds, CONF, above={"drains": 1000})
+def test_under_libcs_malloc(length: Length, storms: Storms) -> None:
+    storms["libc"] = storm.run_preloaded(length, CONF, above={"drains": 1000})
 
 
 @pytest.mark.parametrize("malloc_conf", storm.DECAYS)
-def test_under_jemallocs_hooks(storm_seconds: int, storms: Storms, malloc_conf: str) -> None:
+def test_under_jemallocs_hooks(length: Length, storms: Storms, malloc_conf: str) -> None:
     storms[f"jemalloc, hooks, {malloc_conf}"] = storm.run_preloaded(
-        storm_seconds,
+        length,
         f"{CONF},hooks:jemalloc",
         jemalloc_path(),
         above={"drains": 1000, "hook_units": 0},
@@ -70,9 +70,9 @@ def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return build
 
 
-def test_the_storm_under_sanitizers(sanitized: Path, storm_seconds: int) -> None:
+def test_the_storm_under_sanitizers(sanitized: Path, length: Length) -> None:
     conf = {"PGTABLE_CLEANUP_CONF": CONF}
-    storm.run(sanitized / "storm_inside", storm_seconds, conf, {"drains": 500})
+    storm.run(sanitized / "storm_inside", length, conf, {"drains": 500})
 
 
 def test_the_cores_tests_under_sanitizers(sanitized: Path) -> None:
