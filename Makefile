@@ -63,7 +63,7 @@ test-unit: build ## tests that need no kernel feature
 	$(call tier,$(BIN)/pytest tests/unit)
 
 test-host: build ## tests that try this machine, and boot the lab
-	$(call tier,$(BIN)/pytest tests/host --ignore-glob '*_in_lab.py')
+	$(call tier,$(BIN)/pytest tests/host --ignore-glob '*_in_lab.py' --ignore-glob '*_at_length.py')
 
 test-lab-%: build ## every experiment but heaps, quickly, on one kernel
 	$(call tier,$(BIN)/pytest tests/host/test_experiments_in_lab.py --kernel $*)

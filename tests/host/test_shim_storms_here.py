@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import broken
 import storm
 from allocator_shim.preloading import jemalloc_path
 from storm import Length, Storms
@@ -33,6 +34,12 @@ def test_under_jemallocs_hooks(length: Length, storms: Storms, malloc_conf: str)
         above={"drains": 1000, "hook_units": 0},
         MALLOC_CONF=f"thp:never,{malloc_conf}",
     )
+
+
+def test_a_storm_notices_memory_that_is_not_zero(tmp_path: Path) -> None:
+    """With hooks that promise zeros for memory that they keep, calloc() gives old bytes."""
+    library = broken.build(broken.ZEROS, tmp_path)
+    assert storm.noticed(broken.once(library, broken.ZEROS, Length(2, 1)))
 
 
 @pytest.fixture(scope="session", params=list(SANITIZERS))
