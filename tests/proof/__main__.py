@@ -28,6 +28,7 @@ from proof.task import Figures, ProofFailed, Task
 # Guests write here, and an interrupted proof goes on from what it finds here.
 WORK = Path("build/proofs")
 FAILED = 2
+LINES = (*KERNELS, HOST)
 
 _long = click.option("--long", "long_", is_flag=True, help="Take hours, not minutes.")
 _stored = click.option(
@@ -45,18 +46,18 @@ def main() -> None:
 
 @main.command("all")
 @click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(PROOFS)))
-@click.option("--kernel", "lines", multiple=True, type=click.Choice(KERNELS), help="Default: all.")
+@click.option("--kernel", "lines", multiple=True, type=click.Choice(LINES), help="Default: all.")
 @_long
 @_stored
 @click.option("--again", is_flag=True, help="Run what passed already, too.")
 def all_command(
     names: Sequence[str], lines: Sequence[str], long_: bool, out: Path, again: bool
 ) -> None:
-    """Run each proof on each of the kernels, unless it passed with the module as it is."""
+    """Run each proof on each kernel, or on this machine, unless it passed as things are."""
     scale: Scale = "long" if long_ else "short"
     failed = []
     for one in standings(scale, stored=out):
-        if one.line not in (lines or KERNELS) or one.proof.name not in (names or PROOFS):
+        if one.line not in (lines or LINES) or one.proof.name not in (names or PROOFS):
             continue
         _say(str(one))
         if one.obstacle is None and not again:

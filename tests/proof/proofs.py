@@ -25,6 +25,14 @@ RACES_APPEND = "kcsan.skip_watch=2000 kcsan.udelay_task=4000"
 ZEROS_APPEND = "debug_pagealloc=off"
 # The sources of the scenarios, which the proofs `mutations` and `upstream` play.
 SCENARIOS = ("proof/scenarios", "proof/modules/delay", "proof/modules/shadow")
+# What the preload library is made of: its proofs count for as long as this stays the same.
+LIBRARY = tuple(f"../allocator_shim/{part}" for part in ("core", "jemalloc", "preload"))
+STORMS_IN_GUEST = ("tests/guest/test_shim_storm.py", "tests/proof/shim_storms/test_long_storms.py")
+STORMS_HERE = (
+    "tests/host/test_shim_storms_here.py",
+    "tests/host/test_programs_here.py",
+    "tests/host/test_storms_at_length.py",
+)
 RELOADS = 2
 # A storm may last this much longer than it was asked to: see LEAST_PATIENCE in storms.storm.
 SPARE_SECONDS = 1800
@@ -100,13 +108,15 @@ def _zeros(task: Task) -> Outcome:
 
 
 def _shim_storms(task: Task) -> Outcome:
+    options = (f"--storm-seconds={task.amount}", f"--storm-seed={task.seed}")
     if task.line != HOST:
-        command = [*PYTEST, "tests/guest/test_shim_storm.py", f"--storm-seconds={task.amount}"]
-        return task.in_guest(lab.Machine(), command, timeout=5 * task.amount + 600)
-    here = ("tests/host/test_shim_storms_here.py", "tests/host/test_programs_here.py")
-    chosen = "-k=libcs_malloc or jemallocs_hooks or snapshots"
+        command = [*PYTEST, *STORMS_IN_GUEST, f"-k={task.only}", *options]
+        # A storm that does too little is followed by a longer one.
+        limit = len(STORMS_IN_GUEST) * 5 * task.amount + SPARE_SECONDS
+        return task.in_guest(lab.Machine(), command, timeout=limit)
+    chosen = task.only or "libcs_malloc or jemallocs_hooks or snapshots or notices"
     ended = subprocess.run(
-        [*PYTHON, "pytest", *here, chosen, f"--storm-seconds={task.amount}"],
+        [*PYTHON, "pytest", *STORMS_HERE, f"-k={chosen}", *options],
         env={**os.environ, "PGTABLE_CLEANUP_RESULTS": str(task.work)},
         cwd=TESTS.parent,
         check=False,
@@ -182,11 +192,15 @@ PROOFS = {
         ),
         Proof(
             "shim-storms",
-            "Threads, signals and forks under the preload library.",
+            "Threads, signals, forks and redis under the preload library.",
             _shim_storms,
             "seconds",
-            {"long": 60},
-            ("guest/test_shim_storm.py", "storm.c"),
+            {"long": 600},
+            (
+                *(name.removeprefix("tests/") for name in (*STORMS_IN_GUEST, *STORMS_HERE)),
+                "storm.c",
+                *LIBRARY,
+            ),
             kernels=(*KERNELS, HOST),
             build=None,
         ),
