@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from allocator_shim.errors import LibraryMissing
+from allocator_shim.preloading import library_path
+from host import programs
 from preloaded import SHIM, stats
 
 SOURCES = Path(__file__).parent / "preload"
@@ -72,6 +75,18 @@ def compile_program(source: Path, program: Path, *flags: str) -> None:
 def test_a_filter_ends_it_after_a_last_drain(run: Run, way: str, thread: str) -> None:
     """The filter kills for any system call of the library, so its counts are printed before."""
     ended = run("filter", way, conf=f"{CONF},stats:exit,thread:{thread},interval_ms:1")
+    assert ended.stdout == "alive\n"
+    assert [counts["drains"] for counts in stats(ended.stderr)] == [1]
+
+
+@pytest.mark.parametrize("way", ["libseccomp", "libseccomp, all threads"])
+def test_libseccomps_filter_ends_it_after_a_last_drain(run: Run, tmp_path: Path, way: str) -> None:
+    """libseccomp asks the kernel what it knows, and then loads the filter."""
+    try:
+        library = library_path("libseccomp.so.2", "libseccomp2")
+    except LibraryMissing:
+        library = str(next(programs.unpacked("libseccomp2", tmp_path).rglob("libseccomp.so.2")))
+    ended = run("filter", way, library, conf=f"{CONF},stats:exit,thread:true,interval_ms:1")
     assert ended.stdout == "alive\n"
     assert [counts["drains"] for counts in stats(ended.stderr)] == [1]
 

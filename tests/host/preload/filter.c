@@ -4,11 +4,13 @@
  * with backend:null, and for what it takes to print a message.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -82,13 +84,38 @@ static void fail(void)
 		      SECCOMP_FILTER_FLAG_TSYNC, &program) > 0);
 }
 
+/* Build and load a filter like the above by libseccomp, of which there is the library alone. */
+static long load(const char *path, bool all_threads)
+{
+	static const int calls[] = { SYS_getppid, SYS_fstat,  SYS_getpid,
+				     SYS_poll,	  SYS_gettid, SYS_futex,
+				     SYS_exit };
+	enum { FLTATR_CTL_TSYNC = 4 };
+	void *library = dlopen(path, RTLD_NOW);
+	void *(*init)(uint32_t action) = dlsym(library, "seccomp_init");
+	int (*set)(void *filter, int attribute, uint32_t value) =
+		dlsym(library, "seccomp_attr_set");
+	int (*add)(void *filter, uint32_t action, int call, unsigned int count,
+		   ...) = dlsym(library, "seccomp_rule_add");
+	int (*load)(const void *filter) = dlsym(library, "seccomp_load");
+	void *filter;
+	size_t i;
+
+	CHECK(library && init && set && add && load);
+	filter = init(SECCOMP_RET_ALLOW);
+	CHECK(filter && !set(filter, FLTATR_CTL_TSYNC, all_threads));
+	for (i = 0; i < sizeof(calls) / sizeof(*calls); i++)
+		CHECK(!add(filter, SECCOMP_RET_KILL_PROCESS, calls[i], 0));
+	return load(filter);
+}
+
 int main(int argc, char **argv)
 {
 	char *area = map_units(2);
 	uint64_t drains;
 	long result = 0;
 
-	CHECK(argc == 2 && !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	CHECK(argc >= 2 && !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 	CHECK(drains_at(area));
 	if (!strcmp(argv[1], "ask")) {
 		ask();
@@ -114,6 +141,10 @@ int main(int argc, char **argv)
 	else if (!strcmp(argv[1], "prctl by syscall"))
 		result = syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER,
 				 &program);
+	else if (!strcmp(argv[1], "libseccomp"))
+		result = load(argv[2], false);
+	else if (!strcmp(argv[1], "libseccomp, all threads"))
+		result = load(argv[2], true);
 	else if (!strcmp(argv[1], "strict"))
 		result = prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
 	else
@@ -124,6 +155,7 @@ int main(int argc, char **argv)
 		CHECK(write(STDOUT_FILENO, "alive\n", 6) == 6);
 		unseen(SYS_exit, 0, 0, 0, 0);
 	}
+	CHECK(prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER);
 	drains = counts().drains;
 	release(area);
 	pgtable_cleanup_drain();
