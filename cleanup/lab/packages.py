@@ -100,8 +100,8 @@ def _host_mirror() -> str | None:
 class Apt:
     """A private apt over some of Debian's suites."""
 
-    def __init__(self, suites: Sequence[str], progress: Progress) -> None:
-        """Fetch the package lists of those suites."""
+    def __init__(self, suites: Sequence[str], progress: Progress, *, sources: bool = False) -> None:
+        """Fetch the package lists of those suites, or those of their source packages."""
         self._progress = progress
         self._top = cache_dir() / "apt"
         mirror = debian_mirror()
@@ -109,17 +109,20 @@ class Apt:
             (self._top / directory).mkdir(parents=True, exist_ok=True)
         (self._top / "status").touch()
         (self._top / "apt.conf").write_text(APT_CONFIGURATION.format(apt=self._top))
-        sources = [f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in suites]
-        (self._top / "sources.list").write_text("".join(sources))
+        kind = "deb-src" if sources else "deb"
+        lines = [f"{kind} [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in suites]
+        (self._top / "sources.list").write_text("".join(lines))
         with progress.step("fetching Debian's package lists") as advance:
             self._fetch(["update"], self._top, advance)
 
     @classmethod
     @contextmanager
-    def locked(cls, suites: Sequence[str], progress: Progress) -> Iterator["Apt"]:
+    def locked(
+        cls, suites: Sequence[str], progress: Progress, *, sources: bool = False
+    ) -> Iterator["Apt"]:
         """Yield an up-to-date apt that no other process uses meanwhile."""
         with lock("apt", progress), explained(f"write to {cache_dir()}"):
-            yield cls(suites, progress)
+            yield cls(suites, progress, sources=sources)
 
     def newest(self, pattern: str) -> str:
         """Return the kernel's package of the highest version whose name matches.
@@ -164,6 +167,11 @@ class Apt:
         with self._progress.step(f"unpacking {what}") as advance:
             _extract(paths, tree, advance)
         shutil.rmtree(files)
+
+    def source(self, suite: str, name: str, directory: Path) -> None:
+        """Download the archives of a source package into a directory, and check their hashes."""
+        with self._progress.step(f"downloading the source of {name}") as advance:
+            self._fetch(["source", "--download-only", f"{name}/{suite}"], directory, advance)
 
     def _run(self, command: Sequence[str]) -> str:
         name, *arguments = command
