@@ -214,7 +214,7 @@ class Load:
             for key in batch:
                 self.model.forget(key)
             if not isinstance(deleted, int) or not len(lasting) <= deleted <= len(batch):
-                raise LostDataError(f"{deleted} of {len(batch)} keys were there to delete")
+                raise LostDataError(f"{deleted!r} of {len(batch)} keys were there to delete")
             self.counts["deletes"] += len(batch)
             yield len(batch)
 
