@@ -23,6 +23,8 @@ from experiments.allocators import redis
 from storm import Length
 
 KEYS = 40_000
+# Where the processor is emulated, a round has to be shorter.
+FEW_KEYS = 8000
 # A mass delete leaves one key in so many: of most units something, or of most units nothing.
 KEPT_ONE_IN = (50, 10_000)
 # Among so many keys some are set anew while others are deleted.
@@ -170,15 +172,16 @@ class Model:
 class Load:
     """What is done to one server: all that changes data changes the model likewise."""
 
-    def __init__(self, client: Client, seed: int) -> None:
+    def __init__(self, client: Client, seed: int, keys: int) -> None:
         self.model = Model()
+        self._keys = keys
         self.counts: Counter[str] = Counter()
         self._client = client
         self._chance = random.Random(seed)
 
     def fill(self) -> None:
-        """Set keys until there are KEYS."""
-        absent = [key for key in map(_key, range(KEYS)) if key not in self.model.values]
+        """Set the keys that are not there."""
+        absent = [key for key in map(_key, range(self._keys)) if key not in self.model.values]
         for keys in _batches(absent):
             self._set(keys)
 
@@ -259,17 +262,23 @@ class Load:
 
 
 def run_preloaded(
-    directory: Path, setting: str, length: Length, backend: str = "", shim: str = preloaded.SHIM
+    directory: Path,
+    setting: str,
+    length: Length,
+    backend: str = "",
+    *,
+    shim: str = preloaded.SHIM,
+    keys: int = KEYS,
 ) -> dict[str, int]:
     """Run a storm under the library in one of SETTINGS; `shim` replaces the library by another."""
     conf, malloc_conf, count = SETTINGS[setting]
     env = preloaded.environment(f"{conf}{backend}", MALLOC_CONF=malloc_conf)
     above = {count: 0} if backend else {count: 0, "freed_pte": 0}
-    return run(directory, {**env, "LD_PRELOAD": shim}, length, above=above)
+    return run(directory, {**env, "LD_PRELOAD": shim}, length, above=above, keys=keys)
 
 
 def run(
-    directory: Path, env: Mapping[str, str], length: Length, *, above: Mapping[str, int]
+    directory: Path, env: Mapping[str, str], length: Length, *, above: Mapping[str, int], keys: int
 ) -> dict[str, int]:
     """Run a storm with the server in this environment; return its and the library's counts.
 
@@ -282,7 +291,7 @@ def run(
         closing(Client(directory / "socket")) as client,
     ):
         client.ask(b"CONFIG", b"SET", b"rdb-key-save-delay", b"-%d" % SAVE_PAUSE_ONE_IN)
-        load = Load(client, length.seed)
+        load = Load(client, length.seed, keys)
         end = begun + length.seconds
         while load.counts["snapshots"] < len(KEPT_ONE_IN) or time.monotonic() < end:
             _round(load, client, directory)

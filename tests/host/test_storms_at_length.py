@@ -18,7 +18,7 @@ EACH = 10
 
 
 @pytest.mark.parametrize("fault", broken.FAULTS, ids=str)
-def test_a_storm_notices(fault: Fault, tmp_path: Path, length: Length, storms: Storms) -> None:
+def test_a_storm_notices(fault: Fault, tmp_path: Path, length: Length, faults: Storms) -> None:
     library = broken.build(fault, tmp_path)
     begun = time.monotonic()
     tries = 0
@@ -27,7 +27,7 @@ def test_a_storm_notices(fault: Fault, tmp_path: Path, length: Length, storms: S
         noticed = storm.noticed(broken.once(library, fault, Length(EACH, length.seed + tries)))
         tries += 1
     assert noticed
-    storms[f"fault, {fault}"] = {"tries": tries, "seconds": round(time.monotonic() - begun)}
+    faults[str(fault)] = {"tries": tries, "seconds": round(time.monotonic() - begun)}
 
 
 def test_without_a_fault_it_notices_nothing(tmp_path: Path, length: Length, storms: Storms) -> None:
@@ -37,7 +37,7 @@ def test_without_a_fault_it_notices_nothing(tmp_path: Path, length: Length, stor
     found = storm.counts(ended.stderr) | storm.counts(ended.stdout)
     assert (ended.returncode, found["lost"]) == (0, 0), ended.stdout + ended.stderr
     assert found["hook_units"] > 0
-    storms["no fault, pauses"] = found
+    storms["jemalloc, hooks, pauses"] = found
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_without_a_fault_it_notices_nothing(tmp_path: Path, length: Length, stor
     ids=str,
 )
 def test_a_storm_on_redis_notices(
-    fault: Fault, setting: str, tmp_path: Path, length: Length, storms: Storms
+    fault: Fault, setting: str, tmp_path: Path, length: Length, faults: Storms
 ) -> None:
     """The server crashes, or has lost data."""
     library = broken.build(fault, tmp_path)
     begun = time.monotonic()
     with pytest.raises((redis_storm.LostDataError, ConnectionError, ExperimentError)) as noticed:
-        redis_storm.run_preloaded(tmp_path, setting, length, ",backend:null", str(library))
+        redis_storm.run_preloaded(tmp_path, setting, length, ",backend:null", shim=str(library))
     seconds = round(time.monotonic() - begun)
-    storms[f"redis, fault, {fault}"] = {"seconds": seconds}
+    faults[f"redis, {fault}"] = {"seconds": seconds}
     assert str(noticed.value)

@@ -23,4 +23,6 @@ def test_under_jemallocs_hooks_with_a_decay(length: Length, storms: Storms) -> N
 
 @pytest.mark.parametrize("setting", redis_storm.SETTINGS)
 def test_redis(tmp_path: Path, setting: str, length: Length, storms: Storms) -> None:
-    storms[f"redis, {setting}, module"] = redis_storm.run_preloaded(tmp_path, setting, length)
+    storms[f"redis, {setting}, module"] = redis_storm.run_preloaded(
+        tmp_path, setting, length, keys=redis_storm.FEW_KEYS
+    )
