@@ -23,7 +23,7 @@ from proof import evidence
 from proof.evidence import STORED, Document, Scale
 from proof.proofs import HOST, KERNELS, PROOFS, Proof
 from proof.standing import standings
-from proof.task import Figures, ProofFailed, Task
+from proof.task import Figures, ProofFailed, ProofSkipped, Task
 
 # Guests write here, and an interrupted proof goes on from what it finds here.
 WORK = Path("build/proofs")
@@ -65,7 +65,7 @@ def all_command(
         begun = time.monotonic()
         try:
             prove(one.proof, one.line, scale, out=out)
-        except lab.KernelNotServed as error:
+        except (lab.KernelNotServed, ProofSkipped) as error:
             _say(f"skipped: {error}")
         except (ProofFailed, CleanupError) as error:
             failed.append(f"{one.proof.name} on {one.line}")
@@ -190,7 +190,7 @@ def _command(proof: Proof) -> click.Command:
         given = {name: value for name, value in hardware.items() if value is not None}
         try:
             prove(proof, line, scale, out=out, seed=seed, amount=amount, only=only, hardware=given)
-        except ProofFailed as error:
+        except (ProofFailed, ProofSkipped) as error:
             raise click.ClickException(str(error)) from error
 
     return command

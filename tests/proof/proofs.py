@@ -10,7 +10,7 @@ from typing import Any
 
 from cleanup import lab
 from cleanup.lab.debug_kernels import configuration
-from proof import content
+from proof import chromium, content
 from proof.evidence import About, Scale
 from proof.mutations.prove import prove as mutations
 from proof.selftests.prove import prove as selftests
@@ -202,6 +202,16 @@ PROOFS = {
                 *LIBRARY,
             ),
             kernels=(*KERNELS, HOST),
+            build=None,
+        ),
+        Proof(
+            "chromium",
+            "Chromium's sandboxed renderer under the preload library.",
+            chromium.prove,
+            "pages",
+            {"long": 1},
+            ("proof/chromium.py", *LIBRARY),
+            kernels=(HOST,),
             build=None,
         ),
     )

@@ -30,6 +30,10 @@ class ProofFailed(Exception):
     """The module, or the proof, did not do what it must; the message says what."""
 
 
+class ProofSkipped(Exception):
+    """This machine lacks what the proof needs; the message says what."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result of a proof that passed."""
