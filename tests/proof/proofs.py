@@ -12,6 +12,7 @@ from cleanup import lab
 from cleanup.lab.debug_kernels import configuration
 from proof import chromium, content
 from proof.evidence import About, Scale
+from proof.jemalloc.prove import prove as jemallocs_tests
 from proof.mutations.prove import prove as mutations
 from proof.selftests.prove import prove as selftests
 from proof.task import PYTEST, PYTHON, TESTS, Outcome, ProofFailed, Task
@@ -211,6 +212,16 @@ PROOFS = {
             "pages",
             {"long": 1},
             ("proof/chromium.py", *LIBRARY),
+            kernels=(HOST,),
+            build=None,
+        ),
+        Proof(
+            "jemalloc-tests",
+            "jemalloc's own tests, without the preload library, with it, and with the hooks.",
+            jemallocs_tests,
+            "runs",
+            {"long": 1},
+            ("proof/jemalloc", *LIBRARY),
             kernels=(HOST,),
             build=None,
         ),

@@ -77,13 +77,37 @@ def _of_shim_storms(one: dict[str, Any]) -> str:
         ("steps", "steps"),
         ("signals", "signals"),
         ("forks", "forks"),
+        ("allocations", "allocations"),
+        ("frees", "frees"),
+        ("sets", "keys of redis set"),
+        ("deletes", "deleted"),
         ("snapshots", "snapshots of redis"),
         ("hook_units", "units given back by jemalloc's hooks"),
         ("freed_pte", "tables freed by the module"),
     ):
         total = sum(each.get(name, 0) for each in storms)
         told += f", {total:,} {what}" if total else ""
-    return told
+    faults = len(one.get("faults", {}))
+    return told + (f"; {faults} faults put into the library were noticed" if faults else "")
+
+
+def _of_chromium(one: dict[str, Any]) -> str:
+    return (
+        f"Chromium {one['chromium']} as an ordinary user, sandboxed: the same document with the "
+        f"library, which {len(one['with']['renderers'])} renderers with a seccomp filter had"
+    )
+
+
+def _of_jemallocs_tests(one: dict[str, Any]) -> str:
+    told = []
+    for side, found in one["differences"].items():
+        of = one["sides"][side]
+        changed = sum(not each["unstable"] for each in found)
+        tests = sum(of["tests"].values())
+        told.append(
+            f"{changed} of {tests:,} verdicts of {of['programs']} programs changed ({side})"
+        )
+    return "jemalloc's own tests: " + ", ".join(told)
 
 
 def _of_zeros(one: dict[str, Any]) -> str:
@@ -117,6 +141,8 @@ def _of_fuzzing(one: dict[str, Any]) -> str:
 
 # Functions that say what a proof found, by its name.  Only proofs that passed are stored.
 FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    "chromium": _of_chromium,
+    "jemalloc-tests": _of_jemallocs_tests,
     "mutations": _of_mutations,
     "races": _of_storms,
     "selftests": _of_selftests,
