@@ -24,11 +24,11 @@ from storm import Length
 
 KEYS = 40_000
 # Where the processor is emulated, a round has to be shorter.
-FEW_KEYS = 8000
+FEW_KEYS = 16_000
 # A mass delete leaves one key in so many: of most units something, or of most units nothing.
 KEPT_ONE_IN = (50, 10_000)
 # Among so many keys some are set anew while others are deleted.
-HOT = 500
+HOT = 50
 # Commands that are sent before their answers are read.
 BATCH = 500
 # One value in so many is large: jemalloc gives it an extent of its own.
