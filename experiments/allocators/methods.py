@@ -16,7 +16,8 @@ class ProgramMethod:
     """One way to run a program.
 
     `conf` configures the preload library; where it is None, the library is not preloaded.
-    `malloc_conf` configures jemalloc. Where `device` is True the method needs the module's device,
+    `malloc_conf` configures jemalloc, and `variables` are set in the program's environment, such as
+    those that configure mimalloc. Where `device` is True the method needs the module's device,
     where it is False the device must be missing, and where it is None either will do.
     """
 
@@ -24,6 +25,7 @@ class ProgramMethod:
     conf: Mapping[str, str] | None = None
     malloc_conf: Mapping[str, str] = field(default_factory=dict)
     device: bool | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def works_here(self) -> bool:
         """Tell whether the machine has the device, or lacks it, as the method needs it."""
@@ -53,6 +55,7 @@ class ProgramMethod:
                 "PYTHONMALLOC": "pymalloc",
                 # Huge pages have no tables below them, and hide what the allocators do.
                 "MALLOC_CONF": _joined({"thp": "never", **self.malloc_conf}),
+                **self.variables,
             },
             [*shim, *libraries],
             [] if self.conf is None else [_joined(self.conf)],

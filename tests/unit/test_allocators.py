@@ -2,6 +2,7 @@
 """Tests of the experiment `allocators`: its arithmetic, its methods, and its rows."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_what_a_method_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert none["LD_PRELOAD"] == "liballocator.so"
     assert CONF not in none
     assert none["MALLOC_CONF"] == "thp:never,dirty_decay_ms:0"
+    by_units = replace(NONE, variables={"MIMALLOC_MINIMAL_PURGE_SIZE": "2MiB"})
+    assert by_units.environment([])["MIMALLOC_MINIMAL_PURGE_SIZE"] == "2MiB"
     hooks = HOOKS.environment(["liballocator.so"])
     assert hooks["LD_PRELOAD"].split()[1:] == ["liballocator.so"]
     assert hooks["LD_PRELOAD"].split()[0].endswith("libpgtable_cleanup.so")
