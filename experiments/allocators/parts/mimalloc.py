@@ -12,7 +12,7 @@ from experiments.allocators.methods import MODULE, NONE
 from experiments.allocators.process import Process
 from experiments.part import ExperimentError, Measured, Part, Row, Scale
 
-_BYTES = 512 << 20
+_BYTES = 256 << 20
 _QUICK_BYTES = 32 << 20
 _METHODS = (NONE, MODULE)
 # mimalloc purges by 64 KiB, or by this size.  Without a unit it would be in bytes.
