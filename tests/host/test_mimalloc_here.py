@@ -28,13 +28,12 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Arena:
     """Return a function that runs the program, and returns the figures that it prints."""
     program = tmp_path_factory.mktemp("mimalloc") / "arena"
     library = Path(wheel_library())
-    linked = [SOURCE, library, f"-Wl,-rpath,{library.parent}"]
+    linked: list[str | Path] = [SOURCE, library, f"-Wl,-rpath,{library.parent}"]
     subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-o", program, *linked], check=True)
 
     def run(mib: int, objects: int, size: int, when: str, **more: str) -> Found:
-        command = [program, str(mib), str(objects), str(size), when]
         ended = subprocess.run(
-            command,
+            [program, str(mib), str(objects), str(size), when],
             env={**os.environ, **more},
             capture_output=True,
             text=True,
