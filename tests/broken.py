@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The preload library with a fault put in, to show that a storm notices."""
 
+import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def build(fault: Fault, directory: Path) -> Path:
     code = [
         file for part in ("core", "jemalloc", "preload") for file in (sources / part).glob("*.c")
     ]
+    code.append(sources / "preload" / f"syscall_{platform.machine()}.S")
     subprocess.run(["cc", *FLAGS, PAUSE, *include, *LINKED, *code, "-o", library], check=True)
     return library
 
