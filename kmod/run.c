@@ -39,21 +39,41 @@ static bool target_gone(const struct pgtc_call *call)
 }
 
 /*
+ * Scan until a batch of candidates is found, in as many holds as it takes.  Where
+ * others want the mmap lock a hold ends after one table.  Were that reclaimed at
+ * once, each table would have a flush of its own, and interrupt the CPUs of just
+ * those others.
+ * Return: 0, or an error.
+ */
+static int scan_batch(struct pgtc_call *call)
+{
+	pgtc_batch_begin(call);
+	do {
+		int err;
+
+		if (target_gone(call))
+			return -ESRCH;
+		err = pgtc_hold_to_scan(call);
+		if (err)
+			return err;
+		pgtc_scan(call);
+		pgtc_hold_end(call);
+		cond_resched();
+	} while (call->pos < call->walk_end && !pgtc_batch_full(call) &&
+		 !signal_pending(current));
+	return 0;
+}
+
+/*
  * Scan up to a batch of candidates, then reclaim them.
  * Return: 0 to go on, 1 to end the call early, or an error.
  */
 static int one_batch(struct pgtc_call *call)
 {
-	int err;
+	int err = scan_batch(call);
 
-	if (target_gone(call))
-		return -ESRCH;
-	err = pgtc_hold_to_scan(call);
 	if (err)
 		return err;
-	pgtc_scan(call);
-	pgtc_hold_end(call);
-
 	err = pgtc_reclaim(call);
 	if (err)
 		return err;

@@ -103,20 +103,25 @@ static unsigned int batch_room(const struct pgtc_call *call)
 	return left;
 }
 
-/* Must this hold end?  Enough is found, or others want the lock or the CPU. */
-static bool scan_full(struct pgtc_call *call)
+/**
+ * pgtc_batch_full() - are there as many candidates as are reclaimed at once?
+ * @call: its candidates, or under SCAN_ONLY its tables, are counted
+ */
+bool pgtc_batch_full(const struct pgtc_call *call)
 {
 	const struct pgtable_cleanup_args *args = &call->args;
 
-	if (args->flags & PGTABLE_CLEANUP_SCAN_ONLY) {
-		if (args->max_tables &&
-		    pgtc_sum(args->tables) >= args->max_tables)
-			return true;
-	} else if (call->nr_candidates >= batch_room(call)) {
-		return true;
-	}
-	return need_resched() || mmap_lock_is_contended(call->mm) ||
-	       pgtc_hold_expired(call);
+	if (args->flags & PGTABLE_CLEANUP_SCAN_ONLY)
+		return args->max_tables &&
+		       pgtc_sum(args->tables) >= args->max_tables;
+	return call->nr_candidates >= batch_room(call);
+}
+
+/* Must this hold end?  Enough is found, or others want the lock or the CPU. */
+static bool hold_must_end(struct pgtc_call *call)
+{
+	return pgtc_batch_full(call) || need_resched() ||
+	       mmap_lock_is_contended(call->mm) || pgtc_hold_expired(call);
 }
 
 /* Scan the units that lie wholly inside one VMA, where they have tables. */
@@ -137,7 +142,7 @@ static void scan_inside(struct pgtc_call *call,
 			next = end;
 		if (!pmd) {
 			call->pos = next;
-			if (scan_full(call))
+			if (hold_must_end(call))
 				return;
 			continue;
 		}
@@ -153,7 +158,7 @@ static void scan_inside(struct pgtc_call *call,
 			}
 			scan_unit(call, pmd++, unit, &rules);
 			call->pos += PMD_SIZE;
-			if (scan_full(call))
+			if (hold_must_end(call))
 				return;
 		}
 	}
@@ -235,7 +240,7 @@ static void scan_pte_tables(struct pgtc_call *call)
 			scan_shared_unit(call);
 		else
 			scan_inside(call, vma);
-		if (scan_full(call)) {
+		if (hold_must_end(call)) {
 			note_mapped_at_stop(call);
 			return;
 		}
@@ -289,22 +294,30 @@ static void scan_upper_tables(struct pgtc_call *call)
 			scan_upper_table(call, &upper);
 		/* next wraps to 0 past the last entry of the top level. */
 		call->pos = next ? min(next, call->walk_end) : call->walk_end;
-		if (scan_full(call))
+		if (hold_must_end(call))
 			return;
 	}
 }
 
 /**
+ * pgtc_batch_begin() - forget the candidates of the batch before
+ * @call: its level is set
+ */
+void pgtc_batch_begin(struct pgtc_call *call)
+{
+	call->nr_candidates = 0;
+	call->exclusive = call->level != PGTC_PTE;
+}
+
+/**
  * pgtc_scan() - look for empty tables of one level from the call's position on
- * @call: mmap read lock held; candidates, counts and position are written
+ * @call: mmap read lock held; candidates are added, counts and position written
  *
  * The walk goes by VMA and by populated pud, so that its cost follows the
  * number of tables and not the length of the range.
  */
 void pgtc_scan(struct pgtc_call *call)
 {
-	call->nr_candidates = 0;
-	call->exclusive = call->level != PGTC_PTE;
 	if (call->level == PGTC_PTE)
 		scan_pte_tables(call);
 	else

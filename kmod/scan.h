@@ -4,6 +4,8 @@
 
 #include "call.h"
 
+void pgtc_batch_begin(struct pgtc_call *call);
+bool pgtc_batch_full(const struct pgtc_call *call);
 void pgtc_scan(struct pgtc_call *call);
 
 #endif /* PGTC_SCAN_H */

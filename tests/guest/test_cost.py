@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Tests of the TLB shootdowns that a reclaim costs others, and of the memory it gives back."""
 
+import mmap
 import os
 import threading
 from collections.abc import Callable
@@ -39,6 +40,46 @@ def test_shootdowns_are_batched() -> None:
     finally:
         stop[0] = 1
         spinner.join()
+
+
+def map_and_unmap(stop: bytearray) -> None:
+    """Want the mmap lock for writing all the time, and hardly ever get a CPU to take it on."""
+    os.sched_setaffinity(0, {1})
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    while not stop[0]:
+        mmap.mmap(-1, PAGE).close()
+
+
+def spin_on_its_cpu(stop: bytearray) -> None:
+    os.sched_setaffinity(0, {1})
+    _memory.spin(stop)
+
+
+def test_who_waits_for_the_mmap_lock_is_not_interrupted_for_each_table() -> None:
+    """A hold of the scan ends where others want the lock, but the batch for one flush does not."""
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one CPU has nobody to interrupt")
+    stop = bytearray(1)
+    others = [
+        threading.Thread(target=work, args=(stop,)) for work in (map_and_unmap, spin_on_its_cpu)
+    ]
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {0})
+    for other in others:
+        other.start()
+    try:
+        for _ in range(16):
+            with area(4096) as made:
+                made.touch()
+                made.release()
+                answer = abi.call(abi.Args([made.span], max_hold_ns=2**63))
+                assert answer.freed == 4096
+                assert answer.flushes <= 4096 // 64
+    finally:
+        stop[0] = 1
+        for other in others:
+            other.join()
+        os.sched_setaffinity(0, cpus)
 
 
 def test_freed_tables_are_the_fall_of_vmpte_and_of_the_whole_guest() -> None:
