@@ -30,40 +30,50 @@ static void give_up_candidate(struct pgtc_call *call, unsigned int i, int err)
 }
 
 /*
- * Lock the VMAs of all candidates that are left before any rmap lock is taken:
- * VMA locks may not be taken under rmap locks.
+ * Lock the VMAs of candidates from @from on, until time is up, before any rmap lock
+ * is taken: VMA locks may not be taken under rmap locks.
+ * Return: index of the first that is left for the next hold.
  */
-static void lock_vmas(struct pgtc_call *call, unsigned int from)
+static unsigned int lock_vmas(struct pgtc_call *call, unsigned int from)
 {
-	unsigned int i;
+	unsigned int i, locked = 0;
 
 	for (i = from; i < call->nr_candidates; i++) {
 		int err;
 
 		if (call->candidate[i] == GIVEN_UP)
 			continue;
+		if (locked && pgtc_hold_expired(call))
+			break;
 		err = pgtc_lock_vmas(call, call->candidate[i]);
 		if (err)
 			give_up_candidate(call, i, err);
+		else
+			locked++;
 	}
+	return i;
 }
 
 /*
- * Lock candidates from @from on, until one must wait for the next hold.  Those
+ * Lock candidates from @from on, until time is up or one must wait for the next
+ * hold.  What is locked and not reclaimed has made others wait for nothing.  Those
  * that can't be locked are counted and given up.
  * Return: index of the first that is left for the next hold.
  */
 static unsigned int lock_candidates(struct pgtc_call *call, unsigned int from)
 {
-	unsigned int i, locked = 0;
+	unsigned int to = call->nr_candidates, i, locked = 0;
 
 	if (call->hold.writing)
-		lock_vmas(call, from);
-	for (i = from; i < call->nr_candidates; i++) {
+		to = lock_vmas(call, from);
+	for (i = from; i < to; i++) {
 		int err;
 
 		if (call->candidate[i] == GIVEN_UP)
 			continue;
+		/* lock_vmas() has looked at the clock for its candidates. */
+		if (!call->hold.writing && locked && pgtc_hold_expired(call))
+			break;
 		err = pgtc_lock_rmap(call, call->candidate[i]);
 		if (!err) {
 			locked++;

@@ -46,8 +46,8 @@ FOR_READING = [
 # only on a kernel where freeing PTE tables takes the mmap lock for writing.
 NO_VMA_LOCKS_FOR_PTE_TABLES = Edit(
     "reclaim.c",
-    "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
-    "if (call->exclusive)\n\t\tlock_vmas(call, from);",
+    "if (call->hold.writing)\n\t\tto = lock_vmas(call, from);",
+    "if (call->exclusive)\n\t\tto = lock_vmas(call, from);",
 )
 
 NO_USERFAULTFD_SKIP = Edit("vma.c", "if (vma->vm_userfaultfd_ctx.ctx)", "if (false)")
@@ -83,7 +83,7 @@ MUTATIONS = (
         [
             Edit(
                 "reclaim.c",
-                "if (call->hold.writing)\n\t\tlock_vmas(call, from);",
+                "if (call->hold.writing)\n\t\tto = lock_vmas(call, from);",
                 "",
             )
         ],
