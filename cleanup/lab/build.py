@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cleanup.lab.buildroot import get_build_root
-from cleanup.lab.cache import cache_dir, explained, lock, replacing
+from cleanup.lab.cache import cache_dir, explained, made_once
 from cleanup.lab.errors import LabError
 from cleanup.lab.kernels import Kernel
 from cleanup.lab.progress import Progress, Silent
@@ -42,15 +42,12 @@ def build_module(
     if not headers.is_dir():
         raise LabError(f"cannot build a module for {kernel.release}: {headers} not found")
     key = _key(kernel, source, make_args)
-    final = cache_dir() / "modules" / key
-    if not final.exists():
-        with lock(f"module {key}", progress):
-            if not final.exists():
-                with (
-                    progress.step(f"building the module for {kernel.release}"),
-                    replacing(final) as new,
-                ):
-                    _make(kernel, source, make_args, new)
+
+    def make(new: Path) -> None:
+        with progress.step(f"building the module for {kernel.release}"):
+            _make(kernel, source, make_args, new)
+
+    final = made_once(cache_dir() / "modules" / key, f"module {key}", progress, make)
     return next(final.glob("*.ko"))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cleanup.lab.cache import cache_dir, lock, replacing
+from cleanup.lab.cache import cache_dir, made_once
 from cleanup.lab.errors import LabError
 from cleanup.lab.host import follow, program
 from cleanup.lab.packages import Apt
@@ -106,17 +106,16 @@ def get_build_root(*, progress: Progress | None = None) -> BuildRoot:
     progress = progress or Silent()
     contents = hashlib.sha256(repr((SUITE, PACKAGES, LINKS)).encode()).hexdigest()
     path = cache_dir() / f"buildroot-{contents[:12]}"
-    if not path.exists():
-        with lock("build root", progress):
-            if not path.exists():
-                with replacing(path) as new:
-                    with Apt.locked([SUITE], progress) as apt:
-                        apt.unpack("the build tools", apt.resolve(SUITE, PACKAGES), new)
-                    for link, target in LINKS.items():
-                        (new / link).symlink_to(target)
-                    for directory in ("proc", "dev", "tmp", "mnt"):
-                        (new / directory).mkdir(exist_ok=True)
-                # Remove the roots that other versions of this file made from other packages.
-                for other in set(path.parent.glob("buildroot-*")) - {path}:
-                    shutil.rmtree(other, ignore_errors=True)
-    return BuildRoot(path)
+
+    def make(new: Path) -> None:
+        with Apt.locked([SUITE], progress) as apt:
+            apt.unpack("the build tools", apt.resolve(SUITE, PACKAGES), new)
+        for link, target in LINKS.items():
+            (new / link).symlink_to(target)
+        for directory in ("proc", "dev", "tmp", "mnt"):
+            (new / directory).mkdir(exist_ok=True)
+        # Remove the roots that other versions of this file made from other packages.
+        for other in set(path.parent.glob("buildroot-*")) - {path}:
+            shutil.rmtree(other, ignore_errors=True)
+
+    return BuildRoot(made_once(path, "build root", progress, make))

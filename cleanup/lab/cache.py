@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,6 +59,21 @@ def lock(name: str, progress: Progress) -> Iterator[None]:
             with progress.step(f"waiting for another process that prepares {name}"):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def made_once(final: Path, what: str, progress: Progress, make: Callable[[Path], None]) -> Path:
+    """Return the directory ``final``, which ``make`` fills the first time.
+
+    ``make`` gets a new directory; if it raises, nothing is left of that.  ``what`` names the lock,
+    and the entry where another process that makes it is waited for.
+    """
+    if not final.exists():
+        with lock(what, progress):
+            # Another process may have made it while this one waited.
+            if not final.exists():
+                with replacing(final) as new:
+                    make(new)
+    return final
 
 
 @contextmanager

@@ -5,19 +5,17 @@ Nothing is installed: Debian's packages of the loaders, and of an emulator, are 
 lab's cache.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cleanup.lab.cache import cache_dir, lock, replacing
+from cleanup.lab.cache import cache_dir, lock, made_once
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import on_stderr
 
@@ -45,21 +43,13 @@ class Tree:
         """Return the directory, which is made once.  Raises LabError if that can't be done."""
         digest = hashlib.sha256(repr(self).encode()).hexdigest()[:12]
         path = cache_dir() / "platforms" / f"{self.packages[0]}-{digest}"
-        progress = on_stderr()
-        if not path.exists():
-            with lock(f"platform {path.name}", progress):
-                if not path.exists():
-                    with replacing(path) as new:
-                        with Apt.locked([self.suite], progress) as apt:
-                            found = apt.resolve(self.suite, self.packages)
-                            wanted = [
-                                one for one in found if self.with_all or one.name in self.packages
-                            ]
-                            apt.unpack(self.packages[0], wanted, new)
-                        self._leave_out_the_rest(new)
-        return path
+        return made_once(path, f"platform {path.name}", on_stderr(), self._unpack)
 
-    def _leave_out_the_rest(self, tree: Path) -> None:
+    def _unpack(self, tree: Path) -> None:
+        with Apt.locked([self.suite], on_stderr()) as apt:
+            found = apt.resolve(self.suite, self.packages)
+            wanted = [one for one in found if self.with_all or one.name in self.packages]
+            apt.unpack(self.packages[0], wanted, tree)
         for file in tree.rglob("*") if self.keep else ():
             if not file.is_dir() and str(file.relative_to(tree)) not in self.keep:
                 file.unlink()
@@ -129,13 +119,15 @@ class Platform:
     def build(self) -> Path:
         """Build the C library, by meson alone, and return the directory with it and the archive."""
         directory = ROOT / "build/platforms" / self.name
+        checkout = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:12]
         cross = directory.with_suffix(".ini")
-        with _locked(directory.with_suffix(".lock")):
+        # Two runs of the tests may meet in one checkout.
+        with lock(f"build of {directory.name} {checkout}", on_stderr()):
             if not (directory / "build.ninja").exists() or self._cross() != cross.read_text():
                 cross.write_text(self._cross())
                 wipe = ["--wipe"] if directory.exists() else []
-                _meson("setup", *wipe, "-Dpython=false", f"--cross-file={cross}", directory, ROOT)
-            _meson("compile", "-C", directory)
+                meson("setup", *wipe, "-Dpython=false", f"--cross-file={cross}", directory, ROOT)
+            meson("compile", "-C", directory)
         return directory / "allocator_shim"
 
     def _cross(self) -> str:
@@ -197,16 +189,8 @@ def glibc_versions(binary: Path) -> set[tuple[int, ...]]:
     }
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, for two runs of the tests at once in one checkout."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _meson(*arguments: str | Path) -> None:
+def meson(*arguments: str | Path) -> None:
+    """Run meson of the venv; what it says is shown if it fails."""
     path = f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"
     done = subprocess.run(
         ["meson", *arguments],

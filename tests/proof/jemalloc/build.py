@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleanup.lab import LabError
-from cleanup.lab.cache import cache_dir, lock, replacing
+from cleanup.lab.cache import cache_dir, made_once
 from cleanup.lab.host import run
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress
@@ -33,13 +33,7 @@ def get_tests(progress: Progress) -> Path:
     compiler = _ran(["cc", "--version"], Path("/"))
     key = hashlib.sha256(repr((SUITE, CONFIGURED, TARGETS, compiler)).encode()).hexdigest()[:12]
     final = cache_dir() / "jemalloc-tests" / key
-    if not final.exists():
-        with lock(f"jemalloc's tests {key}", progress):
-            # Another process may have built them while this one waited.
-            if not final.exists():
-                with replacing(final) as new:
-                    _build(new, progress)
-    return final
+    return made_once(final, f"jemalloc's tests {key}", progress, lambda new: _build(new, progress))
 
 
 def programs(directory: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cleanup.lab import SOURCES, Kernel, LabError, buildroot
 from cleanup.lab.buildroot import get_build_root
-from cleanup.lab.cache import cache_dir, lock, replacing
+from cleanup.lab.cache import cache_dir, made_once
 from cleanup.lab.packages import Apt
 from cleanup.lab.progress import Progress
 from cleanup.lab.sources import newest_source, unpack_source
@@ -39,12 +39,12 @@ def get_programs(kernel: Kernel, progress: Progress) -> Path:
     made_of = (version, root.run([SOURCES[kernel.name].compiler, "--version"]), FLAGS, LIBRARIES)
     key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     final = cache_dir() / "selftests" / f"{kernel.release}-{key}"
-    if not final.exists():
-        with lock(f"selftests {final.name}", progress):
-            # Another process may have built it while this one waited.
-            if not final.exists():
-                with replacing(final) as new:
-                    _build(kernel, version, new, progress)
+    made_once(
+        final,
+        f"selftests {final.name}",
+        progress,
+        lambda new: _build(kernel, version, new, progress),
+    )
     return final / PROGRAMS
 
 
