@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The preload library with a fault put in, to show that a storm notices."""
 
-import platform
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -10,22 +9,14 @@ from pathlib import Path
 import preloaded
 import storm
 from allocator_shim.preloading import jemalloc_path
+from host.platforms import meson
 from storm import Length
 
 ROOT = Path(__file__).parents[1]
-INCLUDED = ("allocator_shim/include", "allocator_shim/core", "allocator_shim/jemalloc")
-FLAGS = [
-    "-shared",
-    "-fPIC",
-    "-O1",
-    "-std=gnu11",
-    "-D_GNU_SOURCE",
-    "-fvisibility=hidden",
-    "-pthread",
-]
 # pages.c offers this place to tests: a unit is about to be given back, and others have to wait.
 PAUSE = "-DPAGES_PAUSE()=nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL)"
-LINKED = ["-Wl,-z,defs", "-Wl,-z,now", "-Wl,-z,nodelete"]
+# What meson makes the library of; the rest of the tree is for Python.
+SOURCE = ("meson.build", "meson.options", "LICENSES", "allocator_shim", "kmod")
 
 
 @dataclass(frozen=True)
@@ -69,22 +60,21 @@ FAULTS = (ZEROS, MORE, UNWAITED, ADVISED)
 
 def build(fault: Fault, directory: Path) -> Path:
     """Build the library with a fault; ValueError if the edit does not fit."""
-    sources = directory / "allocator_shim"
-    shutil.copytree(ROOT / "allocator_shim", sources)
-    path = sources / fault.file
+    tree, built = directory / "source", directory / "build"
+    tree.mkdir(parents=True)
+    for name in SOURCE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, symlinks=True)
+        else:
+            shutil.copyfile(ROOT / name, tree / name)
+    path = tree / "allocator_shim" / fault.file
     text = path.read_text()
     if text.count(fault.old) != 1:
         raise ValueError(f"{fault}: {fault.file} has {text.count(fault.old)} times {fault.old!r}")
     path.write_text(text.replace(fault.old, fault.new))
-    library = directory / "libbroken.so"
-    include = [f"-I{directory / place}" for place in (*INCLUDED, "allocator_shim/preload")]
-    include.append(f"-I{ROOT / 'kmod/include/uapi'}")
-    code = [
-        file for part in ("core", "jemalloc", "preload") for file in (sources / part).glob("*.c")
-    ]
-    code.append(sources / "preload" / f"syscall_{platform.machine()}.S")
-    subprocess.run(["cc", *FLAGS, PAUSE, *include, *LINKED, *code, "-o", library], check=True)
-    return library
+    meson("setup", "-Dpython=false", f"-Dc_args={[PAUSE]!r}", built, tree)
+    meson("compile", "-C", built)
+    return built / "allocator_shim/libpgtable_cleanup.so"
 
 
 def once(library: Path, fault: Fault, length: Length) -> "subprocess.CompletedProcess[str]":
