@@ -32,6 +32,27 @@ def vmpte():
     return status("VmPTE")
 """
 
+# Releases a heap of as many objects as sys.argv[-1] says, in steps that are small: none of them is
+# of a whole unit, as with a program at work.
+RELEASED_IN_STEPS = """
+before = vmpte()
+objects = Objects(int(sys.argv[-1]), 1000, 5)
+objects.fill()
+full = vmpte()
+for keep in (3, 7, 50, 1000, 100_000):
+    objects.release(keep)
+    jemalloc.purge()
+print(before, full, vmpte(), objects.check(), objects.lost)
+"""
+
+
+def check_tables_went(said: str, objects: int) -> None:
+    """Check what RELEASED_IN_STEPS printed: of all its tables hardly any are left."""
+    before, full, after, kept, lost = map(int, said.split())
+    assert (kept > 0, lost) == (True, 0)
+    assert full - before >= objects // 5000 * 4096
+    assert after - before <= (kept + 30) * 4096
+
 
 @dataclass(frozen=True)
 class Jemalloc:

@@ -190,24 +190,10 @@ def test_memory_of_before_is_left_as_it_was(under: Jemalloc) -> None:
 def test_tables_go_with_their_pages(under: Jemalloc, way: str) -> None:
     if way == "zap" and not under.frees_units():
         pytest.skip("this kernel frees no table at MADV_DONTNEED")
-    program = """
-        if sys.argv[1] != "off":
-            jemalloc.install_hooks(sys.argv[1])
-        before = vmpte()
-        objects = Objects(1_000_000, 1000, 5)
-        objects.fill()
-        full = vmpte()
-        # Small releases, none of them of a whole unit, as a program at work makes them.
-        for keep in (3, 7, 50, 1000, 100_000):
-            objects.release(keep)
-            jemalloc.purge()
-        print(before, full, vmpte(), objects.check(), objects.lost)
-    """
-    conf = "thp:never"
-    before, full, after, kept, lost = map(int, under.run(program, conf, way).split())
-    assert (kept > 0, lost) == (True, 0)
-    assert full - before >= 200 * 4096
-    assert after - before <= (kept + 30) * 4096
+    objects = 1_000_000
+    program = "jemalloc.install_hooks(sys.argv[1])" + jemallocs.RELEASED_IN_STEPS
+    said = under.run(program, "thp:never", way, str(objects))
+    jemallocs.check_tables_went(said, objects)
 
 
 MEASURED = """
