@@ -12,6 +12,20 @@ import pytest
 # The sizes of pages that kernels of aarch64 are built with; x86-64 has the first.
 PAGES = [4096, 16384, 65536]
 
+
+def run(program: str, *arguments: str) -> str:
+    """Run a Python program with arguments, and return what it prints."""
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
 PROGRAM = f"""
 import sys, threading
 sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
@@ -34,13 +48,7 @@ print(sum(stale for stale, _ in found), sum(lost for _, lost in found), *_hooks.
 @pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
 def test_no_byte_is_lost_and_none_is_stale(way: str, page: int) -> None:
     """Committed memory is zero, and keeps what is written while others release the unit."""
-    said = subprocess.run(
-        [sys.executable, "-c", PROGRAM, way, str(page)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    ).stdout
+    said = run(PROGRAM, way, str(page))
     stale, lost, units, waits = map(int, said.split())
     assert (stale, lost) == (0, 0)
     assert units > 20, "there was a race"
@@ -84,14 +92,7 @@ assert _hooks.stats()[0] == 2
 @pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
 def test_each_page_of_a_unit_has_a_record(way: str, page: int) -> None:
     """A unit has 512 pages where these have 4 KiB, and 8192 where they have 64 KiB."""
-    ended = subprocess.run(
-        [sys.executable, "-c", RECORDED, way, str(page)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
+    run(RECORDED, way, str(page))
 
 
 LOCKED = f"""
@@ -168,14 +169,7 @@ def take(addr, length):
 )
 def test_locked_memory_stays_locked_and_is_zero_or_committed(way: str, program: str) -> None:
     """Locked memory stays in memory: decommit fails, and the pages stay committed."""
-    ended = subprocess.run(
-        [sys.executable, "-c", LOCKED + textwrap.dedent(program), way],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
+    run(LOCKED + textwrap.dedent(program), way)
 
 
 LOCKING = f"""
@@ -215,13 +209,7 @@ print(unlocked)
 @pytest.mark.parametrize("locked", ["once", "again"])
 def test_locked_memory_that_is_moved_meanwhile_is_locked_again(locked: str) -> None:
     """The hooks may move memory that is being locked, which then loses its lock."""
-    said = subprocess.run(
-        [sys.executable, "-c", LOCKING, locked],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    ).stdout
+    said = run(LOCKING, locked)
     assert (int(said) > 0) == (locked == "once")
 
 
@@ -256,11 +244,5 @@ print(waited)
 
 @pytest.mark.parametrize("way", ["zap", "remap", "nothing"])
 def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads(way: str) -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", FORKING, way],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    ).stdout
+    said = run(FORKING, way)
     assert said == "0\n"
