@@ -107,9 +107,8 @@ static const char *look_at_arenas(void)
 	struct extent_hooks *hooks, *others = NULL;
 	const char *file;
 
-	look_again();
 	for (i = 0; i < nr; i++) {
-		/* jemalloc would make an unused arena when its hooks are read. */
+		/* An arena that is not in use reads as if it had jemalloc's own. */
 		if (!is_in_use(i) || arena_hooks(i, &hooks, NULL))
 			continue;
 		if (hooks == jemallocs_own)
@@ -185,7 +184,6 @@ static void make_oversize_arena(void)
 	    strcmp(by_cpu, "disabled") ||
 	    !read_option("thread.arena", &own, sizeof(own)))
 		return;
-	look_again();
 	if (is_in_use(arena) ||
 	    jemalloc.mallctl("thread.arena", NULL, NULL, &arena, sizeof(arena)))
 		return;
@@ -237,6 +235,7 @@ static const char *prepare(enum hooks_way way)
 		return why;
 	if (!mallocs_match())
 		return "malloc() is not of the jemalloc that mallctl() is of";
+	look_again();
 	if (way != HOOKS_ZAP)
 		make_oversize_arena();
 	jemallocs_own = find_own();

@@ -27,7 +27,7 @@ void hooks_take_own_arena(void);
 
 /*
  * Choose the best way that works here: the kernel itself; else the module, if the
- * shim has been started and can call it; else a new mapping.
+ * shim has been started and can call it; else mremap().
  */
 enum hooks_way hooks_best_way(void);
 
