@@ -16,7 +16,7 @@ from _raw import syscall
 
 from allocator_shim.preloading import jemalloc_path
 from cleanup import features
-from guest.settings import one_cpu
+from guest.settings import one_cpu, setting
 from preloaded import SHIM, run, stats
 
 DEVICE = Path("/dev/pgtable_cleanup")
@@ -400,6 +400,29 @@ def test_hooks_hand_out_zeros_where_memory_was_locked() -> None:
     )
     assert ended.stdout == "True 0\n" * 3
     assert stats(ended.stderr)[0]["hook_units"] > 0
+
+
+def test_hooks_are_refused_where_memory_is_not_overcommitted() -> None:
+    """There jemalloc gives memory back by mappings anew, and the program goes on as it did."""
+    sysctl = Path("/proc/sys/vm")
+    with setting(sysctl / "overcommit_ratio", "100"), setting(sysctl / "overcommit_memory", "2"):
+        ended = run(
+            program("""
+                from allocator_shim import jemalloc
+                from experiments.allocators._objects import Objects
+                before = vmpte()
+                objects = Objects(20_000, 1000, 5)
+                objects.fill()
+                for keep in (5, 100):
+                    objects.release(keep)
+                    jemalloc.purge()
+                print(objects.check(), objects.lost, jemalloc.hook_stats().mapped)
+            """),
+            "hooks:jemalloc,verbose:2",
+            allocator=jemalloc_path(),
+        )
+    assert ended.stdout == "200 0 0\n"
+    assert "pgtable-cleanup: hooks:jemalloc: under vm.overcommit_memory=2" in ended.stderr
 
 
 def test_what_low_yields_left_goes_by_time() -> None:
