@@ -308,7 +308,8 @@ def test_memory_older_than_the_hooks_is_merged_again(under: Jemalloc, way: str) 
         print(extents())
     """
     without, found = (int(under.run(program, "narenas:1", one)) for one in ("none", way))
-    assert found <= without + 5
+    # Runs of either kind leave 20 to 30; where none of them is merged, 5,000 are left.
+    assert found <= 2 * without
 
 
 @pytest.mark.parametrize("way", ["zap", "remap"])
