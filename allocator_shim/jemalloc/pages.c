@@ -49,12 +49,25 @@ static struct unit *_Atomic *directory;
 
 static _Atomic uint64_t known, units, waits;
 
-/* How often pages_settle() looks again, after 100 microseconds each. */
-#define SETTLE_TRIES 5
-
 /* How many threads are giving a unit back, and how many want no thread to begin. */
 static _Atomic uint32_t giving;
 static _Atomic uint32_t still;
+
+/* How often a thread has stopped giving. */
+static _Atomic uint64_t stops;
+
+/*
+ * How many units is this thread giving back?  A signal handler may interrupt that, and
+ * must not wait for its own thread.  glibc may allocate memory at the first use of a
+ * variable of the general model, from within jemalloc.  musl never does, and loads no
+ * extension that has the other model.
+ */
+#ifdef __GLIBC__
+#define NO_LAZY_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define NO_LAZY_TLS
+#endif
+static _Thread_local volatile uint32_t own_giving NO_LAZY_TLS;
 
 /*
  * Map memory for the records, and unlock it.  Where a program locks its future memory,
@@ -250,13 +263,16 @@ void pages_remove(uintptr_t addr, size_t length, bool used)
 
 static void stop_giving(void)
 {
+	atomic_fetch_add(&stops, 1);
 	if (atomic_fetch_sub(&giving, 1) == 1 && atomic_load(&still))
 		shim_syscall3(__NR_futex, &giving, FUTEX_WAKE_PRIVATE, INT_MAX);
+	own_giving--;
 }
 
 /* Say whether units may be given back now; if so, stop_giving() must follow. */
 static bool start_giving(void)
 {
+	own_giving++;
 	atomic_fetch_add(&giving, 1);
 	if (!atomic_load(&still))
 		return true;
@@ -325,10 +341,10 @@ bool pages_unuse(uintptr_t addr, size_t length,
 
 void pages_stand_still(void)
 {
-	uint32_t seen;
+	uint32_t seen, own = own_giving;
 
 	atomic_fetch_add(&still, 1);
-	while ((seen = atomic_load(&giving)))
+	while ((seen = atomic_load(&giving)) > own)
 		shim_syscall4(__NR_futex, &giving, FUTEX_WAIT_PRIVATE, seen, 0);
 }
 
@@ -336,27 +352,34 @@ void pages_go_on(bool is_child)
 {
 	/* The child has none of the threads that may have asked for standing still. */
 	if (is_child) {
-		atomic_store(&giving, 0);
+		atomic_store(&giving, own_giving);
 		atomic_store(&still, 0);
 	} else {
 		atomic_fetch_sub(&still, 1);
 	}
 }
 
-bool pages_settle(void)
+/* May a unit have been moved since @stops was @before? */
+static bool may_have_moved(uint64_t before)
 {
-	const struct timespec a_while = { 0, 100000 };
-	uint32_t seen = atomic_load(&giving);
-	int tries;
+	return atomic_load(&giving) || atomic_load(&stops) != before;
+}
 
-	if (!seen)
+bool pages_try_lock(struct pages_locking *locking, long result)
+{
+	switch (locking->tries++) {
+	case 0:
+		locking->stops = atomic_load(&stops);
+		return true;
+	case 1:
+		if (result || !may_have_moved(locking->stops))
+			return false;
+		pages_stand_still();
+		return true;
+	default:
+		pages_go_on(false);
 		return false;
-	for (tries = 0; seen && tries < SETTLE_TRIES; tries++) {
-		shim_syscall4(__NR_futex, &giving, FUTEX_WAIT_PRIVATE, seen,
-			      &a_while);
-		seen = atomic_load(&giving);
 	}
-	return true;
 }
 
 struct pages_stats pages_stats(void)

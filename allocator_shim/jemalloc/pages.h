@@ -55,14 +55,24 @@ bool pages_unuse(uintptr_t addr, size_t length,
 void pages_stand_still(void);
 void pages_go_on(bool is_child);
 
+/* A call that locks memory; all zero at first. */
+struct pages_locking {
+	uint64_t stops;
+	unsigned int tries;
+};
+
 /*
- * Wait until the units that are being given back now have been.  A signal handler may
- * have interrupted the thread that does so, and wait here: so this gives up after a
- * time.
+ * Say whether to make a call that locks memory, or to make it once more: a unit may have
+ * been moved meanwhile, which unlocks all of its mapping.  Nothing is moved during the
+ * second call, and whoever gives a unit back afterwards sees that it is locked.  This is
+ * asked until it says no.
  *
- * Return: whether there were any.
+ * A signal handler does not wait for what its own thread is moving.  Memory that it locks
+ * can lose its lock.
+ *
+ * @result: what the call returned, the last time that it was made
  */
-bool pages_settle(void);
+bool pages_try_lock(struct pages_locking *locking, long result);
 
 struct pages_stats {
 	uint64_t known; /* bytes recorded now */

@@ -10,51 +10,47 @@
 #include <sys/mman.h>
 
 #include "install.h"
+#include "locks.h"
 #include "next.h"
-#include "pages.h"
 
 #define INTERPOSED __attribute__((visibility("default")))
 
-/*
- * While threads free memory all the time, one of them may undo the second lock, too.  All
- * tries take 50 ms at most, as where a signal handler has interrupted a thread that frees.
- */
-#define TRIES 100
-
-static bool may_be_unlocked(int result)
+bool locks_try(struct pages_locking *locking, long result)
 {
 	enum hooks_way way;
 
-	return !result && hooks_are_installed(&way) && way == HOOKS_REMAP &&
-	       pages_settle();
+	if (locking->tries == 1 &&
+	    !(hooks_are_installed(&way) && way == HOOKS_REMAP))
+		return false;
+	return pages_try_lock(locking, result);
 }
 
 INTERPOSED int mlock(const void *addr, size_t length)
 {
-	int result, tries = 0;
+	struct pages_locking locking = { 0 };
+	int result = 0;
 
-	do
+	while (locks_try(&locking, result))
 		result = next.mlock(addr, length);
-	while (may_be_unlocked(result) && ++tries < TRIES);
 	return result;
 }
 
 INTERPOSED int mlock2(const void *addr, size_t length, unsigned int flags)
 {
-	int result, tries = 0;
+	struct pages_locking locking = { 0 };
+	int result = 0;
 
-	do
+	while (locks_try(&locking, result))
 		result = next.mlock2(addr, length, flags);
-	while (may_be_unlocked(result) && ++tries < TRIES);
 	return result;
 }
 
 INTERPOSED int mlockall(int flags)
 {
-	int result, tries = 0;
+	struct pages_locking locking = { 0 };
+	int result = 0;
 
-	do
+	while (locks_try(&locking, result))
 		result = next.mlockall(flags);
-	while (may_be_unlocked(result) && ++tries < TRIES);
 	return result;
 }

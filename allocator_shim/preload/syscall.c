@@ -11,6 +11,7 @@
 #include "actions.h"
 #include "filter.h"
 #include "interval.h"
+#include "locks.h"
 #include "next.h"
 #include "pgtable_cleanup.h"
 #include "release.h"
@@ -18,7 +19,7 @@
 #include "syscalls.h"
 
 /* What syscall_seen() does about a call. */
-enum { NOTHING, NOTE, FILTER, ALONE };
+enum { NOTHING, NOTE, FILTER, ALONE, LOCK };
 
 const unsigned char syscall_actions[SYSCALL_ACTIONS] = {
 	[__NR_madvise] = NOTE,
@@ -28,6 +29,9 @@ const unsigned char syscall_actions[SYSCALL_ACTIONS] = {
 	[__NR_mmap] = NOTE,
 	[__NR_fallocate] = NOTE,
 	[__NR_ftruncate] = NOTE,
+	[__NR_mlock] = LOCK,
+	[__NR_mlock2] = LOCK,
+	[__NR_mlockall] = LOCK,
 	[__NR_prctl] = FILTER,
 	[__NR_seccomp] = FILTER,
 	[__NR_setuid] = ALONE,
@@ -59,6 +63,16 @@ static long call_alone(long number, long a, long b, long c, long d)
 	was = shim_interval_hold();
 	result = next_syscall(number, a, b, c, d, 0, 0);
 	shim_interval_go_on(was);
+	return result;
+}
+
+static long lock(long number, long a, long b, long c)
+{
+	struct pages_locking locking = { 0 };
+	long result = 0;
+
+	while (locks_try(&locking, result))
+		result = next_syscall(number, a, b, c, 0, 0, 0);
 	return result;
 }
 
@@ -114,6 +128,8 @@ long syscall_seen(long number, long a, long b, long c, long d, long e, long f)
 		return next_answer(shim_cleanup_pgtable((void *)a, b));
 	if (syscall_actions[number] == ALONE)
 		return call_alone(number, a, b, c, d);
+	if (syscall_actions[number] == LOCK)
+		return lock(number, a, b, c);
 	if ((number == __NR_prctl && filter_by_prctl(a, b, c)) ||
 	    (number == __NR_seccomp && filter_by_seccomp(a, c)))
 		return filter(number, a, b, c, d, e, f);

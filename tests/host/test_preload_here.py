@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from allocator_shim.errors import LibraryMissing
-from allocator_shim.preloading import library_path
+from allocator_shim.preloading import jemalloc_path, library_path
 from host import programs
 from preloaded import SHIM, stats
 
@@ -40,6 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         conf: str = CONF,
         code: int | None = 0,
         preload: str = SHIM,
+        malloc_conf: str = "",
         stderr: int | None = subprocess.PIPE,
     ) -> "subprocess.CompletedProcess[str]":
         program = directory / name
@@ -49,7 +50,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         start = 'exec "$@"' if stderr is not None else 'exec "$@" 2>&-'
         ended = subprocess.run(
             ["sh", "-c", start, "sh", program, *arguments],
-            env={"LD_PRELOAD": preload, "PGTABLE_CLEANUP_CONF": conf, "PATH": os.environ["PATH"]},
+            env={
+                "LD_PRELOAD": preload,
+                "PGTABLE_CLEANUP_CONF": conf,
+                "MALLOC_CONF": malloc_conf,
+                "PATH": os.environ["PATH"],
+            },
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -66,6 +72,35 @@ def compile_program(source: Path, program: Path, *flags: str) -> None:
     """Compile a C program of the tests."""
     command = ["cc", "-O1", "-Wall", "-Werror", "-pthread", *INCLUDE, *flags]
     subprocess.run([*command, "-o", program, source], check=True)
+
+
+@pytest.mark.parametrize("function", ["mlock", "mlock2", "mlockall"])
+@pytest.mark.parametrize("by", ["", "syscall "])
+def test_memory_stays_locked_while_the_hooks_move_other_memory(
+    run: Run, by: str, function: str
+) -> None:
+    lost, moved = locked_beside_moves(run, by + function)
+    assert lost == 0
+    assert moved > 100
+
+
+def test_a_lock_that_the_library_does_not_see_can_be_lost(run: Run) -> None:
+    """That shows that the test above can fail."""
+    lost, _ = locked_beside_moves(run, "unseen")
+    assert lost > 0
+
+
+def locked_beside_moves(run: Run, how: str) -> tuple[int, int]:
+    """Return in how many turns memory lost its lock, and how many units were moved."""
+    said = run(
+        "locks",
+        how,
+        conf="backend:null",
+        preload=f"{SHIM} {jemalloc_path()}",
+        malloc_conf="narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0,thp:never",
+    ).stdout
+    lost, moved = map(int, said.split())
+    return lost, moved
 
 
 @pytest.mark.parametrize(

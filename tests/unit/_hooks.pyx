@@ -76,11 +76,13 @@ cdef extern from *:
     /* Lock memory, and do so again where the library's mlock() does. */
     static int lock_pages(void *addr, size_t bytes, bool again)
     {
-        int failed;
+        struct pages_locking locking = { 0 };
+        int failed = 0;
 
-        do
+        if (!again)
+            return mlock(addr, bytes);
+        while (pages_try_lock(&locking, failed))
             failed = mlock(addr, bytes);
-        while (again && pages_settle());
         return failed;
     }
 
