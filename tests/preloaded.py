@@ -41,13 +41,14 @@ def run(
     *,
     preload: bool = True,
     allocator: str = "",
+    malloc_conf: str = "thp:never",
     before_exec: Callable[[], None] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a Python program, with the library and maybe an allocator preloaded."""
     env = {"LD_PRELOAD": f"{SHIM} {allocator}", "PGTABLE_CLEANUP_CONF": conf} if preload else {}
     if allocator:
         # Huge pages have no page tables.
-        env |= {"MALLOC_CONF": "thp:never", "PYTHONMALLOC": "malloc"}
+        env |= {"MALLOC_CONF": malloc_conf, "PYTHONMALLOC": "malloc"}
     ended = subprocess.run(
         [sys.executable, "-I", "-c", start() + PRELUDE + textwrap.dedent(program)],
         env=env,

@@ -425,6 +425,39 @@ def test_hooks_are_refused_where_memory_is_not_overcommitted() -> None:
     assert "pgtable-cleanup: hooks:jemalloc: under vm.overcommit_memory=2" in ended.stderr
 
 
+def test_a_core_dump_is_as_large_as_without_hooks(tmp_path: Path) -> None:
+    core = tmp_path / "core"
+    found = []
+    with setting(Path("/proc/sys/kernel/core_pattern"), str(core)):
+        for conf in ("backend:null", "backend:null,hooks:jemalloc"):
+            ended = run(
+                program("""
+                    import resource, signal
+                    from allocator_shim import jemalloc
+                    from experiments.allocators._objects import Objects
+                    resource.setrlimit(resource.RLIMIT_CORE, (1 << 30, 1 << 30))
+                    objects = Objects(40_000, 1000, 5)
+                    objects.fill()
+                    objects.release(10)
+                    jemalloc.purge()
+                    print(jemalloc.hook_stats().mapped > 0, flush=True)
+                    child = os.fork()
+                    if not child:
+                        os.kill(os.getpid(), signal.SIGSEGV)
+                    assert os.WCOREDUMP(os.waitpid(child, 0)[1])
+                """),
+                conf,
+                allocator=jemalloc_path(),
+                malloc_conf="thp:never,narenas:512",
+            )
+            assert ended.stdout == f"{'hooks' in conf}\n"
+            found.append((core.stat().st_size, core.stat().st_blocks * 512))
+            core.unlink()
+    without, with_hooks = found
+    for size, usual in zip(with_hooks, without, strict=True):
+        assert 0 < size <= usual * 1.2
+
+
 def test_what_low_yields_left_goes_by_time() -> None:
     """Drains that the interval causes free all tables, however rare the threshold's have become."""
     ended = run(
