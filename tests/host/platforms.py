@@ -121,6 +121,7 @@ class Platform:
         directory = ROOT / "build/platforms" / self.name
         checkout = hashlib.sha256(os.fsencode(ROOT)).hexdigest()[:12]
         cross = directory.with_suffix(".ini")
+        directory.parent.mkdir(parents=True, exist_ok=True)
         # Two runs of the tests may meet in one checkout.
         with lock(f"build of {directory.name} {checkout}", on_stderr()):
             if not (directory / "build.ninja").exists() or self._cross() != cross.read_text():
