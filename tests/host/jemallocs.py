@@ -54,6 +54,37 @@ def check_tables_went(said: str, objects: int) -> None:
     assert after - before <= (kept + 30) * 4096
 
 
+# ended(child) waits for a forked child.  That has one thread: nobody wakes it once it waits for a
+# lock without a limit of time.  Then the child is killed, and the library is told whose lock it is.
+CHILDREN = """
+import signal
+def library_at(pid, address):
+    library = end = None
+    with open(f"/proc/{pid}/maps") as lines:
+        for line in lines:
+            span, _, _, _, _, *name = line.split(maxsplit=5)
+            begin, before = int(span.split("-")[0], 16), end
+            end = int(span.split("-")[1], 16)
+            # The zeroed data of a library have no name, and follow its file.
+            library = name[0].strip() if name else library if begin == before else None
+            if begin <= address < end:
+                return library
+def ended(child):
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return status
+        time.sleep(0.001)
+        with open(f"/proc/{child}/wchan") as wchan, open(f"/proc/{child}/syscall") as syscall:
+            function, call = wchan.read(), syscall.read().split()
+        if "futex" in function and len(call) > 4 and call[4] == "0x0":
+            library = library_at(child, int(call[1], 16))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return f"waits for a lock of {library}"
+"""
+
+
 @dataclass(frozen=True)
 class Jemalloc:
     """A jemalloc library, and the command that programs which preload it are started by."""

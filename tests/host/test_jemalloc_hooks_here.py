@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Tests of the extent hooks in real processes, on each version of jemalloc that Debian serves."""
 
+import textwrap
+
 import pytest
 
 from cleanup.lab import KernelNotServed
@@ -314,8 +316,7 @@ def test_memory_older_than_the_hooks_is_merged_again(under: Jemalloc, way: str) 
 
 @pytest.mark.parametrize("way", ["zap", "remap"])
 def test_fork_in_the_middle_of_it(under: Jemalloc, way: str) -> None:
-    said = under.run(
-        """
+    program = """
         jemalloc.install_hooks(sys.argv[1])
         def work(seed):
             objects = Objects(20_000, 8000, seed)
@@ -325,6 +326,7 @@ def test_fork_in_the_middle_of_it(under: Jemalloc, way: str) -> None:
         going = True
         workers = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
         for worker in workers:
+            worker.daemon = True
             worker.start()
         mine = Objects(5000, 8000, 9)
         for turn in range(25):
@@ -336,13 +338,16 @@ def test_fork_in_the_middle_of_it(under: Jemalloc, way: str) -> None:
                 mine.fill()
                 mine.check()
                 os._exit(mine.lost != 0)
-            assert os.waitpid(child, 0)[1] == 0
+            how = ended(child)
+            # Before 5.3, jemalloc itself leaves locks of extents taken in a child now and then:
+            # it does not hold them while it forks (its issue 2019).
+            of_jemalloc = f"waits for a lock of {os.path.realpath(sys.argv[2])}"
+            assert how == 0 or (how == of_jemalloc and jemalloc.version() < "5.3"), how
         going = False
         for worker in workers:
             worker.join()
         print(mine.lost)
-        """,
-        "dirty_decay_ms:0",
-        way,
-    )
+    """
+    program = jemallocs.CHILDREN + textwrap.dedent(program)
+    said = under.run(program, "dirty_decay_ms:0", way, str(under.library))
     assert said == "0\n"
