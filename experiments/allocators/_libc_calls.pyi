@@ -10,3 +10,12 @@ def give_back() -> None:
 
 def syscalls(times: int) -> None:
     """Make `times` system calls that do nothing, by libc's syscall()."""
+
+def mmaps(number: int) -> None:
+    """Make `number` mappings of a page of memory each.  Raises MemoryError."""
+
+def madvises(number: int) -> None:
+    """Release the first `number` of these mappings, each by MADV_DONTNEED.  Raises OSError."""
+
+def munmaps(number: int) -> None:
+    """Unmap the first `number` of these mappings.  Raises OSError."""
