@@ -10,13 +10,15 @@ from allocator_shim.preloading import library_path
 from experiments.allocators import empties
 from experiments.allocators.methods import MODULE, NONE
 from experiments.allocators.process import Process
-from experiments.part import ExperimentError, Measured, Part, Row, Scale
+from experiments.part import ExperimentError, Measured, Part, Row, Saving, Scale
+from experiments.summary import size_text
 
 _BYTES = 256 << 20
 _QUICK_BYTES = 32 << 20
 _METHODS = (NONE, MODULE)
 # mimalloc purges by 64 KiB, or by this size.  Without a unit it would be in bytes.
 _BY_UNITS = {"MIMALLOC_MINIMAL_PURGE_SIZE": "2MiB"}
+_PURGED_BY_UNITS = "3.4, purges of 2 MiB"
 _WHEEL = "cmeel-mimalloc"
 _GIVE_BACK = "libc.give_back"
 
@@ -50,7 +52,7 @@ class Mimalloc(Part):
         heaps: dict[str, tuple[str, dict[str, str]]] = {
             "2.0": (two, {}),
             "3.4": (three, {}),
-            "3.4, purges of 2 MiB": (three, _BY_UNITS),
+            _PURGED_BY_UNITS: (three, _BY_UNITS),
         }
         runs: dict[str, dict[str, Any]] = {}
         for name, (library, variables) in heaps.items():
@@ -71,6 +73,19 @@ class Mimalloc(Part):
 
     def rows(self, measured: Measured) -> Sequence[Row]:
         return empties.rows(measured)
+
+    def savings(self, measured: Measured) -> Sequence[Saving]:
+        """Return what each version alone can save: nothing where it purges by whole units."""
+        return [
+            Saving(
+                name=f"heap of {size_text(measured['heap_bytes'])}, mimalloc {name}",
+                tables=by_method[NONE.name]["tables"],
+                empty=by_method[NONE.name]["empty"],
+                freed=by_method[NONE.name]["reclaimed"],
+                control=name == _PURGED_BY_UNITS,
+            )
+            for name, by_method in measured["runs"].items()
+        ]
 
 
 PART = Mimalloc()
