@@ -264,7 +264,9 @@ void pages_remove(uintptr_t addr, size_t length, bool used)
 static void stop_giving(void)
 {
 	atomic_fetch_add(&stops, 1);
-	if (atomic_fetch_sub(&giving, 1) == 1 && atomic_load(&still))
+	atomic_fetch_sub(&giving, 1);
+	/* Not at the last alone: a signal handler waits for all but those of its thread. */
+	if (atomic_load(&still))
 		shim_syscall3(__NR_futex, &giving, FUTEX_WAKE_PRIVATE, INT_MAX);
 	own_giving--;
 }

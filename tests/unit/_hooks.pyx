@@ -14,9 +14,32 @@ cdef extern from *:
         nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
     }
 
-    #define PAGES_PAUSE() hooks_pause()
+    static void pause_or_interrupt(void);
+
+    #define PAGES_PAUSE() pause_or_interrupt()
 
     #include "pages.c"
+
+    static _Atomic int to_interrupt;
+
+    /* Two threads give a unit back: one is interrupted by a handler that stands still. */
+    static void pause_or_interrupt(void)
+    {
+        int turn = own_giving ? atomic_fetch_sub(&to_interrupt, 1) : 0;
+
+        hooks_pause();
+        if (turn == 2) {
+            while (atomic_load(&giving) < 2)
+                hooks_pause();
+            pages_stand_still();
+            pages_go_on(false);
+        } else if (turn == 1) {
+            while (!atomic_load(&still))
+                hooks_pause();
+            /* By now the other thread waits for this one. */
+            nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+        }
+    }
     #define remap_unit remap_at_once
     #include "remap.c"
     #undef remap_unit
@@ -118,6 +141,7 @@ cdef extern from *:
     void hooks_pause() nogil
     bint lock_pages(void *addr, size_t bytes, bint again) nogil
     unsigned int count_at(void *addr)
+    int to_interrupt
 
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
 
@@ -156,6 +180,12 @@ def stand_still() -> None:
 def go_on(bint is_child) -> None:
     """Let the hooks go on, as after a fork."""
     pages_go_on(is_child)
+
+
+def interrupt() -> None:
+    """Interrupt one of the next two threads that give a unit back, by a handler that stands still."""
+    global to_interrupt
+    to_interrupt = 2
 
 
 def lock(uintptr_t addr, size_t length, bint again) -> bool:

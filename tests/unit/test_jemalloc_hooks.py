@@ -246,3 +246,30 @@ print(waited)
 def test_the_child_of_a_fork_waits_for_none_of_its_parents_threads(way: str) -> None:
     said = run(FORKING, way)
     assert said == "0\n"
+
+
+HANDLING = f"""
+import os, sys, threading
+sys.path.insert(0, {str(Path(_hooks.__file__).parent)!r})
+import _hooks
+unit, size = _hooks.start("nothing")
+_hooks.interrupt()
+threads = [
+    threading.Thread(target=_hooks.use, args=(unit + number * size, 4096, 1, 1), daemon=True)
+    for number in range(2)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+print(sum(thread.is_alive() for thread in threads), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_handler_amid_a_release_waits_for_the_other_threads_alone() -> None:
+    """A signal handler that forks interrupts a thread that gives a unit back: it waits for others.
+
+    The last of these wakes it, although the thread that it interrupted still gives a unit back.
+    """
+    assert run(HANDLING) == "0\n"
