@@ -95,10 +95,8 @@ def verdict(one: OnKernel) -> str:
 
 
 def draw_all(kernels: Sequence[OnKernel], out: Path) -> list[Path]:
-    """Write a picture for each kernel; return the paths."""
-    return save(
-        {f"savings-{'.'.join(one.kernel.split('.')[:2])}": draw(one) for one in kernels}, out
-    )
+    """Write a picture for each kernel, with its whole release in the name; return the paths."""
+    return save({f"savings-{one.kernel}": draw(one) for one in kernels}, out)
 
 
 def draw(one: OnKernel) -> Figure:

@@ -63,8 +63,12 @@ def test_without_the_module_nothing_is_claimed() -> None:
 
 
 def test_drawn(tmp_path: Path) -> None:
-    """Each kernel gets a picture, even one on which nothing was freed or left empty."""
-    kernels = savings.on_kernels([made_document(), control(), heaps()])
-    drawn = savings.draw_all(kernels, tmp_path)
-    assert [path.name for path in drawn] == ["savings-6.12.png", "savings-7.3.png"]
+    """Each kernel gets a picture, even one on which nothing was freed or left empty.
+
+    Two builds of one series are two kernels.
+    """
+    builds = "6.12.95+deb12-amd64", "6.12.117+deb13-amd64", KERNEL
+    made = [made_document(builds[0]), made_document(builds[1]), control(), heaps()]
+    drawn = savings.draw_all(savings.on_kernels(made), tmp_path)
+    assert {path.name for path in drawn} == {f"savings-{build}.png" for build in builds}
     assert all(path.read_bytes().startswith(PNG) for path in drawn)
