@@ -45,15 +45,42 @@ static uintptr_t reserve(void)
 	return unit;
 }
 
-/* Move a unit's table away, and free it.  Return: whether that worked. */
+/*
+ * Move a unit's table away, and free it.
+ *
+ * The place is unmapped first and then named as a wish, without MREMAP_FIXED.  That
+ * would unmap the place itself, on 6.1 and 6.12 even where it then fails, as for a unit
+ * in which two mappings meet.  Another thread may map something there meanwhile, which
+ * the next MREMAP_FIXED would destroy.
+ *
+ * Return: whether that worked.
+ */
 static bool move_away(uintptr_t unit)
 {
-	if (shim_failed(shim_syscall5(
-		    __NR_mremap, unit, SHIM_UNIT_SIZE, SHIM_UNIT_SIZE,
-		    MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, aside)))
+	uintptr_t place = aside ? aside : reserve();
+	long moved;
+
+	aside = 0;
+	if (!place)
 		return false;
-	/* If this fails, the table stays there until the next mremap() replaces it. */
-	map(aside, SHIM_UNIT_SIZE, PROT_NONE, MAP_FIXED);
+	shim_syscall2(__NR_munmap, place, SHIM_UNIT_SIZE);
+	moved = shim_syscall5(__NR_mremap, unit, SHIM_UNIT_SIZE, SHIM_UNIT_SIZE,
+			      MREMAP_MAYMOVE | MREMAP_DONTUNMAP, place);
+	if (shim_failed(moved)) {
+		/* On failure the next call reserves another place. */
+		if (map(place, SHIM_UNIT_SIZE, PROT_NONE,
+			MAP_FIXED_NOREPLACE) == (long)place)
+			aside = place;
+		return false;
+	}
+	/* Another thread was faster: what was moved elsewhere is not needed there. */
+	if (moved != (long)place) {
+		shim_syscall2(__NR_munmap, moved, SHIM_UNIT_SIZE);
+		return false;
+	}
+	/* If this fails, the table stays there until the next call unmaps it. */
+	map(place, SHIM_UNIT_SIZE, PROT_NONE, MAP_FIXED);
+	aside = place;
 	return true;
 }
 
@@ -64,9 +91,8 @@ const char *remap_start(void)
 
 	if (aside)
 		return NULL;
-	aside = reserve();
 	unit = reserve();
-	works = aside && unit && move_away(unit);
+	works = unit && move_away(unit);
 	if (unit)
 		shim_syscall2(__NR_munmap, unit, SHIM_UNIT_SIZE);
 	if (works)

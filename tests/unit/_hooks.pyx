@@ -141,6 +141,7 @@ cdef extern from *:
     void hooks_pause() nogil
     bint lock_pages(void *addr, size_t bytes, bint again) nogil
     unsigned int count_at(void *addr)
+    void remap_at_once(uintptr_t unit) nogil
     int to_interrupt
 
 WAYS = {"zap": HOOKS_ZAP, "remap": HOOKS_REMAP, "nothing": HOOKS_NOTHING}
@@ -180,6 +181,12 @@ def stand_still() -> None:
 def go_on(bint is_child) -> None:
     """Let the hooks go on, as after a fork."""
     pages_go_on(is_child)
+
+
+def remap(uintptr_t unit) -> None:
+    """Move the table of an empty unit away, and free it, if the unit lies in one mapping."""
+    with nogil:
+        remap_at_once(unit)
 
 
 def interrupt() -> None:
