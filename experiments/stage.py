@@ -114,12 +114,26 @@ class Performance(Stage):
 
 @contextmanager
 def second_thread() -> Iterator[None]:
-    """Keep a CPU busy with another thread of this process until the block ends."""
-    stop = bytearray(1)
-    thread = threading.Thread(target=_memory.spin, args=(stop,))
+    """Keep a CPU busy with another thread of this process until the block ends.
+
+    This thread stays on another CPU meanwhile, if there is one: on a busy machine the kernel may
+    leave both on one, where nothing is sent to another.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    stop, begun = bytearray(1), threading.Event()
+
+    def spin() -> None:
+        os.sched_setaffinity(0, {allowed[-1]})
+        begun.set()
+        _memory.spin(stop)
+
+    os.sched_setaffinity(0, {allowed[0]})
+    thread = threading.Thread(target=spin)
     thread.start()
+    begun.wait()
     try:
         yield
     finally:
         stop[0] = 1
         thread.join()
+        os.sched_setaffinity(0, allowed)
