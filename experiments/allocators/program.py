@@ -11,13 +11,16 @@ page tables can be counted.
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from allocator_shim import jemalloc, preloaded
+from cleanup.proc import kilobytes
 from cleanup.process import page_tables
 from experiments.allocators import _libc_calls
 from experiments.allocators._objects import Objects
@@ -42,6 +45,7 @@ class Program:
     def __init__(self) -> None:
         # The mappings entered here stay for the life of the process.
         self._kept = ExitStack()
+        self._heaps: list[Objects] = []
 
     def started(self) -> None:
         """Do nothing: the answer alone says that the program has started."""
@@ -50,6 +54,30 @@ class Program:
         """Make the heap: allocate `room` objects of up to `most` bytes each."""
         self.heap = Objects(room, most, seed, whole)
         self.heap.fill()
+
+    def objects_in_threads(self, threads: int, room: int, most: int, seed: int) -> None:
+        """Make a heap in each of so many threads, which live at the same time.
+
+        jemalloc gives a new thread the arena that has the fewest threads.
+        """
+        all_filled = threading.Barrier(threads)
+
+        def fill(number: int) -> None:
+            heap = Objects(room, most, seed + number)
+            heap.fill()
+            self._heaps.append(heap)
+            all_filled.wait()
+
+        workers = [threading.Thread(target=fill, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def memory(self) -> dict[str, int]:
+        """Return the bytes of anonymous memory and of page tables of this process."""
+        status = kilobytes(Path("/proc/self/status"))
+        return {name: status[name] for name in ("RssAnon", "VmPTE")}
 
     def dirty(self) -> int:
         """Return how many unused pages jemalloc has not given back yet."""
