@@ -41,7 +41,7 @@ def test_list() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tebibit"], "choose from allocators, allocators/calls, "),
+        (["tebibit"], "choose from allocators, allocators/arenas, allocators/calls, "),
         ([], "name an experiment, or give --all"),
         (["tebibyte", "--host", "--kernel", "6.1"], "leave out --kernel"),
         (["tebibyte", "--host", "--jobs=2"], "leave out --jobs"),
