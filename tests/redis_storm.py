@@ -44,7 +44,8 @@ ANSWER_SECONDS = 600
 # By name: the library's settings, jemalloc's, and a count that shows that the library was at work.
 # Debian's redis is linked with Debian's jemalloc.
 SETTINGS = {
-    "library": (storm.CONF, "", "drains"),
+    # Of a small heap, huge pages and threads' caches would leave hardly any table empty.
+    "library": (storm.CONF, "thp:never,tcache:false", "drains"),
     "hooks": (
         f"{storm.CONF},hooks:jemalloc",
         f"thp:never,{storm.DECAYS[0]}",
